@@ -1,0 +1,85 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_ANSWERS_H_
+#define CONDUCTOR_DAEMON_SERVE_ANSWERS_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/serve/registry.h"
+#include "lib/hash/block_hash.h"
+#include "lib/stream/trust.h"
+
+namespace conductor::serve {
+
+// What a router asks, in any dialect.
+struct Query {
+  std::string tenant = "default";
+  std::string model;
+  std::string lora_name;
+  std::optional<uint32_t> block_size;          // nothing: every block size the model has
+  std::optional<std::string> additional_salt;  // nothing: any
+  std::string cache_salt;                      // an extra key of block 0; empty: none
+  std::vector<TokenId> tokens;
+  std::vector<std::string> instances;          // candidates; empty: all that are registered
+};
+
+// All figures in tokens. gpu <= cpu <= disk (see index::RankMatch).
+struct TierFigures {
+  uint64_t gpu = 0;
+  uint64_t cpu = 0;
+  uint64_t disk = 0;
+};
+
+struct InstanceAnswer {
+  std::string instance_id;
+  TierFigures best;                          // the best over the ranks, figure by figure
+  std::map<uint32_t, TierFigures> ranks;     // registered ranks and those seen in events
+  stream::Trust trust;                       // the worst among the instance's publishers
+  double lag_seconds = -1;                   // greatest last event lag; -1: no event yet
+  uint32_t block_size = 0;                   // of the namespace that gave `best`; 0: none known
+  uint64_t prompt_blocks = 0;                // whole blocks of the prompt at that size
+
+  // The longest match.
+  [[nodiscard]] uint64_t longest_matched() const { return best.disk; }
+};
+
+enum class QueryReason : uint8_t {
+  kOk,
+  kUnknownTenant,     // no engine is registered for the tenant
+  kUnknownModel,      // none serves the model (and LoRA)
+  kUnknownBlockSize,  // the model is there, with other block sizes
+};
+// "", "unknown_tenant", "unknown_model", "unknown_block_size".
+[[nodiscard]] std::string_view QueryReasonName(QueryReason reason);
+
+struct Answer {
+  // Every engine instance registered for the tenant (pools are none), or those of them that the
+  // query named; best first, then by name. Zeros where the namespace differs.
+  std::vector<InstanceAnswer> instances;
+  QueryReason reason = QueryReason::kOk;
+  std::string reason_detail;  // what is registered instead
+};
+
+// Answers `query` from the index as it is now.
+[[nodiscard]] Answer AnswerQuery(const Registry& registry, const Query& query);
+
+// The first generation's question: candidates by the host of their event endpoint (or by
+// instance id), matched in the model's namespace, or, where no candidate serves a model of that
+// name, in the candidate's own.
+struct CacheQuery {
+  std::string model;
+  std::string lora_name;
+  std::vector<TokenId> tokens;
+  std::vector<std::string> hosts;
+};
+
+// Host as asked -> matched whole blocks * 100 / whole blocks of the prompt, 1 to 100. Hosts
+// without a hit are absent.
+[[nodiscard]] std::map<std::string, int> AnswerCacheQuery(const Registry& registry,
+                                                          const CacheQuery& query);
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_ANSWERS_H_

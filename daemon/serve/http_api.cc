@@ -1,0 +1,1 @@
+#include "daemon/serve/http_api.h"

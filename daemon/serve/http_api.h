@@ -1,0 +1,51 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_HTTP_API_H_
+#define CONDUCTOR_DAEMON_SERVE_HTTP_API_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "daemon/serve/registry.h"
+#include "lib/base/clock.h"
+#include "lib/base/result.h"
+
+namespace conductor::serve {
+
+// The HTTP server of `conductor serve`; docs/http-api.md describes every route.
+class HttpApi {
+ public:
+  struct Options {
+    std::string host = "127.0.0.1";
+    uint16_t port = 13333;  // 0: a free one
+    uint32_t max_connections = 1024;
+    uint64_t max_body_bytes = 64 << 20;
+    // A request whose head and body have not come in this time is cut; so is an idle connection
+    // after `idle_timeout`.
+    Duration request_timeout = std::chrono::seconds(10);
+    Duration idle_timeout = std::chrono::minutes(5);
+  };
+
+  // `registry` must outlive it.
+  HttpApi(Registry& registry, const Options& options);
+  ~HttpApi();  // Stop()
+  HttpApi(const HttpApi&) = delete;
+  HttpApi& operator=(const HttpApi&) = delete;
+
+  // Binds and starts to answer on threads of its own; the port that was bound. The error names
+  // host and port.
+  [[nodiscard]] Result<uint16_t> Start();
+
+  // What GET /readyz answers: 503 until set.
+  void SetReady(bool ready);
+
+  // Ends all connections and threads within a second.
+  void Stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_HTTP_API_H_

@@ -1,0 +1,77 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_REGISTRY_H_
+#define CONDUCTOR_DAEMON_SERVE_REGISTRY_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/serve/registration.h"
+#include "lib/base/result.h"
+#include "lib/index/prefix_index.h"
+#include "lib/ingest/publisher_ingest.h"
+#include "lib/stream/transport.h"
+
+namespace conductor::serve {
+
+// One publisher at one moment, for /v1/publishers, /services and metrics.
+struct PublisherStatus {
+  Registration registration;
+  stream::Trust trust;
+  stream::StreamCounters stream;
+  ingest::IngestCounters ingest;
+  // Batches and events that could not be read, by reason ("not_a_batch", "unknown_event_type",
+  // "malformed_event", "unknown_field").
+  std::map<std::string, uint64_t> decode_skips;
+  std::string last_decode_error;             // empty: none yet
+  double last_event_age_seconds = -1;        // since the last applied batch; -1: none yet
+  double last_event_lag_seconds = -1;        // from the batch's own time to its application
+  // Every namespace that its events have named, its own first.
+  uint32_t effective_block_size = 0;         // registered or learnt; 0: not known yet
+};
+
+// The publishers that are registered now, each with its stream and its way into the index.
+// Thread-safe. Registering or removing one does not hold up the others.
+class Registry {
+ public:
+  struct Options {
+    index::PrefixIndex::Options index;
+    stream::Transport::Options transport;
+    stream::StreamOptions stream;  // has_replay is set per publisher
+    ingest::IngestLimits ingest;
+  };
+
+  enum class Added : uint8_t {
+    kNew,
+    kAlreadyThere,  // the same registration in every field: nothing was done
+  };
+
+  explicit Registry(const Options& options);
+  ~Registry();
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+
+  // Errors, with `where` the field to blame: what Validate() says; the same key registered with
+  // other values; an endpoint that another publisher has; the limit of publishers reached.
+  [[nodiscard]] Result<Added> Add(const Registration& registration);
+
+  // False when no publisher has this key. Its blocks are gone when it returns.
+  [[nodiscard]] bool Remove(const std::string& key);
+
+  [[nodiscard]] std::vector<PublisherStatus> Publishers() const;
+  [[nodiscard]] size_t size() const;
+
+  [[nodiscard]] const index::PrefixIndex& index() const;
+  // Why the process can serve fewer publishers than configured; empty when it can.
+  [[nodiscard]] const std::string& limit_warning() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_REGISTRY_H_

@@ -1,0 +1,69 @@
+#include "lib/hash/block_hash.h"
+
+#include <xxhash.h>
+
+#include <array>
+#include <bit>
+#include <msgpack.hpp>
+
+static_assert(std::endian::native == std::endian::little,
+              "tokens and hashes are hashed where they lie, as little-endian integers");
+
+namespace conductor::hash {
+namespace {
+
+template <typename Pack>
+std::string Packed(Pack pack) {
+  msgpack::sbuffer buffer;
+  msgpack::packer<msgpack::sbuffer> packer(buffer);
+  pack(packer);
+  return {buffer.data(), buffer.size()};
+}
+
+void PackText(msgpack::packer<msgpack::sbuffer>& packer, std::string_view text) {
+  packer.pack_str(static_cast<uint32_t>(text.size()));
+  packer.pack_str_body(text.data(), static_cast<uint32_t>(text.size()));
+}
+
+}  // namespace
+
+std::string TextKey(std::string_view text) {
+  return Packed([&](auto& packer) { PackText(packer, text); });
+}
+
+std::string ItemKey(std::string_view identifier, int64_t offset) {
+  return Packed([&](auto& packer) {
+    packer.pack_array(2);
+    PackText(packer, identifier);
+    packer.pack_int64(offset);
+  });
+}
+
+std::string BytesKey(std::string_view bytes) {
+  return Packed([&](auto& packer) {
+    packer.pack_bin(static_cast<uint32_t>(bytes.size()));
+    packer.pack_bin_body(bytes.data(), static_cast<uint32_t>(bytes.size()));
+  });
+}
+
+LocalHash HashBlock(std::span<const TokenId> tokens, const ExtraKeys& extra_keys, uint64_t seed) {
+  if (extra_keys.empty()) {
+    return LocalHash{XXH3_64bits_withSeed(tokens.data(), tokens.size_bytes(), seed)};
+  }
+  std::string input(reinterpret_cast<const char*>(tokens.data()), tokens.size_bytes());
+  input += Packed([&](auto& packer) {
+    packer.pack_array(static_cast<uint32_t>(extra_keys.size()));
+  });
+  for (const std::string& key : extra_keys) input += key;
+  return LocalHash{XXH3_64bits_withSeed(input.data(), input.size(), seed)};
+}
+
+PrefixHash FirstPrefix(LocalHash local) { return PrefixHash{static_cast<uint64_t>(local)}; }
+
+PrefixHash NextPrefix(PrefixHash parent, LocalHash local, uint64_t seed) {
+  const std::array<uint64_t, 2> input = {static_cast<uint64_t>(parent),
+                                         static_cast<uint64_t>(local)};
+  return PrefixHash{XXH3_64bits_withSeed(input.data(), sizeof(input), seed)};
+}
+
+}  // namespace conductor::hash

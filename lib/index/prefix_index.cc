@@ -1,0 +1,1 @@
+#include "lib/index/prefix_index.h"

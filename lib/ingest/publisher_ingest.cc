@@ -1,0 +1,1 @@
+#include "lib/ingest/publisher_ingest.h"

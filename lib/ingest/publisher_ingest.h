@@ -1,0 +1,110 @@
+#ifndef CONDUCTOR_LIB_INGEST_PUBLISHER_INGEST_H_
+#define CONDUCTOR_LIB_INGEST_PUBLISHER_INGEST_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/index/prefix_index.h"
+#include "lib/wire/kv_event.h"
+
+namespace conductor::ingest {
+
+// What was said of a publisher when it was registered, as far as its events need it.
+struct PublisherProfile {
+  std::string instance_id;
+  std::string tenant = "default";
+  std::string model;
+  std::string lora_name;        // for events that name no adapter themselves
+  std::string additional_salt;
+  uint32_t block_size = 0;      // tokens; 0: learnt from the first stored event with tokens
+  uint32_t dp_rank = 0;
+  index::CopyMode copies = index::CopyMode::kCount;
+};
+
+struct IngestLimits {
+  size_t max_waiting_bytes = 64 << 20;  // orphans and detached events of one publisher
+};
+
+// What came of the events. All counts are since the publisher was added.
+struct IngestCounters {
+  uint64_t batches = 0;
+  uint64_t stored_events = 0;
+  uint64_t removed_events = 0;
+  uint64_t cleared_events = 0;
+  uint64_t stored_blocks = 0;        // hashes of stored events that are held now or were
+  uint64_t removed_blocks = 0;
+  uint64_t removed_unknown = 0;      // removals of what this publisher does not hold
+  uint64_t orphaned = 0;             // events that had to wait, ever
+  uint64_t joined = 0;               // of these: found their place
+  uint64_t waiting_dropped = 0;      // of these: dropped because max_waiting_bytes was reached
+  uint64_t refused_block_size = 0;   // not a multiple of the namespace's
+  uint64_t refused_shape = 0;        // hashes, tokens and block size do not fit one another
+  uint64_t ignored_group = 0;        // KV-cache groups that are no full attention
+  uint64_t ignored_medium = 0;       // media of no tier
+  uint64_t rank_mismatches = 0;      // batches whose rank is not the registered one
+  // Now:
+  uint64_t waiting_events = 0;
+  uint64_t waiting_bytes = 0;
+  uint32_t block_size = 0;           // registered or learnt; 0: not known yet
+  uint32_t last_refused_block_size = 0;
+};
+
+// The way of one publisher's decoded batches into the index: namespaces and ranks, groups, spans,
+// names, orphans.
+//
+// The rules (docs/architecture.md explains them):
+//  * An event belongs to the namespace of its publisher with its own LoRA name: lora_name when it
+//    has one; the registered one, or the decimal id, when it has only lora_id; otherwise the
+//    registered one.
+//  * The batch's rank wins over the registered one, except that 0 from a publisher registered as
+//    another rank means that rank, as long as it never said anything but 0.
+//  * A stored event with tokens and no parent begins a prompt on the device tier. On other tiers
+//    it joins by the name of its first block, or waits for it.
+//  * An event whose parent is unknown waits as an orphan; one without tokens whose names are
+//    unknown waits detached. Both join in the order they came when the name appears. What is
+//    removed or cleared meanwhile is not held when they join.
+//  * Hybrid models: only groups of full, MLA and sink attention. Without a group kind an event
+//    whose tokens are not hashes * block_size is refused.
+//  * Block sizes: a multiple of the namespace's makes spans; anything else is refused.
+//
+// Not thread-safe: used by its publisher's ingest thread. Index changes of one batch are one
+// change to queries.
+class PublisherIngest {
+ public:
+  // `publisher` is this publisher's number in the index, unique among those alive.
+  PublisherIngest(index::PrefixIndex& index, PublisherProfile profile, IngestLimits limits,
+                  uint32_t publisher);
+  // Drops what the publisher holds.
+  ~PublisherIngest();
+  PublisherIngest(const PublisherIngest&) = delete;
+  PublisherIngest& operator=(const PublisherIngest&) = delete;
+
+  void Apply(const wire::EventBatch& batch);
+
+  // A restart: everything owned goes, orphans and names included. A learnt block size is forgotten.
+  void NewLife();
+
+  // See stream::Consumer.
+  void BeginRebuild();
+  void CommitRebuild();
+  void AbandonRebuild();
+
+  // True when nothing is held on any tier and nothing waits.
+  [[nodiscard]] bool HoldsNothing() const;
+
+  [[nodiscard]] IngestCounters Counters() const;
+
+ private:
+  class Life;
+  struct Shared;
+
+  std::unique_ptr<Shared> shared_;
+  std::unique_ptr<Life> visible_;
+  std::unique_ptr<Life> hidden_;  // during a rebuild
+};
+
+}  // namespace conductor::ingest
+
+#endif  // CONDUCTOR_LIB_INGEST_PUBLISHER_INGEST_H_

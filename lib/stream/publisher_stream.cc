@@ -1,0 +1,1 @@
+#include "lib/stream/publisher_stream.h"

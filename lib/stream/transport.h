@@ -1,0 +1,75 @@
+#ifndef CONDUCTOR_LIB_STREAM_TRANSPORT_H_
+#define CONDUCTOR_LIB_STREAM_TRANSPORT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "lib/base/clock.h"
+#include "lib/base/result.h"
+#include "lib/stream/consumer.h"
+#include "lib/stream/publisher_stream.h"
+
+namespace conductor::stream {
+
+// Where one publisher is and how to listen to it.
+struct PublisherAddress {
+  std::string endpoint;         // "tcp://127.0.0.1:5557"
+  std::string replay_endpoint;  // empty: it has none
+  std::string topic;            // subscription prefix; empty: everything
+
+  friend bool operator==(const PublisherAddress&, const PublisherAddress&) = default;
+};
+
+// The ZeroMQ edge: moves bytes between sockets and each publisher's PublisherStream. A few ingest
+// threads, each with an epoll loop over the sockets of its publishers; publishers are spread
+// evenly. Thread-safe.
+class Transport {
+ public:
+  struct Options {
+    uint32_t threads = 2;
+    uint32_t max_publishers = 1024;
+    // A peer that accepts the connection and does not finish ZMTP's handshake in this time is
+    // told as one that does not speak ZeroMQ.
+    Duration handshake_timeout = std::chrono::seconds(5);
+    Duration heartbeat_interval = std::chrono::seconds(5);
+    Duration reconnect_min = std::chrono::milliseconds(100);
+    Duration reconnect_max = std::chrono::seconds(5);
+    int64_t max_message_bytes = 256 << 20;
+  };
+
+  using PublisherId = uint64_t;
+
+  // Raises the soft limits of file descriptors and ZeroMQ sockets to what `max_publishers` needs;
+  // limit_warning() says so when it could not.
+  explicit Transport(const Options& options);
+  // Stops the threads and closes all sockets within a second, whatever peers do.
+  ~Transport();
+  Transport(const Transport&) = delete;
+  Transport& operator=(const Transport&) = delete;
+
+  [[nodiscard]] const std::string& limit_warning() const;
+
+  // Starts to listen. The consumer is used on one ingest thread only and destroyed there. An
+  // error only for what can never work (address syntax, limit reached): a publisher that is not
+  // there yet is waited for.
+  [[nodiscard]] Result<PublisherId> Add(const PublisherAddress& address,
+                                        const StreamOptions& options,
+                                        std::unique_ptr<Consumer> consumer);
+
+  // After it returns the consumer has been destroyed. Unknown ids are ignored.
+  void Remove(PublisherId id);
+
+  // What the stream counted so far; zeros for an unknown id.
+  [[nodiscard]] StreamCounters Counters(PublisherId id) const;
+
+ private:
+  class Loop;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conductor::stream
+
+#endif  // CONDUCTOR_LIB_STREAM_TRANSPORT_H_

@@ -1,0 +1,1 @@
+#include "lib/stream/trust.h"

@@ -1,0 +1,45 @@
+#ifndef CONDUCTOR_LIB_TRACE_SIMULATED_PUBLISHER_H_
+#define CONDUCTOR_LIB_TRACE_SIMULATED_PUBLISHER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "lib/base/result.h"
+#include "lib/wire/kv_event.h"
+
+namespace conductor::trace {
+
+// A publisher of KV events as vLLM from v0.26 on has it: a PUB socket with frames [topic, sequence,
+// payload] numbered from 0, and a ROUTER that replays the last `ring_batches` batches on request
+// (docs/wire-formats.md). Serves replays on a thread of its own. Publish() from one thread.
+class SimulatedPublisher {
+ public:
+  struct Options {
+    std::string endpoint = "tcp://127.0.0.1:*";
+    std::string replay_endpoint = "tcp://127.0.0.1:*";  // empty: none
+    std::string topic;
+    int64_t dp_rank = 0;
+    size_t ring_batches = 10000;
+  };
+
+  // Binds both sockets; the error names the endpoint.
+  [[nodiscard]] static Result<std::unique_ptr<SimulatedPublisher>> Create(const Options& options);
+  ~SimulatedPublisher();
+
+  // The addresses that were bound, wildcards resolved.
+  [[nodiscard]] const std::string& endpoint() const;
+  [[nodiscard]] const std::string& replay_endpoint() const;
+
+  // Sends one batch with the next sequence, stamped with the present time and the rank.
+  void Publish(std::vector<wire::KvEvent> events);
+
+ private:
+  struct Impl;
+  explicit SimulatedPublisher(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conductor::trace
+
+#endif  // CONDUCTOR_LIB_TRACE_SIMULATED_PUBLISHER_H_

@@ -1,0 +1,88 @@
+#ifndef CONDUCTOR_LIB_WIRE_KV_EVENT_H_
+#define CONDUCTOR_LIB_WIRE_KV_EVENT_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "lib/hash/block_hash.h"
+
+namespace conductor::wire {
+
+// The one form that every dialect is decoded to. Field names follow vLLM's
+// (vllm/distributed/kv_events.py). Everything is owned: an event outlives its payload.
+
+// Which KV-cache group of a hybrid model an event speaks of. All empty for ordinary models.
+struct CacheGroup {
+  std::optional<int64_t> index;          // group_idx
+  std::optional<std::string> spec_kind;  // kv_cache_spec_kind: "full_attention", "mamba", ...
+
+  friend bool operator==(const CacheGroup&, const CacheGroup&) = default;
+};
+
+// Blocks that follow one another in one prompt became available on one medium.
+struct BlockStored {
+  std::vector<EngineHash> hashes;   // block_hashes
+  std::optional<EngineHash> parent; // parent_block_hash: the block before hashes[0]; nil: see below
+  std::vector<TokenId> tokens;      // hashes.size() * block_size for a full-attention event
+  uint32_t block_size = 0;          // tokens a hash stands for; 0 in offload placeholders
+  std::optional<int64_t> lora_id;   // deprecated integer adapter id
+  std::optional<std::string> lora_name;
+  std::optional<std::string> medium;  // as spelt on the wire; nil is an engine's device
+  // Per block, in order: empty, or exactly hashes.size() entries. Still with a leading LoRA name.
+  std::vector<hash::ExtraKeys> extra_keys;
+  // SGLang's metadata {"cache_salt": ...}: belongs to the first block of a prompt.
+  std::optional<std::string> cache_salt;
+  CacheGroup group;
+
+  friend bool operator==(const BlockStored&, const BlockStored&) = default;
+};
+
+// Blocks left one medium. Order means nothing; a name may be unknown.
+struct BlockRemoved {
+  std::vector<EngineHash> hashes;
+  std::optional<std::string> medium;
+  CacheGroup group;
+
+  friend bool operator==(const BlockRemoved&, const BlockRemoved&) = default;
+};
+
+// The device cache of the publisher's rank is empty now.
+struct AllBlocksCleared {
+  friend bool operator==(const AllBlocksCleared&, const AllBlocksCleared&) = default;
+};
+
+using KvEvent = std::variant<BlockStored, BlockRemoved, AllBlocksCleared>;
+
+// Why a part of a batch was not used. The texts of SkipReasonName are metric labels.
+enum class SkipReason : uint8_t {
+  kUnknownEventType,  // a tag that no release is known to send
+  kMalformedEvent,    // a known tag whose fields cannot be read
+  kUnknownField,      // a map key or trailing array slot that is not known; the event is used
+};
+[[nodiscard]] std::string_view SkipReasonName(SkipReason reason);
+
+// One event that was skipped, or one field that was not understood.
+struct Skip {
+  SkipReason reason;
+  size_t event_index;   // position in the batch
+  std::string message;  // what was read and what was expected
+};
+
+// One payload.
+struct EventBatch {
+  double timestamp = 0;                  // Unix seconds
+  std::optional<int64_t> dp_rank;        // data_parallel_rank, where the batch has one
+  std::vector<KvEvent> events;           // in order, without those skipped
+  std::vector<Skip> skips;               // at most kMaxSkips are kept ...
+  std::map<SkipReason, uint64_t> skipped;  // ... all are counted
+
+  static constexpr size_t kMaxSkips = 16;
+};
+
+}  // namespace conductor::wire
+
+#endif  // CONDUCTOR_LIB_WIRE_KV_EVENT_H_

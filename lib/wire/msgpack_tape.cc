@@ -1,0 +1,1 @@
+#include "lib/wire/msgpack_tape.h"

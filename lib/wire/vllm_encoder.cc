@@ -1,0 +1,1 @@
+#include "lib/wire/vllm_encoder.h"
