@@ -60,6 +60,9 @@ struct StoreRequest {
   std::span<const EngineHash> hashes;
   std::span<const LocalHash> locals;
   uint32_t span = 1;
+  // Empty, or one flag a hash: where it is set the name becomes known but nothing is held, as if
+  // it had been stored and removed again.
+  std::span<const uint8_t> gone = {};
 };
 
 enum class StoreOutcome : uint8_t {
@@ -68,8 +71,8 @@ enum class StoreOutcome : uint8_t {
 };
 
 enum class RemoveOutcome : uint8_t {
-  kRemoved,      // one copy fewer, or no longer held
-  kNotHeld,      // the name is known, but this holder has no copy on this tier
+  kRemoved,  // one copy fewer, or no longer held
+  kNotHeld,  // the name is known, but this holder has no copy on this tier
   kUnknownName,
 };
 
@@ -87,12 +90,12 @@ struct RankMatch {
 
 // Sizes for people and metrics.
 struct IndexStats {
-  uint64_t blocks = 0;           // distinct blocks known, released ones among them
-  uint64_t released = 0;         // of these: held by nobody, remembered for their names
-  uint64_t holdings = 0;         // (block, holder, tier), copies counted once
+  uint64_t blocks = 0;    // distinct blocks known, released ones among them
+  uint64_t released = 0;  // of these: held by nobody, remembered for their names
+  uint64_t holdings = 0;  // (block, holder, tier), copies counted once
   uint64_t aliases = 0;
   uint64_t holders = 0;
-  uint64_t name_conflicts = 0;   // a held name was announced again for another block
+  uint64_t name_conflicts = 0;  // a held name was announced again for another block
 };
 
 struct NamespaceStats {
@@ -109,7 +112,8 @@ struct NamespaceStats {
 //     and tokens. A known name keeps its block; but when a store on the device tier derives
 //     another block for it, the name moves there, and what this publisher held of the old block
 //     (any holder of the same publisher, any tier) is dropped and counted as a name conflict. On
-//     the other tiers a known name wins over the tokens: connectors leave out extra keys.
+//     the other tiers a known name of the same namespace wins over the tokens: connectors leave
+//     out extra keys.
 //   * A block that nobody holds and that has no held descendants is released. It and its names
 //     are remembered until `released_limit` younger ones have been released, then forgotten.
 //
@@ -140,8 +144,8 @@ class PrefixIndex {
 
   // The ranks of the namespaces that `wanted` accepts which hold at least the first block, in no
   // order. Holders that are not visible are left out.
-  [[nodiscard]] std::vector<RankMatch> Match(
-      const std::function<bool(const NamespaceKey&)>& wanted, const PrefixSource& source) const;
+  [[nodiscard]] std::vector<RankMatch> Match(const std::function<bool(const NamespaceKey&)>& wanted,
+                                             const PrefixSource& source) const;
 
   [[nodiscard]] IndexStats Stats() const;
   [[nodiscard]] std::vector<NamespaceStats> Namespaces() const;
@@ -162,7 +166,8 @@ class PrefixIndex::Writer {
   Writer(Writer&&) noexcept;
   Writer& operator=(Writer&&) = delete;
 
-  // `publisher` groups holders and alias spaces: any number that its owner keeps apart.
+  // `publisher` groups the holders and alias spaces of one life of one publisher: any number that
+  // the caller keeps apart.
   [[nodiscard]] HolderId AddHolder(const RankKey& rank, uint32_t publisher, bool visible);
   [[nodiscard]] AliasSpace AddSpace(uint32_t publisher);
   void SetVisible(HolderId holder, bool visible);
@@ -172,10 +177,14 @@ class PrefixIndex::Writer {
   void DropSpace(AliasSpace space);
 
   [[nodiscard]] StoreOutcome Store(const StoreRequest& request);
-  // For events without tokens: holds the block that `name` names; false when it is unknown.
+  // For events without tokens: holds the block that `name` names; false when it is unknown or
+  // stands in another namespace than the holder.
   [[nodiscard]] bool StoreKnown(HolderId holder, AliasSpace space, Tier tier, CopyMode copies,
                                 EngineHash name);
   [[nodiscard]] bool Knows(AliasSpace space, EngineHash name) const;
+  // The namespace of the block that `name` names; nullptr when it is unknown. Valid until the
+  // next change.
+  [[nodiscard]] const NamespaceKey* NamespaceOf(AliasSpace space, EngineHash name) const;
   RemoveOutcome Remove(HolderId holder, AliasSpace space, Tier tier, EngineHash name);
   // True when the holder holds the block of `name` on `tier`.
   [[nodiscard]] bool Holds(HolderId holder, AliasSpace space, Tier tier, EngineHash name) const;

@@ -1,1 +1,65 @@
 #include "lib/ingest/publisher_ingest.h"
+
+#include <utility>
+
+#include "lib/ingest/publisher_life.h"
+
+namespace conductor::ingest {
+
+PublisherIngest::PublisherIngest(index::PrefixIndex& index, PublisherProfile profile,
+                                 IngestLimits limits, uint32_t publisher)
+    : index_(index),
+      profile_(std::move(profile)),
+      limits_(limits),
+      publisher_(publisher),
+      visible_(MakeLife(true)) {}
+
+PublisherIngest::~PublisherIngest() = default;
+
+// At most two lives of a publisher exist at once, so two numbers are enough to keep them apart.
+std::unique_ptr<PublisherLife> PublisherIngest::MakeLife(bool visible) {
+  uint32_t number = publisher_ * 2;
+  if (visible_ && visible_->number() == number) ++number;
+  return std::make_unique<PublisherLife>(index_, profile_, limits_, number, visible, counters_);
+}
+
+void PublisherIngest::Apply(const wire::EventBatch& batch) {
+  ++counters_.batches;
+  (hidden_ ? hidden_ : visible_)->Apply(batch);
+}
+
+void PublisherIngest::NewLife() {
+  const bool rebuilding = hidden_ != nullptr;
+  hidden_.reset();
+  visible_.reset();
+  visible_ = MakeLife(true);
+  if (rebuilding) hidden_ = MakeLife(false);
+}
+
+void PublisherIngest::BeginRebuild() {
+  hidden_.reset();
+  hidden_ = MakeLife(false);
+}
+
+void PublisherIngest::CommitRebuild() {
+  if (!hidden_) return;
+  hidden_->Replace(*visible_);
+  visible_ = std::move(hidden_);
+}
+
+void PublisherIngest::AbandonRebuild() { hidden_.reset(); }
+
+bool PublisherIngest::HoldsNothing() const {
+  return (hidden_ ? hidden_ : visible_)->HoldsNothing();
+}
+
+IngestCounters PublisherIngest::Counters() const {
+  const PublisherLife& life = *(hidden_ ? hidden_ : visible_);
+  IngestCounters counters = counters_;
+  counters.waiting_events = life.waiting().size();
+  counters.waiting_bytes = life.waiting().bytes();
+  counters.block_size = life.block_size() != 0 ? life.block_size() : visible_->block_size();
+  return counters;
+}
+
+}  // namespace conductor::ingest

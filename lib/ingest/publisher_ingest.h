@@ -16,9 +16,9 @@ struct PublisherProfile {
   std::string instance_id;
   std::string tenant = "default";
   std::string model;
-  std::string lora_name;        // for events that name no adapter themselves
+  std::string lora_name;  // for events that name no adapter themselves
   std::string additional_salt;
-  uint32_t block_size = 0;      // tokens; 0: learnt from the first stored event with tokens
+  uint32_t block_size = 0;  // tokens; 0: learnt from the first stored event with tokens
   uint32_t dp_rank = 0;
   index::CopyMode copies = index::CopyMode::kCount;
 };
@@ -33,23 +33,25 @@ struct IngestCounters {
   uint64_t stored_events = 0;
   uint64_t removed_events = 0;
   uint64_t cleared_events = 0;
-  uint64_t stored_blocks = 0;        // hashes of stored events that are held now or were
+  uint64_t stored_blocks = 0;  // hashes of stored events that are held now or were
   uint64_t removed_blocks = 0;
-  uint64_t removed_unknown = 0;      // removals of what this publisher does not hold
-  uint64_t orphaned = 0;             // events that had to wait, ever
-  uint64_t joined = 0;               // of these: found their place
-  uint64_t waiting_dropped = 0;      // of these: dropped because max_waiting_bytes was reached
-  uint64_t refused_block_size = 0;   // not a multiple of the namespace's
-  uint64_t refused_shape = 0;        // hashes, tokens and block size do not fit one another
-  uint64_t ignored_group = 0;        // KV-cache groups that are no full attention
-  uint64_t ignored_medium = 0;       // media of no tier
-  uint64_t rank_mismatches = 0;      // batches whose rank is not the registered one
+  uint64_t removed_unknown = 0;     // removals of what this publisher does not hold
+  uint64_t orphaned = 0;            // events that had to wait, ever
+  uint64_t joined = 0;              // of these: found their place
+  uint64_t waiting_dropped = 0;     // of these: dropped because max_waiting_bytes was reached
+  uint64_t refused_block_size = 0;  // not a multiple of the namespace's
+  uint64_t refused_shape = 0;       // hashes, tokens and block size do not fit one another
+  uint64_t ignored_group = 0;       // KV-cache groups that are no full attention
+  uint64_t ignored_medium = 0;      // media of no tier
+  uint64_t rank_mismatches = 0;     // batches whose rank is not the registered one
   // Now:
   uint64_t waiting_events = 0;
   uint64_t waiting_bytes = 0;
-  uint32_t block_size = 0;           // registered or learnt; 0: not known yet
+  uint32_t block_size = 0;  // registered or learnt; 0: not known yet
   uint32_t last_refused_block_size = 0;
 };
+
+class PublisherLife;
 
 // The way of one publisher's decoded batches into the index: namespaces and ranks, groups, spans,
 // names, orphans.
@@ -59,12 +61,15 @@ struct IngestCounters {
 //    has one; the registered one, or the decimal id, when it has only lora_id; otherwise the
 //    registered one.
 //  * The batch's rank wins over the registered one, except that 0 from a publisher registered as
-//    another rank means that rank, as long as it never said anything but 0.
+//    another rank means that rank, as long as it said nothing but 0 in this life.
 //  * A stored event with tokens and no parent begins a prompt on the device tier. On other tiers
 //    it joins by the name of its first block, or waits for it.
 //  * An event whose parent is unknown waits as an orphan; one without tokens whose names are
-//    unknown waits detached. Both join in the order they came when the name appears. What is
-//    removed or cleared meanwhile is not held when they join.
+//    unknown waits detached, each name by itself; it belongs to the namespace of the block that it
+//    names, whatever adapter it speaks of. They join in the order they came when the name
+//    appears. A removal acts first on what is held under the name on that tier and rank, else on
+//    the oldest waiting event that still counts it; what was removed is not held when the event
+//    joins, but its name becomes known. AllBlocksCleared drops the rank's waiting device events.
 //  * Hybrid models: only groups of full, MLA and sink attention. Without a group kind an event
 //    whose tokens are not hashes * block_size is refused.
 //  * Block sizes: a multiple of the namespace's makes spans; anything else is refused.
@@ -73,7 +78,7 @@ struct IngestCounters {
 // change to queries.
 class PublisherIngest {
  public:
-  // `publisher` is this publisher's number in the index, unique among those alive.
+  // `publisher` is this publisher's number, unique among those alive, below 2^31.
   PublisherIngest(index::PrefixIndex& index, PublisherProfile profile, IngestLimits limits,
                   uint32_t publisher);
   // Drops what the publisher holds.
@@ -97,12 +102,15 @@ class PublisherIngest {
   [[nodiscard]] IngestCounters Counters() const;
 
  private:
-  class Life;
-  struct Shared;
+  [[nodiscard]] std::unique_ptr<PublisherLife> MakeLife(bool visible);
 
-  std::unique_ptr<Shared> shared_;
-  std::unique_ptr<Life> visible_;
-  std::unique_ptr<Life> hidden_;  // during a rebuild
+  index::PrefixIndex& index_;
+  const PublisherProfile profile_;
+  const IngestLimits limits_;
+  const uint32_t publisher_;
+  IngestCounters counters_;
+  std::unique_ptr<PublisherLife> visible_;
+  std::unique_ptr<PublisherLife> hidden_;  // during a rebuild
 };
 
 }  // namespace conductor::ingest

@@ -1,0 +1,86 @@
+#ifndef CONDUCTOR_LIB_INGEST_PUBLISHER_LIFE_H_
+#define CONDUCTOR_LIB_INGEST_PUBLISHER_LIFE_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/base/tier.h"
+#include "lib/index/prefix_index.h"
+#include "lib/ingest/publisher_ingest.h"
+#include "lib/ingest/waiting_events.h"
+#include "lib/wire/kv_event.h"
+
+namespace conductor::ingest {
+
+// Everything that one life of a publisher (or one rebuild of it) owns in the index: its holders by
+// adapter and rank, its names by cache group, its waiting events. Leaves nothing behind.
+// PublisherIngest documents the rules.
+class PublisherLife {
+ public:
+  // All references outlive it. `number` keeps this life apart from all others in the index.
+  PublisherLife(index::PrefixIndex& index, const PublisherProfile& profile,
+                const IngestLimits& limits, uint32_t number, bool visible,
+                IngestCounters& counters);
+  ~PublisherLife();
+  PublisherLife(const PublisherLife&) = delete;
+  PublisherLife& operator=(const PublisherLife&) = delete;
+
+  void Apply(const wire::EventBatch& batch);
+
+  // Makes this life's holders visible and `other`'s go, as one change.
+  void Replace(PublisherLife& other);
+
+  [[nodiscard]] bool HoldsNothing() const;
+  [[nodiscard]] uint32_t number() const { return number_; }
+  [[nodiscard]] uint32_t block_size() const { return block_size_; }
+  [[nodiscard]] const WaitingEvents& waiting() const { return waiting_; }
+
+ private:
+  using Writer = index::PrefixIndex::Writer;
+  // Adapter and rank.
+  using HolderKey = std::pair<std::string, uint32_t>;
+  // A cache group's index; nothing for models with one group.
+  using GroupKey = std::optional<int64_t>;
+
+  [[nodiscard]] uint32_t RankOf(const wire::EventBatch& batch);
+  void Stored(Writer& writer, const wire::BlockStored& event, uint32_t dp_rank);
+  void StoredWithTokens(Writer& writer, const wire::BlockStored& event, Tier tier,
+                        uint32_t dp_rank);
+  void StoredByName(Writer& writer, const wire::BlockStored& event, Tier tier, uint32_t dp_rank);
+  void Removed(Writer& writer, const wire::BlockRemoved& event, uint32_t dp_rank);
+  void Cleared(Writer& writer, uint32_t dp_rank);
+
+  // Holds the block that the event's first name names, in that block's namespace; false when the
+  // name is unknown.
+  [[nodiscard]] bool PlaceFirstByName(Writer& writer, const WaitingEvent& event);
+  // Puts the event where it belongs; false when what it awaits is unknown.
+  [[nodiscard]] bool Place(Writer& writer, const WaitingEvent& event);
+  // Place or wait, then all that the new names give a place to.
+  void PlaceOrWait(Writer& writer, WaitingEvent event);
+  void JoinWaiting(Writer& writer, index::AliasSpace space, std::span<const EngineHash> names);
+
+  [[nodiscard]] index::HolderId HolderFor(Writer& writer, const std::string& lora_name,
+                                          uint32_t dp_rank);
+  [[nodiscard]] index::AliasSpace SpaceFor(Writer& writer, const GroupKey& group);
+  void LeaveIndex(Writer& writer);
+
+  index::PrefixIndex& index_;
+  const PublisherProfile& profile_;
+  const uint32_t number_;
+  bool visible_;
+  IngestCounters& counters_;
+  uint32_t block_size_;
+  bool seen_other_rank_than_zero_ = false;
+  std::map<HolderKey, index::HolderId> holders_;
+  std::map<GroupKey, index::AliasSpace> spaces_;
+  WaitingEvents waiting_;
+};
+
+}  // namespace conductor::ingest
+
+#endif  // CONDUCTOR_LIB_INGEST_PUBLISHER_LIFE_H_

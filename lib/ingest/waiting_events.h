@@ -1,0 +1,82 @@
+#ifndef CONDUCTOR_LIB_INGEST_WAITING_EVENTS_H_
+#define CONDUCTOR_LIB_INGEST_WAITING_EVENTS_H_
+
+#include <absl/container/flat_hash_map.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/base/tier.h"
+#include "lib/hash/block_hash.h"
+#include "lib/index/prefix_index.h"
+
+namespace conductor::ingest {
+
+// A stored event that has no place yet: an orphan (its parent is unknown), or a detached one
+// (without tokens, or without a parent where that does not mean the root, and its own name is
+// unknown).
+struct WaitingEvent {
+  std::string lora_name;  // of the event's namespace; unused without tokens
+  index::AliasSpace space{};
+  Tier tier = Tier::kGpu;
+  uint32_t dp_rank = 0;
+  std::optional<EngineHash> parent;
+  std::vector<EngineHash> hashes;
+  std::vector<LocalHash> locals;  // empty: an event without tokens
+  uint32_t span = 1;
+  std::vector<uint8_t> gone;  // per hash: removed again while it waited
+
+  // The name whose appearance gives it its place.
+  [[nodiscard]] EngineHash awaited() const { return parent ? *parent : hashes.front(); }
+  [[nodiscard]] size_t bytes() const;
+};
+
+// The waiting events of one publisher's life, in the order they came, bounded in bytes. Finding by
+// a name costs no walk. Not thread-safe.
+class WaitingEvents {
+ public:
+  explicit WaitingEvents(size_t max_bytes) : max_bytes_(max_bytes) {}
+
+  // Adds at the end. The number of events dropped for it, oldest first; one that is larger than
+  // the bound by itself is not kept and counts too.
+  size_t Add(WaitingEvent event);
+
+  // Numbers, rising with age's end, of the events that wait for `name`.
+  [[nodiscard]] const std::set<uint64_t>* AwaitedBy(index::AliasSpace space, EngineHash name) const;
+
+  // Takes an event out; Requires that `number` came from AwaitedBy and was not taken yet.
+  [[nodiscard]] WaitingEvent Take(uint64_t number);
+
+  // Marks `name` gone in the oldest event of this rank, space and tier that still counts it; false
+  // when there is none.
+  bool Remove(index::AliasSpace space, Tier tier, uint32_t dp_rank, EngineHash name);
+
+  // Drops the events of the rank and tier.
+  void Clear(Tier tier, uint32_t dp_rank);
+
+  [[nodiscard]] bool empty() const { return events_.empty(); }
+  [[nodiscard]] size_t size() const { return events_.size(); }
+  [[nodiscard]] size_t bytes() const { return bytes_; }
+
+ private:
+  using Name = std::pair<index::AliasSpace, EngineHash>;
+  using ByName = absl::flat_hash_map<Name, std::set<uint64_t>>;
+
+  static void Forget(ByName& names, const Name& name, uint64_t number);
+
+  size_t max_bytes_;
+  size_t bytes_ = 0;
+  uint64_t next_ = 0;
+  std::map<uint64_t, WaitingEvent> events_;
+  ByName awaited_;  // the name waited for -> events
+  ByName named_;    // a name in `hashes` -> events
+};
+
+}  // namespace conductor::ingest
+
+#endif  // CONDUCTOR_LIB_INGEST_WAITING_EVENTS_H_
