@@ -18,9 +18,12 @@ struct Config {
   std::optional<uint16_t> http_server_port;
   std::optional<std::string> host;
   std::vector<Registration> publishers;  // in the file's order
-  // Entries that could not be used, each with its JSON path ("kvevent_instance.vllm-1.port").
+  // Entries that could not be used and keys that appear twice, each with the file and its JSON path
+  // ("conductor.json: kvevent_instance.vllm-1.port"). At most a few hundred; the last tells how
+  // many more there are.
   std::vector<Error> problems;
   // Things that were understood and are worth a line: unknown keys, fields without meaning here.
+  // One for all entries of which the same is to be said.
   std::vector<std::string> notes;
 };
 

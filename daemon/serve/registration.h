@@ -41,8 +41,9 @@ struct Registration {
 };
 
 // Checks what no publisher could ever have: empty endpoint, model or instance id, addresses that
-// ZeroMQ cannot take, a '|' in instance_id or tenant (it separates the parts of a key). The
-// error's `where` is the registration field's name.
+// ZeroMQ cannot connect to, names above 4096 bytes, numbers above 2147483647, a '|' in instance_id
+// or tenant (it separates the parts of a key). The error's `where` is the field's name as files
+// and requests have it: "endpoint", "replay_endpoint", "modelname", "tenant_id", ...
 [[nodiscard]] Status Validate(const Registration& registration);
 
 }  // namespace conductor::serve
