@@ -22,7 +22,7 @@ struct Query {
   std::optional<std::string> additional_salt;  // nothing: any
   std::string cache_salt;                      // an extra key of block 0; empty: none
   std::vector<TokenId> tokens;
-  std::vector<std::string> instances;          // candidates; empty: all that are registered
+  std::vector<std::string> instances;  // candidates; empty: all that are registered
 };
 
 // All figures in tokens. gpu <= cpu <= disk (see index::RankMatch).
@@ -34,12 +34,12 @@ struct TierFigures {
 
 struct InstanceAnswer {
   std::string instance_id;
-  TierFigures best;                          // the best over the ranks, figure by figure
-  std::map<uint32_t, TierFigures> ranks;     // registered ranks and those seen in events
-  stream::Trust trust;                       // the worst among the instance's publishers
-  double lag_seconds = -1;                   // greatest last event lag; -1: no event yet
-  uint32_t block_size = 0;                   // of the namespace that gave `best`; 0: none known
-  uint64_t prompt_blocks = 0;                // whole blocks of the prompt at that size
+  TierFigures best;                       // the best over the ranks, figure by figure
+  std::map<uint32_t, TierFigures> ranks;  // registered ranks and those seen in events
+  stream::Trust trust;                    // the worst among the instance's publishers
+  double lag_seconds = -1;                // greatest last event lag; -1: no event yet
+  uint32_t block_size = 0;                // of the namespace that gave `best`; 0: none known
+  uint64_t prompt_blocks = 0;             // whole blocks of the prompt at that size
 
   // The longest match.
   [[nodiscard]] uint64_t longest_matched() const { return best.disk; }

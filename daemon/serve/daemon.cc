@@ -1,1 +1,191 @@
-// Written next.
+#include "daemon/serve/daemon.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/serve/config.h"
+#include "daemon/serve/demo.h"
+#include "daemon/serve/http_api.h"
+#include "daemon/serve/registry.h"
+#include "lib/base/log.h"
+#include "lib/base/result.h"
+
+namespace conductor::serve {
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+constexpr uint16_t kDefaultPort = 13333;
+
+// SIGINT and SIGTERM, taken by Wait() and by no other thread: to be made before any is started.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGINT);
+    sigaddset(&set_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+  }
+
+  // The name of the signal that came. A second one ends the process at once.
+  std::string Wait() {
+    int signal = 0;
+    sigwait(&set_, &signal);
+    pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
+    return signal == SIGINT ? "SIGINT" : "SIGTERM";
+  }
+
+ private:
+  sigset_t set_{};
+};
+
+int Complain(int code, const Error& error) {
+  fmt::print(stderr, "conductor: {}\n", error.Message());
+  return code;
+}
+
+std::optional<std::string> Environment(const char* name) {
+  // Read before any thread is started.
+  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return std::string(value);
+}
+
+Status SetLogLevel(const ServeOptions& options) {
+  std::string where = "--log-level";
+  std::optional<std::string> text = options.log_level;
+  if (!text) {
+    where = "CONDUCTOR_LOG_LEVEL";
+    text = Environment("CONDUCTOR_LOG_LEVEL");
+  }
+  if (!text) return {};
+  const auto level = log::ParseLevel(*text);
+  if (!level) return tl::unexpected(Error(level.error()).Within(where));
+  log::SetLevel(*level);
+  return {};
+}
+
+// A file that somebody named must be there; the default one may be missing.
+Result<Config> ReadConfig(const ServeOptions& options) {
+  if (options.demo && !options.config_path) return Config{};
+  if (options.config_path) return LoadConfig(*options.config_path);
+  if (const auto path = Environment("CONDUCTOR_CONFIG_PATH")) return LoadConfig(*path);
+  const std::string path = DefaultConfigPath();
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) {
+    log::Warn(
+        "no configuration file at {}: starting without publishers; register them with "
+        "POST /register, or name a file with --config",
+        path);
+    return Config{};
+  }
+  return LoadConfig(path);
+}
+
+Registry::Options RegistryOptions(const ServeOptions& options) {
+  Registry::Options registry;
+  registry.transport.threads = options.ingest_threads;
+  registry.transport.max_publishers = options.max_publishers;
+  registry.stream.probe_interval = options.probe_interval;
+  registry.stream.replay_timeout = options.replay_timeout;
+  return registry;
+}
+
+HttpApi::Options HttpOptions(const ServeOptions& options, const Config& config) {
+  HttpApi::Options http;
+  http.host = options.host ? *options.host : config.host.value_or(http.host);
+  http.port = options.port ? *options.port : config.http_server_port.value_or(kDefaultPort);
+  http.max_connections = options.http_max_connections;
+  http.max_body_bytes = options.http_max_body_bytes;
+  return http;
+}
+
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+// Registers `publishers`; what could not be is added to `problems`.
+void RegisterAll(Registry& registry, const std::vector<Registration>& publishers,
+                 std::vector<Error>& problems) {
+  for (const Registration& publisher : publishers) {
+    if (const auto added = registry.Add(publisher); !added) {
+      problems.push_back(Error(added.error()).Within(publisher.Key()));
+    }
+  }
+}
+
+std::string Url(const std::string& host, uint16_t port) {
+  const bool ipv6 = host.find(':') != std::string::npos;
+  return ipv6 ? fmt::format("http://[{}]:{}", host, port) : fmt::format("http://{}:{}", host, port);
+}
+
+// One error line each; true when they forbid to go on.
+bool Report(const std::vector<Error>& problems, bool strict) {
+  for (const Error& problem : problems) log::Error("{}", problem.Message());
+  if (problems.empty() || !strict) return false;
+  fmt::print(stderr, "conductor: {} broken publisher{} and --strict: not starting; the first: {}\n",
+             problems.size(), problems.size() == 1 ? "" : "s", problems.front().Message());
+  return true;
+}
+
+}  // namespace
+
+int RunServe(const ServeOptions& options) {
+  StopSignals signals;
+  if (const auto level = SetLogLevel(options); !level) return Complain(kUsage, level.error());
+  const auto config = ReadConfig(options);
+  if (!config) return Complain(kFailed, config.error());
+  for (const std::string& note : config->notes) log::Info("{}", note);
+  if (Report(config->problems, options.strict)) return kFailed;
+
+  std::unique_ptr<Demo> demo;
+  if (options.demo) {
+    auto created = Demo::Create(options.demo_seed);
+    if (!created) return Complain(kFailed, created.error());
+    demo = std::move(*created);
+  }
+
+  Registry registry(RegistryOptions(options));
+  if (!registry.limit_warning().empty()) log::Warn("{}", registry.limit_warning());
+
+  const HttpApi::Options http_options = HttpOptions(options, *config);
+  if (!IsLoopback(http_options.host)) {
+    log::Warn(
+        "listening on {}: whoever reaches this address can register and remove publishers; "
+        "there is no authentication",
+        http_options.host);
+  }
+  HttpApi http(registry, http_options);
+  const auto port = http.Start();
+  if (!port) return Complain(kFailed, port.error());
+
+  std::vector<Error> problems;
+  RegisterAll(registry, config->publishers, problems);
+  if (demo) RegisterAll(registry, demo->registrations(), problems);
+  if (Report(problems, options.strict)) return kFailed;
+  http.SetReady(true);
+
+  const std::string url = Url(http_options.host, *port);
+  fmt::print("conductor: listening on {}\n", url);
+  std::fflush(stdout);
+  if (demo) demo->Start(url);
+
+  log::Info("{}: stopping", signals.Wait());
+  demo.reset();
+  http.Stop();
+  return kDone;
+}
+
+}  // namespace conductor::serve

@@ -22,14 +22,22 @@ struct PublisherStatus {
   stream::Trust trust;
   stream::StreamCounters stream;
   ingest::IngestCounters ingest;
-  // Batches and events that could not be read, by reason ("not_a_batch", "unknown_event_type",
-  // "malformed_event", "unknown_field").
+  // What could not be read, by reason: whole payloads ("not_a_batch", and "unread_dialect" from
+  // publishers whose events are not indexed), events ("unknown_event_type", "malformed_event"),
+  // fields of events that were used ("unknown_field").
   std::map<std::string, uint64_t> decode_skips;
-  std::string last_decode_error;             // empty: none yet
-  double last_event_age_seconds = -1;        // since the last applied batch; -1: none yet
-  double last_event_lag_seconds = -1;        // from the batch's own time to its application
-  // Every namespace that its events have named, its own first.
-  uint32_t effective_block_size = 0;         // registered or learnt; 0: not known yet
+  std::string last_decode_error;       // empty: none yet
+  double last_event_age_seconds = -1;  // since the last applied batch; -1: none yet
+  double last_event_lag_seconds = -1;  // from the batch's own time to its application
+  uint32_t effective_block_size = 0;   // registered or learnt; 0: not known yet
+};
+
+// What answers need of one engine publisher: cheap to take for every request.
+struct EngineView {
+  std::shared_ptr<const Registration> registration;
+  stream::Trust trust;
+  uint32_t block_size = 0;  // registered or learnt; 0: not known yet
+  double lag_seconds = -1;  // as PublisherStatus::last_event_lag_seconds
 };
 
 // The publishers that are registered now, each with its stream and its way into the index.
@@ -60,7 +68,10 @@ class Registry {
   // False when no publisher has this key. Its blocks are gone when it returns.
   [[nodiscard]] bool Remove(const std::string& key);
 
+  // In order of their keys.
   [[nodiscard]] std::vector<PublisherStatus> Publishers() const;
+  // Those that are engines, pools left out; in order of their keys.
+  [[nodiscard]] std::vector<EngineView> Engines() const;
   [[nodiscard]] size_t size() const;
 
   [[nodiscard]] const index::PrefixIndex& index() const;

@@ -1,0 +1,132 @@
+#include "daemon/serve/publisher_consumer.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+#include <variant>
+
+#include "lib/base/log.h"
+
+namespace conductor::serve {
+namespace {
+
+ingest::PublisherProfile ProfileOf(const Registration& registration) {
+  return ingest::PublisherProfile{
+      .instance_id = registration.instance_id,
+      .tenant = registration.tenant,
+      .model = registration.model,
+      .lora_name = registration.lora_name,
+      .additional_salt = registration.additional_salt,
+      .block_size = registration.block_size,
+      .dp_rank = registration.dp_rank,
+      .copies = registration.copies,
+  };
+}
+
+bool HasCleared(const wire::EventBatch& batch) {
+  for (const wire::KvEvent& event : batch.events) {
+    if (std::holds_alternative<wire::AllBlocksCleared>(event)) return true;
+  }
+  return false;
+}
+
+std::string Describe(const stream::Trust& trust) {
+  std::string text(stream::TrustStateName(trust.state));
+  if (!trust.reason.empty()) text += fmt::format(" ({})", trust.reason);
+  return text;
+}
+
+}  // namespace
+
+PublisherConsumer::PublisherConsumer(index::PrefixIndex& index, const Registration& registration,
+                                     const ingest::IngestLimits& limits, uint32_t number,
+                                     std::shared_ptr<PublisherBoard> board)
+    : name_(fmt::format("publisher {} at {}", registration.Key(), registration.endpoint)),
+      type_(registration.type),
+      ingest_(index, ProfileOf(registration), limits, number),
+      board_(std::move(board)) {}
+
+stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
+                                                   std::string_view payload) {
+  const auto where = [&] { return fmt::format("sequence {}", static_cast<uint64_t>(sequence)); };
+  if (type_ != PublisherType::kVllm) {
+    CountSkip("unread_dialect", 1,
+              where() + ": events of a Mooncake master are received but not indexed");
+    return {};
+  }
+  const Result<wire::EventBatch> batch = decoder_.Decode(payload);
+  if (!batch) {
+    CountSkip("not_a_batch", 1, Error(batch.error()).Within(where()).Message());
+    return {};
+  }
+  ingest_.Apply(*batch);
+  for (const auto& [reason, count] : batch->skipped) {
+    CountSkip(std::string(wire::SkipReasonName(reason)), count, {});
+  }
+  {
+    const std::lock_guard lock(board_->mutex);
+    board_->ingest = ingest_.Counters();
+    board_->last_applied = MonoNow();
+    if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
+    if (!batch->skips.empty()) {
+      const wire::Skip& last = batch->skips.back();
+      board_->last_decode_error =
+          fmt::format("{}, event {}: {}", where(), last.event_index, last.message);
+    }
+  }
+  return {.holds_nothing = HasCleared(*batch) && ingest_.HoldsNothing()};
+}
+
+void PublisherConsumer::NewLife() {
+  log::Info("{}: a new life; what it held before is dropped", name_);
+  ingest_.NewLife();
+  PublishCounters();
+}
+
+void PublisherConsumer::BeginRebuild() { ingest_.BeginRebuild(); }
+
+void PublisherConsumer::CommitRebuild() {
+  ingest_.CommitRebuild();
+  PublishCounters();
+}
+
+void PublisherConsumer::AbandonRebuild() {
+  ingest_.AbandonRebuild();
+  PublishCounters();
+}
+
+void PublisherConsumer::TrustChanged(const stream::Trust& trust) {
+  stream::Trust before;
+  {
+    const std::lock_guard lock(board_->mutex);
+    before = std::exchange(board_->trust, trust);
+  }
+  if (before.state == trust.state && before.reason == trust.reason) return;
+  const bool good = trust.state == stream::TrustState::kLive ||
+                    trust.state == stream::TrustState::kReplaying ||
+                    trust.reason == "no_events_yet";
+  log::Write(good ? log::Level::kInfo : log::Level::kWarn,
+             fmt::format("{}: {} -> {}{}{}", name_, Describe(before), Describe(trust),
+                         trust.detail.empty() ? "" : ": ", trust.detail));
+}
+
+void PublisherConsumer::CountSkip(const std::string& reason, uint64_t count, std::string error) {
+  bool first = false;
+  {
+    const std::lock_guard lock(board_->mutex);
+    uint64_t& counted = board_->decode_skips[reason];
+    first = counted == 0;
+    counted += count;
+    if (!error.empty()) board_->last_decode_error = std::move(error);
+  }
+  if (first && reason != "unknown_field") {
+    log::Warn("{}: first {} (more are only counted, see /v1/publishers)", name_, reason);
+  }
+}
+
+void PublisherConsumer::PublishCounters() {
+  const std::lock_guard lock(board_->mutex);
+  board_->ingest = ingest_.Counters();
+}
+
+}  // namespace conductor::serve
