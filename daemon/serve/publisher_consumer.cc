@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -61,18 +62,18 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   }
   ingest_.Apply(*batch);
   for (const auto& [reason, count] : batch->skipped) {
-    CountSkip(std::string(wire::SkipReasonName(reason)), count, {});
+    const auto skip = std::ranges::find(batch->skips, reason, &wire::Skip::reason);
+    std::string error;
+    if (skip != batch->skips.end()) {
+      error = fmt::format("{}, event {}: {}", where(), skip->event_index, skip->message);
+    }
+    CountSkip(std::string(wire::SkipReasonName(reason)), count, error);
   }
   {
     const std::lock_guard lock(board_->mutex);
     board_->ingest = ingest_.Counters();
     board_->last_applied = MonoNow();
     if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
-    if (!batch->skips.empty()) {
-      const wire::Skip& last = batch->skips.back();
-      board_->last_decode_error =
-          fmt::format("{}, event {}: {}", where(), last.event_index, last.message);
-    }
   }
   return {.holds_nothing = HasCleared(*batch) && ingest_.HoldsNothing()};
 }
@@ -110,18 +111,17 @@ void PublisherConsumer::TrustChanged(const stream::Trust& trust) {
                          trust.detail.empty() ? "" : ": ", trust.detail));
 }
 
-void PublisherConsumer::CountSkip(const std::string& reason, uint64_t count, std::string error) {
+void PublisherConsumer::CountSkip(const std::string& reason, uint64_t count,
+                                  const std::string& error) {
   bool first = false;
   {
     const std::lock_guard lock(board_->mutex);
     uint64_t& counted = board_->decode_skips[reason];
     first = counted == 0;
     counted += count;
-    if (!error.empty()) board_->last_decode_error = std::move(error);
+    board_->last_decode_error = error;
   }
-  if (first && reason != "unknown_field") {
-    log::Warn("{}: first {} (more are only counted, see /v1/publishers)", name_, reason);
-  }
+  if (first) log::Warn("{}: {} (more of {} are only counted)", name_, error, reason);
 }
 
 void PublisherConsumer::PublishCounters() {

@@ -46,7 +46,7 @@ class PublisherConsumer : public stream::Consumer {
   void TrustChanged(const stream::Trust& trust) override;
 
  private:
-  void CountSkip(const std::string& reason, uint64_t count, std::string error);
+  void CountSkip(const std::string& reason, uint64_t count, const std::string& error);
   void PublishCounters();
 
   const std::string name_;  // for log lines: key and endpoint
