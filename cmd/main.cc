@@ -1,1 +1,53 @@
-int main() { return 0; }
+#include <iostream>
+#include <string>
+
+#include "cmd/subcommands.h"
+
+namespace {
+
+constexpr int kUsage = 2;
+
+constexpr const char* kDescription =
+    "The map of every KV cache block in an LLM serving fleet: who holds how much of a prompt.";
+
+constexpr const char* kFooter =
+    R"(Examples:
+  conductor serve --demo     the daemon and a simulated fleet beside it
+  conductor serve --help     flags, environment, more examples
+
+Exit codes: 0 done, 1 failed, 2 usage. See conductor(1).)";
+
+// The help of the subcommand that was named, or of the whole.
+const char* HelpCommand(const CLI::App& app) {
+  return app.get_subcommands().empty() ? "conductor --help" : "conductor serve --help";
+}
+
+// CLI11 does not say which word it took for no subcommand.
+std::string Message(const CLI::App& app, const CLI::Error& error) {
+  const auto words = app.remaining();
+  if (!app.get_subcommands().empty() || words.empty()) return error.what();
+  return "'" + words.front() + "' is no subcommand (expected serve)";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(kDescription, "conductor");
+  app.footer(kFooter);
+  app.set_version_flag("--version", "conductor " CONDUCTOR_VERSION, "print the version");
+  app.set_help_flag("-h,--help", "print this help");
+  app.get_formatter()->column_width(28);
+  app.require_subcommand(1);
+  conductor::cmd::Run run;
+  conductor::cmd::AddServe(app, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return app.exit(asked);
+  } catch (const CLI::Error& error) {
+    std::cerr << "conductor: " << Message(app, error) << "\nRun '" << HelpCommand(app)
+              << "' for what there is.\n";
+    return kUsage;
+  }
+  return run();
+}

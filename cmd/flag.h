@@ -1,0 +1,65 @@
+#ifndef CONDUCTOR_CMD_FLAG_H_
+#define CONDUCTOR_CMD_FLAG_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "lib/base/clock.h"
+#include "lib/base/result.h"
+
+namespace conductor::cmd {
+
+// Flag values that are checked with a message that says what was given and what was expected.
+
+// A decimal integer from `min` to `max`; `what` is what it is called: "a port".
+[[nodiscard]] Result<uint64_t> ParseNumber(std::string_view text, std::string_view what,
+                                           uint64_t min, uint64_t max);
+
+// Bytes: a decimal integer, alone or with a suffix k, m or g (1024, 1024², 1024³) in any case. At
+// least 1.
+[[nodiscard]] Result<uint64_t> ParseSize(std::string_view text);
+
+// A time as lib/base reads it, above zero.
+[[nodiscard]] Result<Duration> ParsePositiveTime(std::string_view text);
+
+// Adds the flag `name`, whose text `parse` turns into `target`'s type; its error ends the command
+// line as a usage error. `shape` stands for the value in the help: "PORT".
+template <typename T, typename Parse>
+CLI::Option* AddFlag(CLI::App& app, const std::string& name, T& target, Parse parse,
+                     const std::string& shape, const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&target, parse, name](const std::string& text) {
+            auto value = parse(text);
+            if (!value) throw CLI::ValidationError(name, value.error().Message());
+            target = *std::move(value);
+          },
+          help)
+      ->type_name(shape);
+}
+
+// The same for an integer; `max` must fit T.
+template <typename T>
+CLI::Option* AddNumberFlag(CLI::App& app, const std::string& name, T& target, std::string_view what,
+                           uint64_t min, uint64_t max, const std::string& help) {
+  const auto parse = [what, min, max](std::string_view text) {
+    return ParseNumber(text, what, min, max).map([](uint64_t number) {
+      return static_cast<T>(number);
+    });
+  };
+  return AddFlag(app, name, target, parse, "N", help);
+}
+
+// The same for a time.
+inline CLI::Option* AddTimeFlag(CLI::App& app, const std::string& name, Duration& target,
+                                const std::string& help) {
+  return AddFlag(app, name, target, ParsePositiveTime, "TIME", help);
+}
+
+}  // namespace conductor::cmd
+
+#endif  // CONDUCTOR_CMD_FLAG_H_

@@ -1,0 +1,17 @@
+#ifndef CONDUCTOR_CMD_SUBCOMMANDS_H_
+#define CONDUCTOR_CMD_SUBCOMMANDS_H_
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace conductor::cmd {
+
+// Runs a subcommand with the flags that were parsed; the process's exit code.
+using Run = std::function<int()>;
+
+// Each adds its subcommand to `app`; `run` becomes its work when the command line names it.
+void AddServe(CLI::App& app, Run& run);
+
+}  // namespace conductor::cmd
+
+#endif  // CONDUCTOR_CMD_SUBCOMMANDS_H_
