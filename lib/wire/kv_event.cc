@@ -1,1 +1,17 @@
 #include "lib/wire/kv_event.h"
+
+namespace conductor::wire {
+
+std::string_view SkipReasonName(SkipReason reason) {
+  switch (reason) {
+    case SkipReason::kUnknownEventType:
+      return "unknown_event_type";
+    case SkipReason::kMalformedEvent:
+      return "malformed_event";
+    case SkipReason::kUnknownField:
+      return "unknown_field";
+  }
+  return "unknown";
+}
+
+}  // namespace conductor::wire

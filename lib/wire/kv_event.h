@@ -1,10 +1,13 @@
 #ifndef CONDUCTOR_LIB_WIRE_KV_EVENT_H_
 #define CONDUCTOR_LIB_WIRE_KV_EVENT_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -25,14 +28,17 @@ struct CacheGroup {
 
 // Blocks that follow one another in one prompt became available on one medium.
 struct BlockStored {
-  std::vector<EngineHash> hashes;   // block_hashes
-  std::optional<EngineHash> parent; // parent_block_hash: the block before hashes[0]; nil: see below
-  std::vector<TokenId> tokens;      // hashes.size() * block_size for a full-attention event
-  uint32_t block_size = 0;          // tokens a hash stands for; 0 in offload placeholders
-  std::optional<int64_t> lora_id;   // deprecated integer adapter id
+  std::vector<EngineHash> hashes;    // block_hashes
+  std::optional<EngineHash> parent;  // parent_block_hash: the block before hashes[0]
+  // hashes.size() * block_size for a full-attention event; none in offload placeholders. Of
+  // EAGLE's pairs [token, next token] the first of each.
+  std::vector<TokenId> tokens;
+  uint32_t block_size = 0;         // tokens a hash stands for; 0 in offload placeholders
+  std::optional<int64_t> lora_id;  // deprecated integer adapter id
   std::optional<std::string> lora_name;
   std::optional<std::string> medium;  // as spelt on the wire; nil is an engine's device
-  // Per block, in order: empty, or exactly hashes.size() entries. Still with a leading LoRA name.
+  // Per block, in order: empty, or exactly hashes.size() entries (an entry is empty for a nil).
+  // Still with a leading LoRA name.
   std::vector<hash::ExtraKeys> extra_keys;
   // SGLang's metadata {"cache_salt": ...}: belongs to the first block of a prompt.
   std::optional<std::string> cache_salt;
@@ -67,17 +73,20 @@ enum class SkipReason : uint8_t {
 
 // One event that was skipped, or one field that was not understood.
 struct Skip {
+  // The event_index of what was not understood in the batch around the events.
+  static constexpr size_t kNoEvent = std::numeric_limits<size_t>::max();
+
   SkipReason reason;
-  size_t event_index;   // position in the batch
-  std::string message;  // what was read and what was expected
+  size_t event_index;   // position in the batch, skipped events counted
+  std::string message;  // what was read and what was expected, the field first
 };
 
 // One payload.
 struct EventBatch {
-  double timestamp = 0;                  // Unix seconds
-  std::optional<int64_t> dp_rank;        // data_parallel_rank, where the batch has one
-  std::vector<KvEvent> events;           // in order, without those skipped
-  std::vector<Skip> skips;               // at most kMaxSkips are kept ...
+  double timestamp = 0;                    // Unix seconds
+  std::optional<int64_t> dp_rank;          // data_parallel_rank, where the batch has one
+  std::vector<KvEvent> events;             // in order, without those skipped
+  std::vector<Skip> skips;                 // at most kMaxSkips are kept ...
   std::map<SkipReason, uint64_t> skipped;  // ... all are counted
 
   static constexpr size_t kMaxSkips = 16;

@@ -1,1 +1,178 @@
 #include "lib/wire/vllm_decoder.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <msgpack.hpp>
+
+#include "lib/wire/vllm_event.h"
+
+namespace conductor::wire {
+namespace {
+
+constexpr double kMillisecondsFrom = 1e11;
+
+double SecondsOfInteger(double value) { return value >= kMillisecondsFrom ? value / 1000 : value; }
+
+std::optional<double> SecondsOf(MsgpackValue value) {
+  if (value.kind() == MsgpackValue::Kind::kFloat) {
+    if (!std::isfinite(value.real())) return std::nullopt;
+    return value.real();
+  }
+  if (value.kind() == MsgpackValue::Kind::kNegative) {
+    return static_cast<double>(*value.AsInt64());
+  }
+  if (!value.is_integer()) return std::nullopt;
+  return SecondsOfInteger(static_cast<double>(value.integer_bits()));
+}
+
+// The parts of a batch, whichever way it is laid out.
+struct Envelope {
+  MsgpackValue timestamp;
+  MsgpackValue events;
+  MsgpackValue rank;
+};
+
+Envelope OpenArray(MsgpackValue value, EventBatch& batch) {
+  Envelope envelope;
+  size_t slot = 0;
+  for (const MsgpackValue item : value.items()) {
+    if (slot == 0) envelope.timestamp = item;
+    if (slot == 1) envelope.events = item;
+    if (slot == 2) envelope.rank = item;
+    if (slot > 2) {
+      AddSkip(batch, SkipReason::kUnknownField, Skip::kNoEvent, [&] {
+        return fmt::format("slot {} of the batch holds {}, and 3 are known", slot, item.KindName());
+      });
+    }
+    ++slot;
+  }
+  return envelope;
+}
+
+Envelope OpenMap(MsgpackValue value, EventBatch& batch) {
+  Envelope envelope;
+  for (const auto& [key, item] : value.entries()) {
+    const std::string_view name = key.is_text() ? key.bytes() : std::string_view();
+    if (name == "ts") {
+      envelope.timestamp = item;
+    } else if (name == "events") {
+      envelope.events = item;
+    } else if (name == "data_parallel_rank" || name == "dp_rank") {
+      envelope.rank = item;
+    } else {
+      AddSkip(batch, SkipReason::kUnknownField, Skip::kNoEvent,
+              [&] { return fmt::format("the key {} of the batch is not known", Quoted(name)); });
+    }
+  }
+  return envelope;
+}
+
+// Stops the parser as soon as the timestamp was read, or cannot come any more.
+class TimestampFinder : public msgpack::null_visitor {
+ public:
+  [[nodiscard]] std::optional<double> seconds() const { return seconds_; }
+
+  bool visit_nil() { return Other(); }
+  bool visit_boolean(bool) { return Other(); }
+  bool visit_positive_integer(uint64_t value) {
+    return Number(SecondsOfInteger(static_cast<double>(value)));
+  }
+  bool visit_negative_integer(int64_t value) {
+    return Number(SecondsOfInteger(static_cast<double>(value)));
+  }
+  bool visit_float32(float value) { return Number(static_cast<double>(value)); }
+  bool visit_float64(double value) { return Number(value); }
+  bool visit_str(const char* data, uint32_t size) {
+    if (!in_key_ || depth_ != 1) return Other();
+    named_ = std::string_view(data, size) == "ts";
+    return true;
+  }
+  bool visit_bin(const char*, uint32_t) { return Other(); }
+  bool visit_ext(const char*, uint32_t) { return Other(); }
+  bool start_array(uint32_t items) {
+    if (depth_ == 0) {
+      wanted_ = true;
+      ++depth_;
+      return items >= 2;
+    }
+    return Enter();
+  }
+  bool end_array() { return Leave(); }
+  bool start_map(uint32_t) { return depth_ == 0 ? ++depth_ > 0 : Enter(); }
+  bool end_map() { return Leave(); }
+  bool start_map_key() {
+    if (depth_ == 1) in_key_ = true;
+    return true;
+  }
+  bool end_map_key() {
+    if (depth_ == 1) in_key_ = false;
+    return true;
+  }
+  bool start_map_value() {
+    if (depth_ == 1) wanted_ = std::exchange(named_, false);
+    return true;
+  }
+
+ private:
+  bool Number(double seconds) {
+    if (!wanted_) return Other();
+    if (std::isfinite(seconds)) seconds_ = seconds;
+    return false;
+  }
+  bool Other() const { return depth_ > 0 && !wanted_; }
+  bool Enter() { return !wanted_ && ++depth_ <= MsgpackTape::kMaxDepth; }
+  bool Leave() {
+    --depth_;
+    return true;
+  }
+
+  size_t depth_ = 0;
+  bool in_key_ = false;  // of the batch's own map
+  bool named_ = false;   // the key was "ts"
+  bool wanted_ = false;  // the next value is the timestamp
+  std::optional<double> seconds_;
+};
+
+}  // namespace
+
+Result<EventBatch> VllmDecoder::Decode(std::string_view payload) {
+  const auto value = tape_.Parse(payload);
+  if (!value) return tl::unexpected(value.error());
+  if (!value->is_array() && !value->is_map()) {
+    return Fail(fmt::format("the batch is {}", value->KindName()), {},
+                "[ts, events, data_parallel_rank] or a map of these");
+  }
+
+  EventBatch batch;
+  const Envelope envelope = value->is_array() ? OpenArray(*value, batch) : OpenMap(*value, batch);
+  const auto seconds = SecondsOf(envelope.timestamp);
+  if (!seconds) {
+    return Fail(fmt::format("is {}", envelope.timestamp.KindName()), "ts",
+                "a finite number of seconds, or whole milliseconds");
+  }
+  batch.timestamp = *seconds;
+  if (!envelope.events.is_array()) {
+    return Fail(fmt::format("is {}", envelope.events.KindName()), "events", "an array");
+  }
+  if (!envelope.rank.is_nil()) {
+    batch.dp_rank = envelope.rank.AsInt64();
+    if (!batch.dp_rank) {
+      return Fail(fmt::format("is {}", envelope.rank.KindName()), "data_parallel_rank",
+                  "nil or an integer");
+    }
+  }
+
+  batch.events.reserve(envelope.events.size());
+  size_t index = 0;
+  for (const MsgpackValue event : envelope.events.items()) ReadVllmEvent(event, index++, batch);
+  return batch;
+}
+
+std::optional<double> PeekTimestamp(std::string_view payload) {
+  TimestampFinder finder;
+  msgpack::parse(payload.data(), payload.size(), finder);
+  return finder.seconds();
+}
+
+}  // namespace conductor::wire
