@@ -10,11 +10,14 @@
 namespace conductor {
 namespace {
 
-using std::chrono::duration_cast;
 using std::chrono::microseconds;
 
 constexpr std::array<std::pair<std::string_view, int64_t>, 5> kUnits{{
-    {"us", 1}, {"ms", 1'000}, {"s", 1'000'000}, {"m", 60'000'000}, {"h", 3'600'000'000},
+    {"us", 1},
+    {"ms", 1'000},
+    {"s", 1'000'000},
+    {"m", 60'000'000},
+    {"h", 3'600'000'000},
 }};
 
 constexpr double kLongest = 1e6 * 3600 * 24 * 365;  // a year, in microseconds
@@ -43,7 +46,7 @@ Result<Duration> ParseDuration(std::string_view text) {
 }
 
 std::string FormatDuration(Duration duration) {
-  const int64_t micros = duration_cast<microseconds>(duration).count();
+  const int64_t micros = std::chrono::round<microseconds>(duration).count();
   for (size_t i = kUnits.size(); i-- > 0;) {
     const auto& [unit, size] = kUnits[i];
     if (micros != 0 && micros % size == 0) return fmt::format("{}{}", micros / size, unit);

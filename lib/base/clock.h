@@ -22,7 +22,8 @@ using Duration = std::chrono::nanoseconds;
 // numbers, unknown units and bare numbers are errors.
 [[nodiscard]] Result<Duration> ParseDuration(std::string_view text);
 
-// The shortest text that ParseDuration reads as `duration` rounded to microseconds.
+// `duration` rounded to microseconds, as a whole number of the largest unit that fits;
+// ParseDuration reads it back.
 [[nodiscard]] std::string FormatDuration(Duration duration);
 
 }  // namespace conductor
