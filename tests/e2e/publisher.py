@@ -1,0 +1,210 @@
+"""A publisher of KV events that behaves as an engine's does: a PUB socket with frames
+[topic, sequence, payload] numbered from 0, and optionally a ROUTER that replays a ring of the last
+batches in either of the two reply forms. Faults are methods, switched on by the test.
+"""
+
+import collections
+import enum
+import random
+import socket
+import threading
+import time
+
+import zmq
+
+import events
+
+END_OF_REPLAY = b"\xff" * 8
+
+
+class ReplayForm(enum.Enum):
+    PLAIN = "up to v0.25: [sequence, payload]"
+    TOPIC = "from v0.26 on: [topic, sequence, payload]"
+
+
+def free_ports(count=1, host="127.0.0.1"):
+    """The first of `count` ports in a row that nobody listens on.
+
+    Taken from below the ephemeral range, so that no outgoing connection takes one meanwhile and
+    none connects to itself while nobody listens there.
+    """
+    for _ in range(1000):
+        first = random.randrange(11000, 32000)
+        sockets = []
+        try:
+            for port in range(first, first + count):
+                probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                sockets.append(probe)
+                probe.bind((host, port))
+            return first
+        except OSError:
+            continue
+        finally:
+            for probe in sockets:
+                probe.close()
+    raise RuntimeError("no free ports")
+
+
+class Publisher:
+    """Sockets are bound by start() (at once, unless `started` is False), to ports that stay the
+    same over all lives. Methods may be called from one thread; replays are served by another."""
+
+    def __init__(self, encoding=events.G2, host="127.0.0.1", replay=ReplayForm.TOPIC, ring=10000,
+                 topic=b"", rank=0, started=True, see_subscribers=False):
+        self.encoding = encoding
+        self.host = host
+        self.rank = rank
+        self.ports = free_ports(2, host)
+        self.replay = replay
+        self.topic = topic
+        self._ring = collections.deque(maxlen=ring)
+        self._next_sequence = 0
+        self._see_subscribers = see_subscribers
+        self._lock = threading.Lock()
+        self._stop = None
+        self._live = None
+        self.replays_served = 0
+        if started:
+            self.start()
+
+    # Where it is.
+
+    @property
+    def endpoint(self):
+        return f"tcp://{self.host}:{self.ports}"
+
+    @property
+    def replay_endpoint(self):
+        return f"tcp://{self.host}:{self.ports + 1}" if self.replay else ""
+
+    @property
+    def last_sequence(self):
+        return self._next_sequence - 1
+
+    # Its life.
+
+    def start(self):
+        context = zmq.Context.instance()
+        # An XPUB is a PUB that also tells its owner of subscriptions.
+        self._live = context.socket(zmq.XPUB if self._see_subscribers else zmq.PUB)
+        self._live.sndhwm = 100000
+        self._live.linger = 0
+        _bind(self._live, self.endpoint)
+        if self.replay:
+            router = context.socket(zmq.ROUTER)
+            router.sndhwm = 0
+            router.linger = 0
+            _bind(router, self.replay_endpoint)
+            self._stop = threading.Event()
+            self._server = threading.Thread(
+                target=self._serve_replays, args=(router, self._stop), daemon=True)
+            self._server.start()
+
+    def die(self):
+        """Both sockets go away; what was published is forgotten."""
+        if self._live is None:
+            return
+        if self._stop is not None:
+            self._stop.set()
+            self._server.join()
+            self._stop = None
+        self._live.close()
+        self._live = None
+
+    def restart(self):
+        """A new process on the same ports: an empty ring, sequences from 0."""
+        self.die()
+        with self._lock:
+            self._ring.clear()
+            self._next_sequence = 0
+        self.start()
+
+    def lose_connections(self):
+        """The sockets are closed and opened again; the life and its ring go on."""
+        self.die()
+        self.start()
+
+    def wait_for_subscriber(self, seconds=30):
+        """Only with `see_subscribers`: returns when a subscription has come."""
+        if not self._live.poll(seconds * 1000):
+            raise AssertionError(f"nobody subscribed to {self.endpoint} within {seconds} s")
+        self._live.recv()
+
+    # What it says. Each returns the sequence.
+
+    def publish(self, *batch, rank="own", timestamp=None):
+        rank = self.rank if rank == "own" else rank
+        return self.publish_payload(self.encoding.payload(batch, rank, timestamp))
+
+    def publish_payload(self, payload):
+        with self._lock:
+            sequence = self._keep(payload)
+            self._send(sequence, payload)
+            return sequence
+
+    # Faults.
+
+    def drop(self, *batch):
+        """The batch is lost on the way to subscribers; the ring has it."""
+        with self._lock:
+            return self._keep(self.encoding.payload(batch, self.rank))
+
+    def fail_to_encode(self):
+        """A sequence is used up, and nothing was ever sent or kept under it."""
+        with self._lock:
+            self._next_sequence += 1
+            return self._next_sequence - 1
+
+    def repeat(self, sequence):
+        """A batch that was sent is sent again."""
+        with self._lock:
+            payload = next(kept for number, kept in self._ring if number == sequence)
+            self._send(sequence, payload)
+
+    def send_frames(self, *frames):
+        """Any frames at all; no sequence is used."""
+        with self._lock:
+            self._live.send_multipart(frames)
+
+    # Within.
+
+    def _keep(self, payload):
+        sequence = self._next_sequence
+        self._next_sequence += 1
+        self._ring.append((sequence, payload))
+        return sequence
+
+    def _send(self, sequence, payload):
+        self._live.send_multipart([self.topic, sequence.to_bytes(8, "big"), payload])
+
+    def _serve_replays(self, router, stop):
+        while not stop.is_set():
+            if router.poll(20):
+                self._serve_one(router, router.recv_multipart())
+        router.close()
+
+    def _serve_one(self, router, request):
+        # An engine ignores what is not [identity, "", sequence] without a word.
+        if len(request) != 3 or len(request[2]) != 8:
+            return
+        identity, first = request[0], int.from_bytes(request[2], "big")
+        head = [identity, b""] + ([self.topic] if self.replay is ReplayForm.TOPIC else [])
+        end = [identity, b""] + ([b""] if self.replay is ReplayForm.TOPIC else [])
+        with self._lock:  # an engine publishes nothing while it replays
+            for sequence, payload in self._ring:
+                if sequence >= first:
+                    router.send_multipart(head + [sequence.to_bytes(8, "big"), payload])
+            router.send_multipart(end + [END_OF_REPLAY, b""])
+            self.replays_served += 1
+
+
+def _bind(zmq_socket, endpoint):
+    """A socket of ours that was just closed may hold the address for a moment longer."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return zmq_socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
