@@ -115,7 +115,8 @@ struct NamespaceStats {
 //     the other tiers a known name of the same namespace wins over the tokens: connectors leave
 //     out extra keys.
 //   * A block that nobody holds and that has no held descendants is released. It and its names
-//     are remembered until `released_limit` younger ones have been released, then forgotten.
+//     are remembered until `released_limit` younger ones have been released, then forgotten; one
+//     without names is forgotten at once.
 //
 // This implementation is the plain one: hash maps and one reader-writer lock. Any thread may call
 // anything. Changes go through a Writer, which holds the lock: what one Writer does is seen by

@@ -8,11 +8,9 @@ namespace conductor::ingest {
 
 PublisherIngest::PublisherIngest(index::PrefixIndex& index, PublisherProfile profile,
                                  IngestLimits limits, uint32_t publisher)
-    : index_(index),
-      profile_(std::move(profile)),
-      limits_(limits),
-      publisher_(publisher),
-      visible_(MakeLife(true)) {}
+    : index_(index), profile_(std::move(profile)), limits_(limits), publisher_(publisher) {
+  visible_ = MakeLife(true);
+}
 
 PublisherIngest::~PublisherIngest() = default;
 

@@ -67,8 +67,9 @@ class PublisherLife;
 //  * An event whose parent is unknown waits as an orphan; one without tokens whose names are
 //    unknown waits detached, each name by itself; it belongs to the namespace of the block that it
 //    names, whatever adapter it speaks of. They join in the order they came when the name
-//    appears. A removal acts first on what is held under the name on that tier and rank, else on
-//    the oldest waiting event that still counts it; what was removed is not held when the event
+//    appears. Where copies count, a removal acts first on what is held under the name on that
+//    tier and rank, else on the oldest waiting event that still counts it; elsewhere it acts on
+//    all of them. What was removed is not held when the event
 //    joins, but its name becomes known. AllBlocksCleared drops the rank's waiting device events.
 //  * Hybrid models: only groups of full, MLA and sink attention. Without a group kind an event
 //    whose tokens are not hashes * block_size is refused.

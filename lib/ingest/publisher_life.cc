@@ -214,16 +214,21 @@ void PublisherLife::Removed(Writer& writer, const wire::BlockRemoved& event, uin
   const auto space = spaces_.find(event.group.index);
   for (const EngineHash name : event.hashes) {
     const bool removed =
-        space != spaces_.end() &&
-        (std::ranges::any_of(holders_,
-                             [&](const auto& entry) {
-                               return entry.first.second == dp_rank &&
-                                      writer.Remove(entry.second, space->second, *tier, name) ==
-                                          index::RemoveOutcome::kRemoved;
-                             }) ||
-         waiting_.Remove(space->second, *tier, dp_rank, name));
+        space != spaces_.end() && RemoveName(writer, space->second, *tier, dp_rank, name);
     ++(removed ? counters_.removed_blocks : counters_.removed_unknown);
   }
+}
+
+bool PublisherLife::RemoveName(Writer& writer, index::AliasSpace space, Tier tier, uint32_t dp_rank,
+                               EngineHash name) {
+  const bool held = std::ranges::any_of(holders_, [&](const auto& entry) {
+    return entry.first.second == dp_rank &&
+           writer.Remove(entry.second, space, tier, name) == index::RemoveOutcome::kRemoved;
+  });
+  // Where copies count, one removal is for one of them. Elsewhere it is for all that was said.
+  const bool copies_count = tier == Tier::kGpu && profile_.copies == index::CopyMode::kCount;
+  if (copies_count) return held || waiting_.Remove(space, tier, dp_rank, name, false);
+  return waiting_.Remove(space, tier, dp_rank, name, true) || held;
 }
 
 void PublisherLife::Cleared(Writer& writer, uint32_t dp_rank) {

@@ -53,6 +53,9 @@ class PublisherLife {
                         uint32_t dp_rank);
   void StoredByName(Writer& writer, const wire::BlockStored& event, Tier tier, uint32_t dp_rank);
   void Removed(Writer& writer, const wire::BlockRemoved& event, uint32_t dp_rank);
+  // False when nothing was held or counted under the name.
+  bool RemoveName(Writer& writer, index::AliasSpace space, Tier tier, uint32_t dp_rank,
+                  EngineHash name);
   void Cleared(Writer& writer, uint32_t dp_rank);
 
   // Holds the block that the event's first name names, in that block's namespace; false when the

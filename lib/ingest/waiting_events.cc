@@ -40,19 +40,25 @@ WaitingEvent WaitingEvents::Take(uint64_t number) {
   return event;
 }
 
-bool WaitingEvents::Remove(index::AliasSpace space, Tier tier, uint32_t dp_rank, EngineHash name) {
+bool WaitingEvents::Remove(index::AliasSpace space, Tier tier, uint32_t dp_rank, EngineHash name,
+                           bool all) {
   const auto found = named_.find({space, name});
   if (found == named_.end()) return false;
+  bool removed = false;
+  std::vector<uint64_t> spent;
   for (const uint64_t number : found->second) {
     WaitingEvent& event = events_.at(number);
     if (event.tier != tier || event.dp_rank != dp_rank) continue;
-    for (size_t i = 0; i < event.hashes.size(); ++i) {
+    for (size_t i = 0; i < event.hashes.size() && (all || !removed); ++i) {
       if (event.hashes[i] != name || event.gone[i] != 0) continue;
       event.gone[i] = 1;
-      return true;
+      removed = true;
+      if (event.locals.empty()) spent.push_back(number);
     }
+    if (removed && !all) break;
   }
-  return false;
+  for (const uint64_t number : spent) (void)Take(number);
+  return removed;
 }
 
 void WaitingEvents::Clear(Tier tier, uint32_t dp_rank) {

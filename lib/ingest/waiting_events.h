@@ -52,9 +52,10 @@ class WaitingEvents {
   // Takes an event out; Requires that `number` came from AwaitedBy and was not taken yet.
   [[nodiscard]] WaitingEvent Take(uint64_t number);
 
-  // Marks `name` gone in the oldest event of this rank, space and tier that still counts it; false
-  // when there is none.
-  bool Remove(index::AliasSpace space, Tier tier, uint32_t dp_rank, EngineHash name);
+  // Marks `name` gone in the oldest event of this rank, space and tier that still counts it, or in
+  // every one (`all`); false when there is none. An event without tokens is dropped then: it has
+  // no names to give.
+  bool Remove(index::AliasSpace space, Tier tier, uint32_t dp_rank, EngineHash name, bool all);
 
   // Drops the events of the rank and tier.
   void Clear(Tier tier, uint32_t dp_rank);
