@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_LIB_TRACE_SIMULATED_ENGINE_H_
 #define CONDUCTOR_LIB_TRACE_SIMULATED_ENGINE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <list>
 #include <span>
@@ -18,16 +19,17 @@ namespace conductor::trace {
 class SimulatedEngine {
  public:
   struct Options {
-    uint64_t seed = 0;              // of the block names
-    uint32_t block_size = 16;       // tokens
+    uint64_t seed = 0;         // of the block names
+    uint32_t block_size = 16;  // tokens, at least 1
     uint32_t capacity_blocks = 1024;
   };
 
   explicit SimulatedEngine(const Options& options);
 
   // Runs a prompt: what was stored and evicted for it, in order (evictions first, as an engine
-  // frees before it allocates). Empty when the whole prompt was cached. Prompts longer than the
-  // cache keep their first capacity_blocks blocks.
+  // frees before it allocates): a removed event for each evicted block, then one stored event.
+  // Empty when the whole prompt was cached. Prompts longer than the cache keep their first
+  // capacity_blocks blocks. Tokens after the last whole block are not cached.
   [[nodiscard]] std::vector<wire::KvEvent> Run(std::span<const TokenId> prompt);
 
   // Leading blocks of `prompt` that are cached now; touches nothing.
@@ -44,6 +46,10 @@ class SimulatedEngine {
   };
 
   [[nodiscard]] std::vector<EngineHash> Names(std::span<const TokenId> prompt) const;
+  // How many of `names` are cached before the first that is not.
+  [[nodiscard]] size_t Leading(std::span<const EngineHash> names) const;
+  // Makes a cached block the most recently used one.
+  void Touch(EngineHash name);
 
   Options options_;
   std::list<EngineHash> uses_;  // least recently used first

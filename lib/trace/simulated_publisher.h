@@ -1,9 +1,11 @@
 #ifndef CONDUCTOR_LIB_TRACE_SIMULATED_PUBLISHER_H_
 #define CONDUCTOR_LIB_TRACE_SIMULATED_PUBLISHER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "lib/base/result.h"
 #include "lib/wire/kv_event.h"
@@ -12,7 +14,9 @@ namespace conductor::trace {
 
 // A publisher of KV events as vLLM from v0.26 on has it: a PUB socket with frames [topic, sequence,
 // payload] numbered from 0, and a ROUTER that replays the last `ring_batches` batches on request
-// (docs/wire-formats.md). Serves replays on a thread of its own. Publish() from one thread.
+// (docs/wire-formats.md). Serves replays on a thread of its own, which Publish() never waits for.
+// Publish() from one thread at a time. The destructor returns at once: what peers have not yet
+// read is lost, as when an engine dies.
 class SimulatedPublisher {
  public:
   struct Options {
@@ -26,8 +30,10 @@ class SimulatedPublisher {
   // Binds both sockets; the error names the endpoint.
   [[nodiscard]] static Result<std::unique_ptr<SimulatedPublisher>> Create(const Options& options);
   ~SimulatedPublisher();
+  SimulatedPublisher(const SimulatedPublisher&) = delete;
+  SimulatedPublisher& operator=(const SimulatedPublisher&) = delete;
 
-  // The addresses that were bound, wildcards resolved.
+  // The addresses that were bound, wildcards resolved; no replay address when there is none.
   [[nodiscard]] const std::string& endpoint() const;
   [[nodiscard]] const std::string& replay_endpoint() const;
 

@@ -18,16 +18,16 @@ class Workload {
     uint64_t seed = 1;
     uint32_t system_prompts = 3;
     uint32_t system_prompt_tokens = 256;
-    uint32_t conversations = 24;       // alive at once; a finished one is replaced
-    uint32_t turns = 6;                // per conversation
-    uint32_t turn_tokens = 96;         // on average
+    uint32_t conversations = 24;  // alive at once; a finished one is replaced
+    uint32_t turns = 6;           // per conversation
+    uint32_t turn_tokens = 96;    // on average
     uint32_t vocabulary = 32000;
   };
 
   struct Request {
-    uint64_t conversation = 0;         // increasing with each new conversation
-    uint32_t turn = 0;                 // from 0
-    std::vector<TokenId> tokens;       // the whole prompt: all earlier turns and this one
+    uint64_t conversation = 0;    // increasing with each new conversation
+    uint32_t turn = 0;            // from 0
+    std::vector<TokenId> tokens;  // the whole prompt: all earlier turns and this one
   };
 
   explicit Workload(const Options& options);
