@@ -1,0 +1,75 @@
+# What scripts/run, scripts/test and scripts/tidy share: packages and builds. To be sourced.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { echo "$(basename "$0"): $*" >&2; }
+
+# The packages of scripts/packages.
+listed_packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$root/scripts/packages"; }
+
+# Those of them that are not installed.
+missing_packages() {
+  local package
+  while read -r package; do
+    if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+      echo "$package"
+    fi
+  done < <(listed_packages)
+}
+
+# Installs what is missing. Asks apt for nothing when all is there.
+install_packages() {
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    say "this is no Debian: going on with what is installed. Needed are, by Debian 12's names:"
+    say "  $(listed_packages | tr '\n' ' ')"
+    return
+  fi
+  local missing as_root=()
+  mapfile -t missing < <(missing_packages)
+  if ((${#missing[@]} == 0)); then return; fi
+  local needed="apt-get install --no-install-recommends ${missing[*]}"
+  if ((EUID != 0)); then
+    if ! command -v sudo >/dev/null; then
+      say "packages are missing, and neither root nor sudo is here to install them. As root:"
+      say "  $needed"
+      return 1
+    fi
+    as_root=(sudo)
+  fi
+  say "installing ${missing[*]}"
+  as_root+=(env DEBIAN_FRONTEND=noninteractive)
+  if ! { "${as_root[@]}" apt-get update &&
+         "${as_root[@]}" apt-get install --yes --no-install-recommends "${missing[@]}"; } >&2; then
+    say "packages could not be installed. Made for Debian 12; by hand it is, as root:"
+    say "  $needed"
+    return 1
+  fi
+}
+
+# Warnings are errors where they are known: with Debian 12's own compiler.
+warnings_as_errors() {
+  [[ $(. /etc/os-release 2>/dev/null && echo "${ID:-}-${VERSION_ID:-}") == debian-12 ]] &&
+    echo ON || echo OFF
+}
+
+# Whether build/<preset> was configured as `build` would do it.
+is_configured() {
+  local cache="$root/build/$1/CMakeCache.txt"
+  [[ -f "$root/build/$1/build.ninja" && -f $cache ]] &&
+    grep -q "^CONDUCTOR_WERROR:BOOL=$2\$" "$cache"
+}
+
+# build <preset> [target...]: all without a target. Does nothing that is done already.
+build() {
+  local preset=$1 werror arguments=()
+  shift
+  werror=$(warnings_as_errors)
+  if ! is_configured "$preset" "$werror"; then
+    arguments=(-DCONDUCTOR_WERROR="$werror")
+    if command -v ccache >/dev/null; then
+      arguments+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+    fi
+    (cd "$root" && cmake --preset "$preset" "${arguments[@]}") >&2
+  fi
+  cmake --build "$root/build/$preset" --parallel "$(nproc)" ${1:+--target "$@"} >&2
+}

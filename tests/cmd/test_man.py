@@ -1,0 +1,86 @@
+"""The manual pages: every flag of the help has its entry and the other way; pages are well formed."""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import unittest
+
+BINARY = os.environ["CONDUCTOR_BINARY"]
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PAGES = os.path.join(ROOT, "man")
+
+
+def page(name):
+    with open(os.path.join(PAGES, name)) as file:
+        return file.read()
+
+
+def help_of(*subcommand):
+    return subprocess.run([BINARY, *subcommand, "--help"], capture_output=True, text=True,
+                          check=True, timeout=20).stdout
+
+
+def flags_of_help(*subcommand):
+    """Long flags in the list of options, with the shape of their value, if they take one."""
+    flags = {}
+    for line in help_of(*subcommand).splitlines():
+        option = re.match(r"  (?:-\w,)?(--[\w-]+)(?: ([A-Z]+))?(?:\s|$)", line)
+        if option:
+            flags[option.group(1)] = option.group(2)
+    return flags
+
+
+def flags_of_page(name):
+    """Long flags with an entry of their own (.It Fl) in mdoc, and their .Ar."""
+    flags = {}
+    for entry in re.finditer(r"^\.It (.*Fl -[\w-]+.*)$", page(name), re.MULTILINE):
+        words = re.search(r"Fl -([\w-]+)(?: Ar (\w+))?", entry.group(1))
+        flags["--" + words.group(1)] = words.group(2).upper() if words.group(2) else None
+    return flags
+
+
+class ManualPages(unittest.TestCase):
+    def test_serve_has_the_flags_of_its_help_and_no_others(self):
+        flags = flags_of_help("serve")
+        self.assertGreater(len(flags), 10)
+        self.assertEqual(flags_of_page("conductor-serve.1"), flags)
+
+    def test_conductor_has_the_flags_of_its_help_and_no_others(self):
+        self.assertEqual(flags_of_page("conductor.1"), flags_of_help())
+
+    def test_every_subcommand_has_its_page(self):
+        listed = help_of().split("Subcommands:")[1].split("\n\n")[0]
+        names = re.findall(r"^  (\w+) ", listed, re.MULTILINE)
+        self.assertIn("serve", names)
+        for name in names:
+            self.assertTrue(os.path.exists(os.path.join(PAGES, f"conductor-{name}.1")), name)
+            self.assertIn(f".Xr conductor-{name} 1", page("conductor.1"))
+
+    def test_environment_variables_of_the_help_are_in_the_page(self):
+        for name in set(re.findall(r"CONDUCTOR_\w+", help_of("serve"))):
+            self.assertIn(f".It Ev {name}", page("conductor-serve.1"))
+
+    def test_every_field_that_the_configuration_reader_knows_is_in_its_page(self):
+        with open(os.path.join(ROOT, "daemon/serve/config.cc")) as file:
+            source = file.read()
+        read = set(re.findall(r'fields\.(?:Get|Text|Integer)\("(\w+)"', source))
+        read |= set(re.findall(r'fields\.Text\("\w+", "(\w+)"\)', source))
+        read |= set(re.findall(r'key == "(\w+)"', source))
+        self.assertGreater(len(read), 15)
+        described = set(re.findall(r"^\.It Sy (\w+)", page("conductor.json.5"), re.MULTILINE))
+        self.assertEqual(described, read)
+
+    @unittest.skipUnless(shutil.which("groff"), "groff is not installed")
+    def test_pages_are_well_formed(self):
+        pages = glob.glob(os.path.join(PAGES, "*.[15]"))
+        self.assertEqual(len(pages), 3)
+        for path in pages:
+            result = subprocess.run(["groff", "-mandoc", "-Tutf8", "-ww", "-z", path],
+                                    capture_output=True, text=True, timeout=20)
+            self.assertEqual((result.returncode, result.stderr), (0, ""), path)
+
+
+if __name__ == "__main__":
+    unittest.main()
