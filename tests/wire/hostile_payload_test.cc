@@ -3,27 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 #include <random>
 
+#include "allocation_count.h"
 #include "lib/wire/vllm_decoder.h"
 #include "payloads.h"
-
-namespace {
-
-// Bytes asked for since the last reset, by this whole binary: its tests run on one thread.
-size_t allocated_bytes = 0;
-
-}  // namespace
-
-void* operator new(size_t size) {
-  allocated_bytes += size;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  std::abort();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace conductor::wire {
 namespace {
