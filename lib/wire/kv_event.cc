@@ -14,4 +14,9 @@ std::string_view SkipReasonName(SkipReason reason) {
   return "unknown";
 }
 
+std::string Skip::Describe() const {
+  if (event_index == kNoEvent) return "batch: " + message;
+  return "event " + std::to_string(event_index) + ": " + message;
+}
+
 }  // namespace conductor::wire

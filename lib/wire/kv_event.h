@@ -79,6 +79,9 @@ struct Skip {
   SkipReason reason;
   size_t event_index;   // position in the batch, skipped events counted
   std::string message;  // what was read and what was expected, the field first
+
+  // "event 3: <message>", or "batch: <message>" for kNoEvent.
+  [[nodiscard]] std::string Describe() const;
 };
 
 // One payload.

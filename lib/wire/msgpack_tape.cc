@@ -56,7 +56,8 @@ class TapeWriter : public msgpack::null_visitor {
     return true;
   }
   bool Two(Kind kind, uint64_t payload, uint64_t second) {
-    if (!One(kind, payload)) return false;
+    if (words_.size() + 2 > MsgpackTape::kMaxWords) return Fails(Stop::kTooLong);
+    words_.push_back(Head(kind, payload));
     words_.push_back(second);
     return true;
   }

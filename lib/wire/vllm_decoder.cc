@@ -42,7 +42,7 @@ Envelope OpenArray(MsgpackValue value, EventBatch& batch) {
     if (slot == 2) envelope.rank = item;
     if (slot > 2) {
       AddSkip(batch, SkipReason::kUnknownField, Skip::kNoEvent, [&] {
-        return fmt::format("slot {} of the batch holds {}, and 3 are known", slot, item.KindName());
+        return fmt::format("slot {} holds {}, and 3 are known", slot, item.KindName());
       });
     }
     ++slot;
@@ -62,7 +62,7 @@ Envelope OpenMap(MsgpackValue value, EventBatch& batch) {
       envelope.rank = item;
     } else {
       AddSkip(batch, SkipReason::kUnknownField, Skip::kNoEvent,
-              [&] { return fmt::format("the key {} of the batch is not known", Quoted(name)); });
+              [&] { return fmt::format("the key {} is not known", Quoted(name)); });
     }
   }
   return envelope;

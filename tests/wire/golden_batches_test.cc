@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <string>
+
 #include "lib/wire/vllm_decoder.h"
 #include "lib/wire/vllm_encoder.h"
 #include "payloads.h"
@@ -109,6 +112,28 @@ TEST(GoldenBatches, SglangMapsWithSalt) {
 TEST(GoldenBatches, TheEncoderWritesTheBytesOfVllm024) {
   for (const std::string name : {"vllm_v0_24", "vllm_v0_24_offload"}) {
     EXPECT_EQ(ToHex(EncodeVllmBatch(DecodeGolden(name))), ToHex(Golden(name))) << name;
+  }
+}
+
+// What the page of the formats says of the hash of a block with extra keys.
+TEST(GoldenBatches, ExtraKeysGoIntoTheHashOfTheirBlock) {
+  VllmDecoder decoder;
+  const auto batch = decoder.Decode(Msgpack(
+      R"([1.5, [["BlockStored", [1], null, [7, 300], 2, null, "GPU", null,
+                 [["salt", ["image", 4]]]]], 0])"));
+  ASSERT_TRUE(batch) << batch.error().Message();
+  const auto& stored = std::get<BlockStored>(batch->events.at(0));
+  EXPECT_EQ(hash::HashBlock(stored.tokens, stored.extra_keys.at(0), hash::kDefaultSeed),
+            LocalHash{13313301866259861514u});
+}
+
+TEST(GoldenBatches, ThePageOfTheFormatsShowsTheseBytes) {
+  std::ifstream file(CONDUCTOR_WIRE_FORMATS);
+  ASSERT_TRUE(file);
+  std::string page;
+  for (std::string word; file >> word;) page += word;
+  for (const std::string& name : GoldenNames()) {
+    EXPECT_NE(page.find("```" + ToHex(Golden(name)) + "```"), std::string::npos) << name;
   }
 }
 

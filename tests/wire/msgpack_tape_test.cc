@@ -138,6 +138,20 @@ TEST(MsgpackTape, NestsAsDeepAsItSaysAndNoDeeper) {
             "byte 32: arrays and maps are nested too deep (expected at most 32 levels)");
 }
 
+TEST(MsgpackTape, HoldsAsManyWordsAsItSaysAndNoMore) {
+  // The array's own two words, then one for each nil.
+  const auto nils = [](uint32_t count) {
+    return Hex("dd" + ToHex(std::string_view(StoreBigEndian64(count).data(), 8)).substr(8)) +
+           std::string(count, '\xc0');
+  };
+  MsgpackTape tape;
+  constexpr uint32_t kMost = MsgpackTape::kMaxWords - 2;
+  EXPECT_TRUE(tape.Parse(nils(kMost)));
+  const auto value = tape.Parse(nils(kMost + 1));
+  ASSERT_FALSE(value);
+  EXPECT_EQ(value.error().what, "the payload holds too many values");
+}
+
 TEST(MsgpackTape, IsUsableAgainAfterAnError) {
   MsgpackTape tape;
   EXPECT_FALSE(tape.Parse(Hex("93 01")));

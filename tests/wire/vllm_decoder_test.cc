@@ -76,10 +76,10 @@ TEST(VllmDecoder, CountsSlotsAndKeysOfTheBatchThatAreNotKnown) {
   const EventBatch longer = Decode(R"([1.5, [["AllBlocksCleared"]], 0, "later"])");
   EXPECT_EQ(longer.events.size(), 1u);
   EXPECT_EQ(Skipped(longer, SkipReason::kUnknownField), 1u);
-  EXPECT_EQ(longer.skips.front().event_index, Skip::kNoEvent);
+  EXPECT_EQ(longer.skips.front().Describe(), "batch: slot 3 holds text, and 3 are known");
   const EventBatch map = Decode(R"({"ts": 1.5, "events": [], "epoch": 4})");
   EXPECT_EQ(Skipped(map, SkipReason::kUnknownField), 1u);
-  EXPECT_EQ(map.skips.front().message, "the key 'epoch' of the batch is not known");
+  EXPECT_EQ(map.skips.front().message, "the key 'epoch' is not known");
 }
 
 TEST(VllmDecoder, TakesLargeIntegersForMilliseconds) {
@@ -333,6 +333,7 @@ TEST(VllmDecoder, SkipsAnEventThatCannotBeReadAndKeepsItsBatch) {
     ASSERT_EQ(batch.skips.size(), 1u) << test.event;
     EXPECT_EQ(batch.skips[0].event_index, 1u);
     EXPECT_EQ(batch.skips[0].message, test.message);
+    EXPECT_EQ(batch.skips[0].Describe(), std::string("event 1: ") + test.message);
   }
 }
 
