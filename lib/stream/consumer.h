@@ -15,6 +15,9 @@ class Consumer {
     // The batch left the publisher with nothing at all that could be wrong: an AllBlocksCleared,
     // after which it holds nothing on any tier. Ends a degraded state.
     bool holds_nothing = false;
+    // The batch could not be used: what it said is lost, and that may be removals. The publisher
+    // turns doubtful. Not for single events that were skipped and counted.
+    bool failed = false;
   };
 
   virtual ~Consumer() = default;
@@ -23,7 +26,8 @@ class Consumer {
   // call.
   virtual Applied Apply(Sequence sequence, std::string_view payload) = 0;
 
-  // The publisher began a new life (a restart): nothing that it told before is true any more.
+  // The publisher began a new life (a restart), or what it told can no longer be believed: all of
+  // it is dropped.
   virtual void NewLife() = 0;
 
   // A replay from the first sequence: what Apply brings from here on builds an empty, hidden set

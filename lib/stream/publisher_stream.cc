@@ -1,1 +1,397 @@
 #include "lib/stream/publisher_stream.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "lib/base/bytes.h"
+
+namespace conductor::stream {
+namespace {
+
+// New lives without a proof of one in between, after which the publisher is asked with back-off
+// only: two engines behind one address, or a replay endpoint that belongs to another engine, would
+// otherwise be replayed without end.
+constexpr uint32_t kLivesInARow = 4;
+
+}  // namespace
+
+uint64_t PublisherStream::DigestOf(std::string_view payload) {
+  return XXH3_64bits(payload.data(), payload.size());
+}
+
+PublisherStream::PublisherStream(StreamOptions options, Consumer& consumer, ReplayOutbox& outbox)
+    : options_(std::move(options)),
+      consumer_(consumer),
+      outbox_(outbox),
+      life_(options_.digest_window),
+      backoff_(options_.backoff_min),
+      jitter_state_(options_.jitter_seed) {
+  if (!options_.resume) return;
+  life_.first = options_.resume->cursor;
+  life_.cursor = options_.resume->cursor;
+  life_.digests.Add(options_.resume->cursor, options_.resume->digest);
+  life_.holds_nothing = false;
+  heard_ = true;
+  unproven_ = true;
+  unconfirmed_resume_ = true;
+  counters_.lives = 1;
+}
+
+void PublisherStream::Start(MonoTime now) {
+  if (options_.resume && !options_.has_replay) {
+    life_.Worsen(Damage::Kind::kDoubtful,
+                 fmt::format("restored from a snapshot; {} has no replay endpoint that could prove "
+                             "it. Give it one, or restart it",
+                             options_.endpoint),
+                 now);
+  }
+  counters_.cursor = life_.cursor;
+  trust_ = Judge();
+  consumer_.TrustChanged(trust_);
+}
+
+void PublisherStream::Connected(MonoTime now) {
+  ++counters_.connects;
+  const bool again = std::exchange(was_connected_, true);
+  connected_ = true;
+  unanswered_ = 0;
+  backoff_ = options_.backoff_min;
+  ring_keeps_nothing_ = false;
+  if (again && life_.cursor) unproven_ = true;
+  if (options_.has_replay) {
+    // What waits came from a connection that is gone: the replay has it, or it is an old life's.
+    DropQueue();
+    AbandonRebuild();
+    if (gap_) gap_->asks = 0;
+    first_probe_due_ = true;
+    OpenFromCursor(now, Purpose::kCatchUp);
+  } else if (unproven_) {
+    life_.Worsen(HoleDamage(life_),
+                 fmt::format("the connection to {} was lost and came back; without a replay "
+                             "endpoint nothing tells what was missed or whether it was restarted. "
+                             "Register its replay endpoint",
+                             options_.endpoint),
+                 now);
+  }
+  Tell();
+}
+
+void PublisherStream::Disconnected(MonoTime /*now*/) {
+  if (!connected_) return;
+  ++counters_.disconnects;
+  connected_ = false;
+  link_reason_ = "unreachable";
+  link_detail_ = fmt::format(
+      "the connection to {} was lost; trying to reach it again. Is the "
+      "engine still running?",
+      options_.endpoint);
+  Tell();
+}
+
+void PublisherStream::ConnectFailed(MonoTime /*now*/, std::string reason, std::string detail) {
+  if (connected_) return;
+  link_reason_ = std::move(reason);
+  link_detail_ = std::move(detail);
+  Tell();
+}
+
+void PublisherStream::LiveMessage(MonoTime now, std::span<const std::string_view> frames) {
+  ++counters_.frames;
+  if (frames.size() != 3) {
+    Malformed(fmt::format("a message of {} frames instead of 3 (topic, sequence, payload)",
+                          frames.size()));
+    return;
+  }
+  if (frames[1].size() != 8) {
+    Malformed(fmt::format("a sequence of {} bytes instead of 8", frames[1].size()));
+    return;
+  }
+  const uint64_t sequence = LoadBigEndian64(frames[1]);
+  if (sequence == kEndMarker) {
+    Malformed("the end marker of a replay as a live sequence");
+    return;
+  }
+  if (!connected_) Connected(now);  // older ZMTP peers have no handshake that could be told
+  if (!std::exchange(heard_, true)) ++counters_.lives;
+  unanswered_ = 0;
+  if (request_ && request_->purpose == Purpose::kProbe && !hidden_) Close();
+  if (!request_) {
+    ProcessLive(now, sequence, frames[2], false);
+    if (!request_) ScheduleProbe(now);
+  } else if (request_->purpose == Purpose::kRetry && !hidden_) {
+    // May never be answered: the visible set goes on, and the frame also waits for the hidden one.
+    const uint64_t open = request_->id;
+    ProcessLive(now, sequence, frames[2], false);
+    if (request_ && request_->id == open) Enqueue(sequence, frames[2], true);
+  } else {
+    Enqueue(sequence, frames[2], false);
+  }
+  Tell();
+}
+
+void PublisherStream::ProcessLive(MonoTime now, uint64_t sequence, std::string_view payload,
+                                  bool seen) {
+  counters_.highest_seen = std::max(counters_.highest_seen.value_or(0), sequence);
+  if (!life_.cursor) {
+    ProcessFirst(now, sequence, payload);
+  } else if (sequence <= *life_.cursor) {
+    ProcessBehind(now, sequence, payload, seen);
+  } else if (sequence == *life_.cursor + 1) {
+    Apply(now, life_, sequence, payload, Source::kLive);
+  } else {
+    ProcessAhead(now, sequence, payload);
+  }
+}
+
+// A frame of a life of which nothing is applied yet.
+void PublisherStream::ProcessFirst(MonoTime now, uint64_t sequence, std::string_view payload) {
+  const bool believed = !options_.has_replay || lives_in_a_row_ <= kLivesInARow;
+  if (sequence <= options_.first_sequence && believed) {
+    life_.damage = {};
+    needs_rebuild_ = false;
+    retry_at_.reset();
+    Apply(now, life_, sequence, payload, Source::kLive);
+    return;
+  }
+  if (!options_.has_replay) {
+    life_.Worsen(Damage::Kind::kIncomplete,
+                 fmt::format("first heard of {} at sequence {}: what it stored before is unknown. "
+                             "Register its replay endpoint, or restart it",
+                             options_.endpoint, sequence),
+                 now);
+  } else if (Retrying()) {
+    life_.Worsen(Damage::Kind::kIncomplete,
+                 fmt::format("first heard of {} at sequence {}, and {} does not answer replay "
+                             "requests: what it stored before is unknown until it does",
+                             options_.endpoint, sequence, options_.replay_endpoint),
+                 now);
+    needs_rebuild_ = true;
+  } else {
+    SeeGap(options_.first_sequence, sequence);
+    if (gap_->asks < kAsksPerHole) {
+      ++gap_->asks;
+      PutBack(sequence, payload);
+      Open(now, Purpose::kCatchUp, /*rebuild=*/true);
+      return;
+    }
+    ring_keeps_nothing_ = last_answer_empty_;
+    EndGap(&StreamCounters::gaps_partial);
+    life_.Worsen(Damage::Kind::kIncomplete,
+                 fmt::format("{} sent sequence {} but the replay from {} has nothing of it. Is "
+                             "that the replay endpoint of the same engine, and is its buffer_steps "
+                             "above 0?",
+                             options_.endpoint, sequence, options_.replay_endpoint),
+                 now);
+  }
+  Apply(now, life_, sequence, payload, Source::kLive);
+}
+
+// A frame at or below the cursor: a duplicate, or another life.
+void PublisherStream::ProcessBehind(MonoTime now, uint64_t sequence, std::string_view payload,
+                                    bool seen) {
+  if (const auto known = life_.digests.Find(sequence)) {
+    if (*known == DigestOf(payload)) {
+      if (!seen) ++counters_.duplicates;
+      return;
+    }
+  } else {
+    if (seen) return;
+    const auto time = options_.batch_time ? options_.batch_time(payload) : std::nullopt;
+    const bool later = time && life_.newest_time && *time > *life_.newest_time;
+    if (!later && !unproven_) {
+      ++counters_.late;
+      return;
+    }
+  }
+  NewLife(now);
+  if (request_) {
+    PutBack(sequence, payload);
+  } else {
+    ProcessLive(now, sequence, payload, false);
+  }
+}
+
+// A frame beyond a hole.
+void PublisherStream::ProcessAhead(MonoTime now, uint64_t sequence, std::string_view payload) {
+  const uint64_t missing = *life_.cursor + 1;
+  SeeGap(missing, sequence);
+  if (!options_.has_replay) {
+    EndGap(&StreamCounters::gaps_lost);
+    life_.Worsen(HoleDamage(life_),
+                 fmt::format("sequences {} to {} of {} were lost and it has no replay endpoint to "
+                             "ask for them. Register one, or clear the engine's cache",
+                             missing, sequence - 1, options_.endpoint),
+                 now);
+  } else if (Retrying()) {
+    EndGap(&StreamCounters::gaps_lost);
+    life_.Worsen(HoleDamage(life_),
+                 fmt::format("sequences {} to {} of {} were lost and {} does not answer replay "
+                             "requests; it is asked again until it does. Is that port open?",
+                             missing, sequence - 1, options_.endpoint, options_.replay_endpoint),
+                 now);
+    needs_rebuild_ = true;
+  } else if (gap_->asks < kAsksPerHole) {
+    ++gap_->asks;
+    PutBack(sequence, payload);
+    Open(now, Purpose::kCatchUp, /*rebuild=*/false);
+    return;
+  } else {
+    EndGap(&StreamCounters::gaps_partial);
+    life_.Worsen(HoleDamage(life_),
+                 fmt::format("sequences {} to {} of {} were lost and the replay from {} does not "
+                             "have them. Clear the engine's cache, or resync",
+                             missing, sequence - 1, options_.endpoint, options_.replay_endpoint),
+                 now);
+  }
+  Apply(now, life_, sequence, payload, Source::kLive);
+}
+
+void PublisherStream::Enqueue(uint64_t sequence, std::string_view payload, bool seen) {
+  const size_t bytes = payload.size() + sizeof(Waiting);
+  if (queue_bytes_ + bytes > options_.max_pending_bytes) {
+    counters_.pending_dropped += queue_.size() + 1;
+    DropQueue();
+    queue_dropped_ = true;
+    return;
+  }
+  queue_bytes_ += bytes;
+  queue_.push_back({sequence, std::string(payload), seen});
+}
+
+// The frame that was just taken from the front, or came while nothing waited.
+void PublisherStream::PutBack(uint64_t sequence, std::string_view payload) {
+  queue_bytes_ += payload.size() + sizeof(Waiting);
+  queue_.push_front({sequence, std::string(payload), false});
+}
+
+void PublisherStream::Drain(MonoTime now) {
+  while (!request_ && !queue_.empty()) {
+    const Waiting waiting = std::move(queue_.front());
+    queue_.pop_front();
+    queue_bytes_ -= waiting.payload.size() + sizeof(Waiting);
+    ProcessLive(now, waiting.sequence, waiting.payload, waiting.seen);
+  }
+}
+
+void PublisherStream::DropQueue() {
+  queue_.clear();
+  queue_bytes_ = 0;
+  queue_dropped_ = false;
+}
+
+void PublisherStream::Apply(MonoTime now, Life& life, uint64_t sequence, std::string_view payload,
+                            Source source) {
+  const bool visible = &life == &life_;
+  if (visible && unproven_ && options_.has_replay && source == Source::kLive) {
+    life.Worsen(HoleDamage(life),
+                fmt::format("after a reconnect to {} the replay endpoint {} did not prove that it "
+                            "is still the same engine; it is asked again until it does",
+                            options_.endpoint, options_.replay_endpoint),
+                now);
+    needs_rebuild_ = true;
+    if (!Retrying()) ScheduleRetry(now);
+  }
+  if (visible) {
+    unproven_ = false;
+    unconfirmed_resume_ = false;
+  }
+  const Consumer::Applied applied = consumer_.Apply(Sequence{sequence}, payload);
+  if (!life.first) life.first = sequence;
+  life.cursor = sequence;
+  life.digests.Add(sequence, DigestOf(payload));
+  if (options_.batch_time) {
+    if (const auto time = options_.batch_time(payload)) {
+      life.newest_time = std::max(life.newest_time.value_or(*time), *time);
+    }
+  }
+  life.holds_nothing = applied.holds_nothing && !applied.failed;
+  if (applied.failed) {
+    ++counters_.consumer_failures;
+    life.Worsen(Damage::Kind::kDoubtful,
+                fmt::format("the batch with sequence {} of {} could not be used and what it said "
+                            "is lost; the log and the decode counters say why",
+                            sequence, options_.endpoint),
+                now);
+  } else if (applied.holds_nothing) {
+    life.damage = {};
+    if (visible) {
+      needs_rebuild_ = false;
+      retry_at_.reset();
+    }
+  }
+  if (source == Source::kReplay) {
+    ++counters_.applied_replay;
+    request_->moved = true;
+  } else {
+    ++counters_.applied_live;
+  }
+  counters_.highest_seen = std::max(counters_.highest_seen.value_or(0), sequence);
+  if (!gap_ || sequence < gap_->missing) return;
+  if (sequence + 1 >= gap_->next) {
+    EndGap(&StreamCounters::gaps_healed);
+  } else {
+    gap_->missing = sequence + 1;
+    gap_->asks = 0;
+  }
+}
+
+void PublisherStream::NewLife(MonoTime now) {
+  ++counters_.lives;
+  ++lives_in_a_row_;
+  if (gap_) EndGap(&StreamCounters::gaps_lost);
+  counters_.highest_seen.reset();
+  unproven_ = false;
+  unconfirmed_resume_ = false;
+  needs_rebuild_ = false;
+  last_answer_empty_ = false;
+  ring_keeps_nothing_ = false;
+  Close();
+  consumer_.NewLife();
+  life_ = Life(options_.digest_window);
+  if (hidden_) hidden_.emplace(options_.digest_window);
+  if (!options_.has_replay) return;
+  if (lives_in_a_row_ <= kLivesInARow) {
+    Open(now, Purpose::kCatchUp, /*rebuild=*/true);
+    return;
+  }
+  AbandonRebuild();
+  needs_rebuild_ = true;
+  life_.Worsen(Damage::Kind::kIncomplete,
+               fmt::format("{} and {} contradicted each other {} times in a row: do several "
+                           "engines share one of these addresses?",
+                           options_.endpoint, options_.replay_endpoint, lives_in_a_row_),
+               now);
+  ScheduleRetry(now);
+}
+
+void PublisherStream::SeeGap(uint64_t missing, uint64_t next) {
+  if (gap_ && gap_->missing == missing) return;
+  if (gap_) EndGap(&StreamCounters::gaps_lost);
+  gap_ = Gap{.missing = missing, .next = next, .asks = 0};
+  ++counters_.gaps;
+}
+
+void PublisherStream::EndGap(uint64_t StreamCounters::*outcome) {
+  ++(counters_.*outcome);
+  gap_.reset();
+}
+
+Damage::Kind PublisherStream::HoleDamage(const Life& life) {
+  return life.holds_nothing ? Damage::Kind::kIncomplete : Damage::Kind::kDoubtful;
+}
+
+std::optional<Position> PublisherStream::position() const {
+  if (!life_.cursor) return std::nullopt;
+  return Position{*life_.cursor, *life_.digests.Find(*life_.cursor)};
+}
+
+void PublisherStream::Malformed(std::string what) {
+  ++counters_.malformed_frames;
+  malformed_ = std::move(what);
+  Tell();
+}
+
+}  // namespace conductor::stream

@@ -10,7 +10,7 @@ namespace conductor::stream {
 // A frame's number in its publisher's stream.
 enum class Sequence : uint64_t {};
 
-// How far what a publisher told can be trusted, best last in the sense of Worse() below.
+// How far what a publisher told can be trusted; Worse() below orders it.
 enum class TrustState : uint8_t {
   kConnecting,  // never heard of yet, and why
   kReplaying,   // catching up: figures can only be too low, or are the last complete ones
@@ -24,8 +24,10 @@ enum class TrustState : uint8_t {
 
 struct Trust {
   TrustState state = TrustState::kConnecting;
-  // One word for programs, empty when live: "unreachable", "not_zmtp", "no_events_yet",
-  // "incomplete", "doubtful", "shared_endpoint", ...
+  // One word for programs, empty when live and replaying:
+  //   connecting  "not_connected" (being tried), "unreachable", "not_zmtp", "no_events_yet"
+  //   degraded    "incomplete", "doubtful"
+  //   stale       "unreachable", "not_zmtp", "no_answer", "unconfirmed"
   std::string reason;
   // One sentence for people: what happened, to which endpoint, what to do.
   std::string detail;
