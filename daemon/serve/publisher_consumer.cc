@@ -65,7 +65,7 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
     const auto skip = std::ranges::find(batch->skips, reason, &wire::Skip::reason);
     std::string error;
     if (skip != batch->skips.end()) {
-      error = fmt::format("{}, event {}: {}", where(), skip->event_index, skip->message);
+      error = fmt::format("{}, {}", where(), skip->Describe());
     }
     CountSkip(std::string(wire::SkipReasonName(reason)), count, error);
   }

@@ -15,13 +15,13 @@
 namespace conductor::index {
 namespace {
 
-// One holder's hold of one block on one tier. A span of n blocks is one whole holding of its last
-// block, with span == n, and an inner holding (span == kInner) of each of the n - 1 before it.
+// One holder's hold of one block on one tier: at most one whole holding, of the span that ends with
+// the block, and at most one inner holding (span == kInner), for the spans that pass through it.
 struct Holding {
   HolderId holder;
   Tier tier;
-  uint32_t span;
-  uint32_t count;  // copies of a whole holding, or whole spans over an inner one
+  uint32_t span;   // blocks, of a whole holding: as it was announced last
+  uint32_t count;  // copies of a whole holding, or whole holdings whose span an inner one is in
 };
 
 constexpr uint32_t kInner = 0;
@@ -64,7 +64,7 @@ struct Namespace {
 
 struct Target {
   Block* block;   // the last one of the span
-  uint32_t span;  // blocks
+  uint32_t span;  // blocks, as the name was announced last
 };
 
 struct Space {
@@ -82,21 +82,19 @@ struct Holder {
   std::array<uint64_t, kTierCount> whole{};  // whole holdings
 };
 
-// What a rank holds of one block, over all its holders.
+// What a rank holds of one block of a prompt, over all its holders. A bit per tier.
 struct TierBits {
-  uint8_t any = 0;    // bit per tier: held, if only as an inner part of a span
-  uint8_t whole = 0;  // bit per tier: a span ends here
+  uint8_t any = 0;      // held, if only as an inner part of a span
+  uint8_t covered = 0;  // part of a span that ends in the prompt
 };
 
 constexpr uint8_t Bit(Tier tier) { return static_cast<uint8_t>(1u << static_cast<unsigned>(tier)); }
 
-// On from block `from` as long as one of `tiers` holds; the end of the last whole span.
+// The first block from `from` on that none of `tiers` covers. A covered block's whole span is
+// covered, so this never ends inside one.
 uint32_t Extend(const std::vector<TierBits>& bits, uint32_t from, uint8_t tiers) {
-  uint32_t end = from;
-  for (uint32_t i = from; i < bits.size() && (bits[i].any & tiers) != 0; ++i) {
-    if ((bits[i].whole & tiers) != 0) end = i + 1;
-  }
-  return end;
+  while (from < bits.size() && (bits[from].covered & tiers) != 0) ++from;
+  return from;
 }
 
 }  // namespace
@@ -193,7 +191,11 @@ struct PrefixIndex::Impl {
 
   // Forgets released blocks above the limit, oldest first.
   void TrimReleased() {
-    while (released.size() > options.released_limit) Forget(released.front());
+    while (released.size() > options.released_limit) {
+      Block* parent = released.front()->parent;
+      Forget(released.front());
+      ForgetNameless(parent);
+    }
   }
 
   // Only for released blocks without children.
@@ -225,9 +227,9 @@ struct PrefixIndex::Impl {
     std::erase(block->aliases, Alias{id, name});
   }
 
-  Holding* FindHolding(Block* block, HolderId holder, Tier tier, uint32_t span) {
+  Holding* FindHolding(Block* block, HolderId holder, Tier tier, bool inner) {
     for (Holding& holding : block->holdings) {
-      if (holding.holder == holder && holding.tier == tier && holding.span == span) {
+      if (holding.holder == holder && holding.tier == tier && (holding.span == kInner) == inner) {
         return &holding;
       }
     }
@@ -251,16 +253,11 @@ struct PrefixIndex::Impl {
     ReleaseIfUnheld(block);
   }
 
-  void Hold(HolderId id, Tier tier, CopyMode copies, Target target) {
-    if (Holding* holding = FindHolding(target.block, id, tier, target.span)) {
-      if (tier == Tier::kGpu && copies == CopyMode::kCount) ++holding->count;
-      return;
-    }
-    AddHolding(target.block, id, tier, target.span);
-    ++holders.at(id).whole[static_cast<size_t>(tier)];
-    Block* inner = target.block->parent;
-    for (uint32_t i = 1; i < target.span; ++i, inner = inner->parent) {
-      if (Holding* holding = FindHolding(inner, id, tier, kInner)) {
+  // Inner holdings of the blocks before `last` in a span of `span` blocks.
+  void HoldInner(HolderId id, Tier tier, Block* last, uint32_t span) {
+    Block* inner = last->parent;
+    for (uint32_t i = 1; i < span; ++i, inner = inner->parent) {
+      if (Holding* holding = FindHolding(inner, id, tier, true)) {
         ++holding->count;
       } else {
         AddHolding(inner, id, tier, kInner);
@@ -268,31 +265,48 @@ struct PrefixIndex::Impl {
     }
   }
 
-  // Takes the whole holding away, with the inner ones of its span.
-  void EraseWhole(Block* block, Holding* holding) {
-    const HolderId id = holding->holder;
-    const Tier tier = holding->tier;
-    const uint32_t span = holding->span;
-    Block* inner = block->parent;
-    EraseHolding(block, holding);
-    --holders.at(id).whole[static_cast<size_t>(tier)];
+  void LeaveInner(HolderId id, Tier tier, Block* last, uint32_t span) {
+    Block* inner = last->parent;
     for (uint32_t i = 1; i < span; ++i) {
       Block* next = inner->parent;
-      Holding* part = FindHolding(inner, id, tier, kInner);
+      Holding* part = FindHolding(inner, id, tier, true);
       if (--part->count == 0) EraseHolding(inner, part);
       inner = next;
     }
   }
 
-  // What any holder of the publisher holds of the span, on every tier; true when there was any.
-  bool EraseAllOf(uint32_t publisher, Target target) {
+  void Hold(HolderId id, Tier tier, CopyMode copies, Target target) {
+    Holding* holding = FindHolding(target.block, id, tier, false);
+    if (holding == nullptr) {
+      AddHolding(target.block, id, tier, target.span);
+      ++holders.at(id).whole[static_cast<size_t>(tier)];
+      HoldInner(id, tier, target.block, target.span);
+      return;
+    }
+    if (tier == Tier::kGpu && copies == CopyMode::kCount) ++holding->count;
+    const uint32_t before = std::exchange(holding->span, target.span);
+    if (before == target.span) return;
+    HoldInner(id, tier, target.block, target.span);
+    LeaveInner(id, tier, target.block, before);
+  }
+
+  // Takes the whole holding away, with the inner ones of its span.
+  void EraseWhole(Block* block, Holding* holding) {
+    const HolderId id = holding->holder;
+    const Tier tier = holding->tier;
+    const uint32_t span = holding->span;
+    EraseHolding(block, holding);
+    --holders.at(id).whole[static_cast<size_t>(tier)];
+    LeaveInner(id, tier, block, span);
+  }
+
+  // What any holder of the publisher holds of the block, on every tier; true when there was any.
+  bool EraseAllOf(uint32_t publisher, Block* block) {
     bool erased = false;
-    for (size_t i = target.block->holdings.size(); i-- > 0;) {
-      Holding& holding = target.block->holdings[i];
-      if (holding.span != target.span || holders.at(holding.holder).publisher != publisher) {
-        continue;
-      }
-      EraseWhole(target.block, &holding);
+    for (size_t i = block->holdings.size(); i-- > 0;) {
+      Holding& holding = block->holdings[i];
+      if (holding.span == kInner || holders.at(holding.holder).publisher != publisher) continue;
+      EraseWhole(block, &holding);
       erased = true;
     }
     return erased;
@@ -310,15 +324,19 @@ struct PrefixIndex::Impl {
       Bind(id, space, name, block, span);
       return Target{block, span};
     }
-    const Target known = found->second;
+    Target& known = found->second;
     const bool same_namespace = known.block->name_space == name_space;
-    const bool same = known.block->prefix == prefixes.back() && known.span == span;
-    if (same_namespace && (same || tier != Tier::kGpu)) return known;
-    if (EraseAllOf(space.publisher, known)) ++name_conflicts;
+    if (same_namespace && known.block->prefix == prefixes.back()) {
+      known.span = span;
+      return known;
+    }
+    if (same_namespace && tier != Tier::kGpu) return known;
+    Block* old = known.block;
+    if (EraseAllOf(space.publisher, old)) ++name_conflicts;
     Block* block = FindOrAddSpan(name_space, parent, prefixes);
-    Unbind(id, space, name, known.block);
+    Unbind(id, space, name, old);
     Bind(id, space, name, block, span);
-    if (known.block != block) ForgetNameless(known.block);
+    ForgetNameless(old);
     return Target{block, span};
   }
 
@@ -363,7 +381,7 @@ void PrefixIndex::Impl::MatchNamespace(
       if (!holder.visible || bits.size() < i) continue;
       if (bits.size() == i) bits.emplace_back();
       bits[i].any |= Bit(holding.tier);
-      if (holding.span != kInner) bits[i].whole |= Bit(holding.tier);
+      for (uint32_t k = 0; k < holding.span; ++k) bits[i - k].covered |= Bit(holding.tier);
       alive = true;
     }
     if (!alive) break;
@@ -396,7 +414,7 @@ Status PrefixIndex::Impl::ValidateBlock(const Namespace& name_space, const Block
     for (size_t j = 0; j < i; ++j) {
       const Holding& other = block.holdings[j];
       if (other.holder == holding.holder && other.tier == holding.tier &&
-          other.span == holding.span) {
+          (other.span == kInner) == (holding.span == kInner)) {
         return fail("has the same holding twice");
       }
     }
@@ -592,6 +610,7 @@ StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
     const auto found = names.find(*request.parent);
     if (found == names.end()) return StoreOutcome::kUnknownParent;
     parent = found->second.block;
+    if (parent->name_space != name_space) return StoreOutcome::kUnknownParent;
   }
   std::vector<PrefixHash> prefixes(request.span);
   std::vector<Block*> gone;
@@ -643,10 +662,10 @@ RemoveOutcome PrefixIndex::Writer::Remove(HolderId holder, AliasSpace space, Tie
   const auto& names = impl_->spaces.at(space).names;
   const auto found = names.find(name);
   if (found == names.end()) return RemoveOutcome::kUnknownName;
-  const Target target = found->second;
-  Holding* holding = impl_->FindHolding(target.block, holder, tier, target.span);
+  Block* block = found->second.block;
+  Holding* holding = impl_->FindHolding(block, holder, tier, false);
   if (holding == nullptr) return RemoveOutcome::kNotHeld;
-  if (--holding->count == 0) impl_->EraseWhole(target.block, holding);
+  if (--holding->count == 0) impl_->EraseWhole(block, holding);
   return RemoveOutcome::kRemoved;
 }
 
@@ -655,7 +674,7 @@ bool PrefixIndex::Writer::Holds(HolderId holder, AliasSpace space, Tier tier,
   const auto& names = impl_->spaces.at(space).names;
   const auto found = names.find(name);
   return found != names.end() &&
-         impl_->FindHolding(found->second.block, holder, tier, found->second.span) != nullptr;
+         impl_->FindHolding(found->second.block, holder, tier, false) != nullptr;
 }
 
 uint64_t PrefixIndex::Writer::Clear(HolderId holder, Tier tier) {

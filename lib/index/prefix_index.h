@@ -67,7 +67,9 @@ struct StoreRequest {
 
 enum class StoreOutcome : uint8_t {
   kStored,
-  kUnknownParent,  // nothing was changed: the parent's name is not known in this space
+  // Nothing was changed: the parent's name is not known in this space, or names a block of another
+  // namespace than the holder's.
+  kUnknownParent,
 };
 
 enum class RemoveOutcome : uint8_t {
@@ -80,7 +82,8 @@ enum class RemoveOutcome : uint8_t {
 //   gpu:  the longest run from block 0 on the device;
 //   cpu:  from there on through blocks on the host;
 //   disk: from there on through blocks on the host or on disk, in any mix.
-// A block that is held only as an inner part of a span counts when the whole span does.
+// A block that is held only as an inner part of a span counts when the prompt goes on to the
+// span's end.
 struct RankMatch {
   std::shared_ptr<const RankKey> rank;
   uint32_t gpu = 0;
@@ -115,8 +118,12 @@ struct NamespaceStats {
 //     the other tiers a known name of the same namespace wins over the tokens: connectors leave
 //     out extra keys.
 //   * A block that nobody holds and that has no held descendants is released. It and its names
-//     are remembered until `released_limit` younger ones have been released, then forgotten; one
-//     without names is forgotten at once.
+//     are remembered until `released_limit` younger ones have been released, then forgotten (the
+//     limit is kept at the end of each Writer); one without names and children is forgotten at
+//     once.
+//   * A name stands for the last block of its span. What a holder holds of a block on a tier has
+//     the span of the announcement that came last; an event without tokens has that of the last
+//     one with tokens under the name.
 //
 // This implementation is the plain one: hash maps and one reader-writer lock. Any thread may call
 // anything. Changes go through a Writer, which holds the lock: what one Writer does is seen by

@@ -196,8 +196,10 @@ void PublisherLife::JoinWaiting(Writer& writer, index::AliasSpace space,
   };
   collect(names);
   while (!ready.empty()) {
-    const WaitingEvent event = waiting_.Take(ready.extract(ready.begin()).value());
-    (void)Place(writer, event);  // what it awaits is known now
+    const uint64_t number = ready.extract(ready.begin()).value();
+    // What it awaits is known now, but may stand in another namespace.
+    if (!Place(writer, waiting_.Get(number))) continue;
+    const WaitingEvent event = waiting_.Take(number);
     ++counters_.joined;
     counters_.stored_blocks += event.hashes.size();
     collect(event.hashes);

@@ -15,7 +15,7 @@ size_t WaitingEvents::Add(WaitingEvent event) {
   const size_t bytes = event.bytes();
   if (bytes > max_bytes_) return 1;
   size_t dropped = 0;
-  for (; bytes_ + bytes > max_bytes_; ++dropped) (void)Take(events_.begin()->first);
+  for (; bytes_ + bytes > max_bytes_; ++dropped) Take(events_.begin()->first);
   event.gone.assign(event.hashes.size(), 0);
   const uint64_t number = next_++;
   awaited_[{event.space, event.awaited()}].insert(number);
@@ -57,7 +57,7 @@ bool WaitingEvents::Remove(index::AliasSpace space, Tier tier, uint32_t dp_rank,
     }
     if (removed && !all) break;
   }
-  for (const uint64_t number : spent) (void)Take(number);
+  for (const uint64_t number : spent) Take(number);
   return removed;
 }
 
@@ -66,7 +66,7 @@ void WaitingEvents::Clear(Tier tier, uint32_t dp_rank) {
   for (const auto& [number, event] : events_) {
     if (event.tier == tier && event.dp_rank == dp_rank) cleared.push_back(number);
   }
-  for (const uint64_t number : cleared) (void)Take(number);
+  for (const uint64_t number : cleared) Take(number);
 }
 
 void WaitingEvents::Forget(ByName& names, const Name& name, uint64_t number) {

@@ -49,8 +49,12 @@ class WaitingEvents {
   // Numbers, rising with age's end, of the events that wait for `name`.
   [[nodiscard]] const std::set<uint64_t>* AwaitedBy(index::AliasSpace space, EngineHash name) const;
 
-  // Takes an event out; Requires that `number` came from AwaitedBy and was not taken yet.
-  [[nodiscard]] WaitingEvent Take(uint64_t number);
+  // Requires, as Take does, that `number` came from AwaitedBy and was not taken yet. Valid until
+  // the next change.
+  [[nodiscard]] const WaitingEvent& Get(uint64_t number) const { return events_.at(number); }
+
+  // Takes an event out.
+  WaitingEvent Take(uint64_t number);
 
   // Marks `name` gone in the oldest event of this rank, space and tier that still counts it, or in
   // every one (`all`); false when there is none. An event without tokens is dropped then: it has
