@@ -63,7 +63,7 @@ class PublisherLife;
 //  * The batch's rank wins over the registered one, except that 0 from a publisher registered as
 //    another rank means that rank, as long as it said nothing but 0 in this life.
 //  * A stored event with tokens and no parent begins a prompt on the device tier. On other tiers
-//    it joins by the name of its first block, or waits for it.
+//    it joins by the name of its first block, in that block's namespace, or waits for it.
 //  * An event whose parent is unknown waits as an orphan; one without tokens whose names are
 //    unknown waits detached, each name by itself; it belongs to the namespace of the block that it
 //    names, whatever adapter it speaks of. They join in the order they came when the name

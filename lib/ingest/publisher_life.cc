@@ -139,20 +139,24 @@ void PublisherLife::StoredByName(Writer& writer, const wire::BlockStored& event,
   }
 }
 
-bool PublisherLife::PlaceFirstByName(Writer& writer, const WaitingEvent& event) {
+std::optional<index::HolderId> PublisherLife::PlaceFirstByName(Writer& writer,
+                                                               const WaitingEvent& event) {
   const EngineHash name = event.hashes.front();
   const auto* name_space = writer.NamespaceOf(event.space, name);
-  if (name_space == nullptr) return false;
-  if (!event.gone.empty() && event.gone.front() != 0) return true;
+  if (name_space == nullptr) return std::nullopt;
   const index::HolderId holder =
       HolderFor(writer, std::string(name_space->lora_name), event.dp_rank);
-  return writer.StoreKnown(holder, event.space, event.tier, profile_.copies, name);
+  if (event.gone.empty() || event.gone.front() == 0) {
+    (void)writer.StoreKnown(holder, event.space, event.tier, profile_.copies, name);
+  }
+  return holder;
 }
 
 bool PublisherLife::Place(Writer& writer, const WaitingEvent& event) {
-  if (event.locals.empty()) return PlaceFirstByName(writer, event);
+  // Only on the device does a missing parent mean the root: connectors leave it out in mid-chain.
+  const bool by_name = event.locals.empty() || (!event.parent && event.tier != Tier::kGpu);
   index::StoreRequest request{
-      .holder = HolderFor(writer, event.lora_name, event.dp_rank),
+      .holder = {},
       .space = event.space,
       .tier = event.tier,
       .copies = profile_.copies,
@@ -162,13 +166,17 @@ bool PublisherLife::Place(Writer& writer, const WaitingEvent& event) {
       .span = event.span,
       .gone = event.gone,
   };
-  // Only on the device does a missing parent mean the root: connectors leave it out in mid-chain.
-  if (!event.parent && event.tier != Tier::kGpu) {
-    if (!PlaceFirstByName(writer, event)) return false;
-    request.parent = event.hashes[0];
+  if (by_name) {
+    const auto holder = PlaceFirstByName(writer, event);
+    if (!holder) return false;
+    if (event.hashes.size() == 1) return true;
+    request.holder = *holder;
+    request.parent = event.hashes.front();
     request.hashes = request.hashes.subspan(1);
     request.locals = request.locals.subspan(event.span);
     if (!request.gone.empty()) request.gone = request.gone.subspan(1);
+  } else {
+    request.holder = HolderFor(writer, event.lora_name, event.dp_rank);
   }
   return writer.Store(request) == index::StoreOutcome::kStored;
 }

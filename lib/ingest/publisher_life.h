@@ -58,9 +58,10 @@ class PublisherLife {
                   EngineHash name);
   void Cleared(Writer& writer, uint32_t dp_rank);
 
-  // Holds the block that the event's first name names, in that block's namespace; false when the
-  // name is unknown.
-  [[nodiscard]] bool PlaceFirstByName(Writer& writer, const WaitingEvent& event);
+  // Holds the block that the event's first name names, unless it is gone, in that block's
+  // namespace; the holder that does. Nothing when the name is unknown.
+  [[nodiscard]] std::optional<index::HolderId> PlaceFirstByName(Writer& writer,
+                                                                const WaitingEvent& event);
   // Puts the event where it belongs; false when what it awaits is unknown.
   [[nodiscard]] bool Place(Writer& writer, const WaitingEvent& event);
   // Place or wait, then all that the new names give a place to.
