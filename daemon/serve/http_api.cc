@@ -1,1 +1,158 @@
 #include "daemon/serve/http_api.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <random>
+
+#include "daemon/serve/answer_json.h"
+#include "daemon/serve/answers.h"
+#include "daemon/serve/http_listener.h"
+#include "daemon/serve/metrics.h"
+#include "daemon/serve/request_json.h"
+
+namespace conductor::serve {
+namespace {
+
+HttpListener::Options ListenerOptions(const HttpApi::Options& options) {
+  HttpListener::Options listener;
+  listener.host = options.host;
+  listener.port = options.port;
+  listener.max_connections = options.max_connections;
+  listener.max_body_bytes = options.max_body_bytes;
+  listener.request_timeout = options.request_timeout;
+  listener.idle_timeout = options.idle_timeout;
+  return listener;
+}
+
+HttpResponse Ok(std::string json) { return HttpResponse{.status = 200, .body = std::move(json)}; }
+
+HttpResponse Failed(int status, const RequestError& error) {
+  return HttpResponse{.status = status, .body = ToJson(error)};
+}
+
+// Tells one run of the daemon from another: what a client knew of an earlier one is gone.
+std::string RandomId() {
+  std::random_device random;
+  std::string id;
+  for (int i = 0; i < 4; ++i) id += fmt::format("{:08x}", random());
+  return id;
+}
+
+}  // namespace
+
+struct HttpApi::Impl {
+  Impl(Registry& given_registry, const Options& options)
+      : registry(given_registry),
+        listener(ListenerOptions(options)),
+        metrics(registry, [this] { return listener.connections(); }) {
+    RouteAll();
+    listener.OnExchange([this](const HttpExchange& exchange) { metrics.Count(exchange); });
+  }
+
+  void RouteAll();
+
+  HttpResponse MooncakeQuery(const HttpRequest& request) const;
+  HttpResponse CacheHits(const HttpRequest& request) const;
+  HttpResponse RankedQuery(const HttpRequest& request) const;
+  HttpResponse Register(const HttpRequest& request);
+  HttpResponse Unregister(const HttpRequest& request);
+  HttpResponse Health() const;
+  HttpResponse Readiness() const;
+
+  Registry& registry;
+  HttpListener listener;
+  Metrics metrics;
+  const std::string boot_id = RandomId();
+  std::atomic<bool> ready = false;
+};
+
+void HttpApi::Impl::RouteAll() {
+  using Method = HttpResponse (Impl::*)(const HttpRequest&);
+  using ConstMethod = HttpResponse (Impl::*)(const HttpRequest&) const;
+  const auto post = [this](const char* path, auto method) {
+    listener.Route("POST", path,
+                   [this, method](HttpRequest request) { return (this->*method)(request); });
+  };
+  const auto get = [this](const char* path, auto answer) {
+    listener.Route("GET", path, [answer](HttpRequest) -> HttpResponse { return answer(); });
+  };
+  post("/v1/query", ConstMethod{&Impl::RankedQuery});
+  get("/v1/publishers", [this] { return Ok(PublishersJson(registry.Publishers())); });
+  post("/query", ConstMethod{&Impl::MooncakeQuery});
+  post("/register", Method{&Impl::Register});
+  post("/unregister", Method{&Impl::Unregister});
+  get("/services", [this] { return Ok(ServicesJson(registry.Publishers())); });
+  get("/global_view",
+      [this] { return Ok(GlobalViewJson(registry.Publishers(), registry.index().Namespaces())); });
+  post("/cache", ConstMethod{&Impl::CacheHits});
+  get("/healthz", [this] { return Health(); });
+  get("/readyz", [this] { return Readiness(); });
+  get("/metrics", [this] {
+    return HttpResponse{.body = metrics.Scrape(), .content_type = Metrics::kContentType};
+  });
+}
+
+HttpResponse HttpApi::Impl::MooncakeQuery(const HttpRequest& request) const {
+  const auto query = ParseMooncakeQuery(request.body);
+  if (!query) return Failed(400, query.error());
+  return Ok(MooncakeAnswerJson(*query, AnswerQuery(registry, *query)));
+}
+
+HttpResponse HttpApi::Impl::CacheHits(const HttpRequest& request) const {
+  const auto query = ParseCacheQuery(request.body);
+  if (!query) return Failed(400, query.error());
+  return Ok(CacheAnswerJson(AnswerCacheQuery(registry, *query)));
+}
+
+HttpResponse HttpApi::Impl::RankedQuery(const HttpRequest& request) const {
+  const auto ranked = ParseQuery(request.body);
+  if (!ranked) return Failed(400, ranked.error());
+  return Ok(AnswerJson(*ranked, AnswerQuery(registry, ranked->query)));
+}
+
+HttpResponse HttpApi::Impl::Register(const HttpRequest& request) {
+  const auto parsed = ParseRegister(request.body);
+  if (!parsed) return Failed(400, parsed.error());
+  const auto added = registry.Add(parsed->registration);
+  if (!added) {
+    return Failed(400, {added.error().Message(), "invalid_registration", added.error().where, {}});
+  }
+  return Ok(RegisteredJson(parsed->registration.instance_id, parsed->unused));
+}
+
+HttpResponse HttpApi::Impl::Unregister(const HttpRequest& request) {
+  const auto key = ParseUnregister(request.body);
+  if (!key) return Failed(400, key.error());
+  if (!registry.Remove(*key)) {
+    return Failed(404, {"service not found: " + *key, "unknown_service", "", {}});
+  }
+  return Ok(UnregisteredJson(*key));
+}
+
+HttpResponse HttpApi::Impl::Health() const {
+  return Ok(fmt::format(R"({{"status":"ok","version":"{}","boot_id":"{}"}})", CONDUCTOR_VERSION,
+                        boot_id));
+}
+
+HttpResponse HttpApi::Impl::Readiness() const {
+  if (ready) return Ok(R"({"status":"ready"})");
+  return Failed(503, {"the configured publishers are not all added yet", "not_ready", "", {}});
+}
+
+HttpApi::HttpApi(Registry& registry, const Options& options)
+    : impl_(std::make_unique<Impl>(registry, options)) {}
+
+HttpApi::~HttpApi() { Stop(); }
+
+Result<uint16_t> HttpApi::Start() { return impl_->listener.Start(); }
+
+void HttpApi::SetReady(bool ready) { impl_->ready = ready; }
+
+void HttpApi::Stop() { impl_->listener.Stop(); }
+
+const std::vector<std::pair<std::string, std::string>>& HttpApi::routes() const {
+  return impl_->listener.routes();
+}
+
+}  // namespace conductor::serve

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
@@ -40,6 +42,9 @@ class HttpApi {
 
   // Ends all connections and threads within a second.
   void Stop();
+
+  // (method, path) of every route.
+  [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
 
  private:
   struct Impl;

@@ -1,1 +1,328 @@
-// Written next.
+#include "daemon/serve/metrics.h"
+
+#include <prometheus/collectable.h>
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/histogram.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "lib/base/clock.h"
+
+namespace conductor::serve {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+// From a cached answer to a prompt of 128k tokens on a busy machine, in seconds.
+const prometheus::Histogram::BucketBoundaries kLatencyBuckets = {
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
+    0.025,   0.05,   0.1,     0.25,   0.5,   1,      2.5,   5};
+
+// Builds a family sample by sample.
+class FamilyOf {
+ public:
+  FamilyOf(MetricType type, std::string name, std::string help) {
+    family_.type = type;
+    family_.name = std::move(name);
+    family_.help = std::move(help);
+  }
+
+  FamilyOf& Add(Labels labels, double value) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    if (family_.type == MetricType::Counter) {
+      metric.counter.value = value;
+    } else {
+      metric.gauge.value = value;
+    }
+    family_.metric.push_back(std::move(metric));
+    return *this;
+  }
+
+  [[nodiscard]] MetricFamily Take() { return std::move(family_); }
+
+ private:
+  MetricFamily family_;
+};
+
+MetricFamily Single(MetricType type, std::string name, std::string help, double value) {
+  return FamilyOf(type, std::move(name), std::move(help)).Add({}, value).Take();
+}
+
+Labels LabelsOf(const Registration& registration) {
+  return {{"publisher", registration.Key()},
+          {"instance", registration.instance_id},
+          {"dp_rank", std::to_string(registration.dp_rank)},
+          {"type", std::string(PublisherTypeName(registration.type))}};
+}
+
+Labels With(Labels labels, std::string name, std::string value) {
+  labels.push_back({std::move(name), std::move(value)});
+  return labels;
+}
+
+// One number of each publisher. With a label of its own where several numbers are one family:
+// rows of one name stand together.
+struct PublisherNumber {
+  MetricType type;
+  const char* name;
+  const char* help;
+  const char* label;  // nullptr: none
+  const char* value;
+  double (*get)(const PublisherStatus&);  // negative: no sample
+};
+
+template <auto kMember>
+double Stream(const PublisherStatus& status) {
+  return static_cast<double>(status.stream.*kMember);
+}
+
+template <auto kMember>
+double StreamSequence(const PublisherStatus& status) {
+  const auto& sequence = status.stream.*kMember;
+  return sequence ? static_cast<double>(*sequence) : -1;
+}
+
+template <auto kMember>
+double Ingest(const PublisherStatus& status) {
+  return static_cast<double>(status.ingest.*kMember);
+}
+
+using S = stream::StreamCounters;
+using I = ingest::IngestCounters;
+constexpr MetricType kGauge = MetricType::Gauge;
+constexpr MetricType kCounter = MetricType::Counter;
+
+constexpr PublisherNumber kPublisherNumbers[] = {
+    {kGauge, "conductor_publisher_cursor", "Last applied sequence.", nullptr, "",
+     &StreamSequence<&S::cursor>},
+    {kGauge, "conductor_publisher_highest_seen", "Highest sequence received in this life.", nullptr,
+     "", &StreamSequence<&S::highest_seen>},
+    {kGauge, "conductor_publisher_last_event_age_seconds", "Since the last applied batch.", nullptr,
+     "", [](const PublisherStatus& status) { return status.last_event_age_seconds; }},
+    {kGauge, "conductor_publisher_last_event_lag_seconds",
+     "From the last batch's own time to its application.", nullptr, "",
+     [](const PublisherStatus& status) { return status.last_event_lag_seconds; }},
+    {kGauge, "conductor_publisher_block_size_tokens", "Registered or learnt; 0: not known yet.",
+     nullptr, "",
+     [](const PublisherStatus& status) {
+       return static_cast<double>(status.effective_block_size);
+     }},
+    {kCounter, "conductor_publisher_frames_total", "Live messages received.", nullptr, "",
+     &Stream<&S::frames>},
+    {kCounter, "conductor_publisher_malformed_frames_total",
+     "Messages with a wrong number or size of frames.", nullptr, "", &Stream<&S::malformed_frames>},
+    {kCounter, "conductor_publisher_batches_total", "Batches applied, by the way they came.",
+     "source", "live", &Stream<&S::applied_live>},
+    {kCounter, "conductor_publisher_batches_total", "", "source", "replay",
+     &Stream<&S::applied_replay>},
+    {kCounter, "conductor_publisher_duplicates_total", "Batches received again and ignored.",
+     nullptr, "", &Stream<&S::duplicates>},
+    {kCounter, "conductor_publisher_late_total", "Batches too old to be judged, ignored.", nullptr,
+     "", &Stream<&S::late>},
+    {kCounter, "conductor_publisher_gaps_total", "Holes in the sequence.", nullptr, "",
+     &Stream<&S::gaps>},
+    {kCounter, "conductor_publisher_gaps_closed_total", "Holes by what became of them.", "outcome",
+     "healed", &Stream<&S::gaps_healed>},
+    {kCounter, "conductor_publisher_gaps_closed_total", "", "outcome", "partial",
+     &Stream<&S::gaps_partial>},
+    {kCounter, "conductor_publisher_gaps_closed_total", "", "outcome", "lost",
+     &Stream<&S::gaps_lost>},
+    {kCounter, "conductor_publisher_lives_total", "Incarnations seen.", nullptr, "",
+     &Stream<&S::lives>},
+    {kCounter, "conductor_publisher_replays_total", "Replays asked for.", nullptr, "",
+     &Stream<&S::replays>},
+    {kCounter, "conductor_publisher_replays_failed_total", "Replays without a usable answer.",
+     nullptr, "", &Stream<&S::replays_failed>},
+    {kCounter, "conductor_publisher_probes_total", "Questions to silent publishers.", nullptr, "",
+     &Stream<&S::probes>},
+    {kCounter, "conductor_publisher_connects_total", "Connections made.", nullptr, "",
+     &Stream<&S::connects>},
+    {kCounter, "conductor_publisher_disconnects_total", "Connections lost.", nullptr, "",
+     &Stream<&S::disconnects>},
+    {kCounter, "conductor_publisher_pending_dropped_total",
+     "Live messages dropped while a replay was open.", nullptr, "", &Stream<&S::pending_dropped>},
+    {kCounter, "conductor_publisher_events_total", "Events applied, by kind.", "kind", "stored",
+     &Ingest<&I::stored_events>},
+    {kCounter, "conductor_publisher_events_total", "", "kind", "removed",
+     &Ingest<&I::removed_events>},
+    {kCounter, "conductor_publisher_events_total", "", "kind", "cleared",
+     &Ingest<&I::cleared_events>},
+    {kCounter, "conductor_publisher_blocks_total",
+     "Blocks named by events; removed_unknown: removals of what was not held.", "kind", "stored",
+     &Ingest<&I::stored_blocks>},
+    {kCounter, "conductor_publisher_blocks_total", "", "kind", "removed",
+     &Ingest<&I::removed_blocks>},
+    {kCounter, "conductor_publisher_blocks_total", "", "kind", "removed_unknown",
+     &Ingest<&I::removed_unknown>},
+    {kCounter, "conductor_publisher_events_unused_total",
+     "Events that were read and cannot be indexed, by reason.", "reason", "block_size",
+     &Ingest<&I::refused_block_size>},
+    {kCounter, "conductor_publisher_events_unused_total", "", "reason", "shape",
+     &Ingest<&I::refused_shape>},
+    {kCounter, "conductor_publisher_events_unused_total", "", "reason", "group",
+     &Ingest<&I::ignored_group>},
+    {kCounter, "conductor_publisher_events_unused_total", "", "reason", "medium",
+     &Ingest<&I::ignored_medium>},
+    {kCounter, "conductor_publisher_rank_mismatches_total",
+     "Batches whose rank is not the registered one.", nullptr, "", &Ingest<&I::rank_mismatches>},
+    {kCounter, "conductor_publisher_orphans_total",
+     "Events that had to wait for a block they follow.", nullptr, "", &Ingest<&I::orphaned>},
+    {kCounter, "conductor_publisher_orphans_joined_total", "Of these, those that found it.",
+     nullptr, "", &Ingest<&I::joined>},
+    {kCounter, "conductor_publisher_orphans_dropped_total",
+     "Of these, those dropped because too many bytes waited.", nullptr, "",
+     &Ingest<&I::waiting_dropped>},
+    {kGauge, "conductor_publisher_orphans_waiting", "Events that wait now.", nullptr, "",
+     &Ingest<&I::waiting_events>},
+    {kGauge, "conductor_publisher_orphans_waiting_bytes", "Bytes that wait now.", nullptr, "",
+     &Ingest<&I::waiting_bytes>},
+};
+
+void AppendNumbers(const std::vector<PublisherStatus>& publishers,
+                   std::vector<MetricFamily>& families) {
+  const char* last = "";
+  for (const PublisherNumber& number : kPublisherNumbers) {
+    if (std::string_view(last) != number.name) {
+      families.push_back(FamilyOf(number.type, number.name, number.help).Take());
+      last = number.name;
+    }
+    for (const PublisherStatus& status : publishers) {
+      const double value = number.get(status);
+      if (value < 0) continue;
+      Labels labels = LabelsOf(status.registration);
+      if (number.label != nullptr) labels = With(std::move(labels), number.label, number.value);
+      ClientMetric metric;
+      metric.label = std::move(labels);
+      (number.type == kCounter ? metric.counter.value : metric.gauge.value) = value;
+      families.back().metric.push_back(std::move(metric));
+    }
+  }
+}
+
+MetricFamily States(const std::vector<PublisherStatus>& publishers) {
+  FamilyOf states(kGauge, "conductor_publisher_state", "1 for the state it is in, 0 for others.");
+  for (const PublisherStatus& status : publishers) {
+    for (const auto state :
+         {stream::TrustState::kConnecting, stream::TrustState::kReplaying,
+          stream::TrustState::kLive, stream::TrustState::kDegraded, stream::TrustState::kStale}) {
+      states.Add(
+          With(LabelsOf(status.registration), "state", std::string(stream::TrustStateName(state))),
+          status.trust.state == state ? 1 : 0);
+    }
+  }
+  return states.Take();
+}
+
+MetricFamily DecodeErrors(const std::vector<PublisherStatus>& publishers) {
+  FamilyOf errors(kCounter, "conductor_publisher_decode_errors_total",
+                  "Payloads, events and fields that could not be read, by reason.");
+  for (const PublisherStatus& status : publishers) {
+    for (const auto& [reason, count] : status.decode_skips) {
+      errors.Add(With(LabelsOf(status.registration), "reason", reason), static_cast<double>(count));
+    }
+  }
+  return errors.Take();
+}
+
+double ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  uint64_t size = 0;
+  uint64_t resident = 0;
+  statm >> size >> resident;
+  return static_cast<double>(resident) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+struct Metrics::Impl : public prometheus::Collectable {
+  Impl(const Registry& given_registry, std::function<HttpConnections()> given_connections)
+      : registry(given_registry),
+        connections(std::move(given_connections)),
+        requests(prometheus::BuildCounter()
+                     .Name("conductor_http_requests_total")
+                     .Help("Requests by route and status code.")
+                     .Register(http)),
+        latencies(prometheus::BuildHistogram()
+                      .Name("conductor_http_request_duration_seconds")
+                      .Help("From the complete request to the answer's last byte.")
+                      .Register(http)) {}
+
+  [[nodiscard]] std::vector<MetricFamily> Collect() const override {
+    const std::vector<PublisherStatus> publishers = registry.Publishers();
+    const index::IndexStats index = registry.index().Stats();
+    const HttpConnections http_connections = connections();
+    const auto number = [](uint64_t value) { return static_cast<double>(value); };
+    std::vector<MetricFamily> families = {
+        FamilyOf(kGauge, "conductor_build_info", "1; the version is its label.")
+            .Add({{"version", CONDUCTOR_VERSION}}, 1)
+            .Take(),
+        Single(kGauge, "conductor_publishers", "Registered publishers.", number(publishers.size())),
+        Single(kGauge, "conductor_index_blocks", "Distinct blocks known.", number(index.blocks)),
+        Single(kGauge, "conductor_index_released_blocks",
+               "Of these, those held by nobody, remembered for their names.",
+               number(index.released)),
+        Single(kGauge, "conductor_index_holdings", "Blocks held, by each holder on each tier.",
+               number(index.holdings)),
+        Single(kGauge, "conductor_index_aliases", "Engines' names of blocks.",
+               number(index.aliases)),
+        Single(kGauge, "conductor_index_holders", "Ranks in namespaces that may hold blocks.",
+               number(index.holders)),
+        Single(kCounter, "conductor_index_name_conflicts_total",
+               "Held names that were announced again for another block.",
+               number(index.name_conflicts)),
+        Single(kGauge, "conductor_http_connections", "Open connections.",
+               number(http_connections.open)),
+        Single(kCounter, "conductor_http_connections_accepted_total", "Connections served.",
+               number(http_connections.accepted)),
+        Single(kCounter, "conductor_http_connections_rejected_total",
+               "Connections answered 503 because too many were open.",
+               number(http_connections.rejected)),
+        Single(kGauge, "process_resident_memory_bytes", "Resident memory.", ResidentBytes()),
+        Single(kGauge, "process_start_time_seconds", "Start, in seconds since 1970.", start_time),
+        States(publishers),
+        DecodeErrors(publishers)};
+    AppendNumbers(publishers, families);
+    return families;
+  }
+
+  const Registry& registry;
+  const std::function<HttpConnections()> connections;
+  const double start_time = UnixNow();
+  prometheus::Registry http;
+  prometheus::Family<prometheus::Counter>& requests;
+  prometheus::Family<prometheus::Histogram>& latencies;
+};
+
+Metrics::Metrics(const Registry& registry, std::function<HttpConnections()> connections)
+    : impl_(std::make_unique<Impl>(registry, std::move(connections))) {}
+
+Metrics::~Metrics() = default;
+
+void Metrics::Count(const HttpExchange& exchange) {
+  const std::string route(exchange.route);
+  impl_->requests.Add({{"route", route}, {"code", std::to_string(exchange.status)}}).Increment();
+  if (exchange.seconds < 0) return;
+  impl_->latencies.Add({{"route", route}}, kLatencyBuckets).Observe(exchange.seconds);
+}
+
+std::string Metrics::Scrape() const {
+  std::vector<MetricFamily> families = impl_->Collect();
+  std::vector<MetricFamily> http = impl_->http.Collect();
+  families.insert(families.end(), std::make_move_iterator(http.begin()),
+                  std::make_move_iterator(http.end()));
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace conductor::serve

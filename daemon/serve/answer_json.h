@@ -1,0 +1,50 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_ANSWER_JSON_H_
+#define CONDUCTOR_DAEMON_SERVE_ANSWER_JSON_H_
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/serve/answers.h"
+#include "daemon/serve/registry.h"
+#include "daemon/serve/request_json.h"
+#include "lib/index/prefix_index.h"
+
+namespace conductor::serve {
+
+// The JSON bodies of answers; docs/http-api.md has the fields. The answers to queries are written
+// by hand: a fleet's has thousands of numbers, and a router asks for one with every prompt.
+
+// POST /query: {tenant: {instance_id: {"longest_matched", "GPU", "DP": {rank: gpu}, "CPU",
+// "DISK"}}}; {} when the tenant has no instance. An instance that the query names and nobody
+// registered is there with zeros.
+[[nodiscard]] std::string MooncakeAnswerJson(const Query& query, const Answer& answer);
+
+// POST /v1/query. Instances that the query names and nobody registered are in "unknown_instances".
+[[nodiscard]] std::string AnswerJson(const RankedQuery& ranked, const Answer& answer);
+
+// POST /cache: {"HitStatus": {host: percent}, "status": "ok"}.
+[[nodiscard]] std::string CacheAnswerJson(const std::map<std::string, int>& hits);
+
+// GET /services.
+[[nodiscard]] std::string ServicesJson(const std::vector<PublisherStatus>& publishers);
+
+// GET /global_view: a context for each engine instance and namespace, then one with an empty
+// instance_id for each namespace that only events have named (a LoRA adapter's).
+[[nodiscard]] std::string GlobalViewJson(const std::vector<PublisherStatus>& publishers,
+                                         const std::vector<index::NamespaceStats>& namespaces);
+
+// GET /v1/publishers.
+[[nodiscard]] std::string PublishersJson(const std::vector<PublisherStatus>& publishers);
+
+// POST /register, done: `unused` are the fields of the request that say nothing here.
+[[nodiscard]] std::string RegisteredJson(std::string_view instance_id,
+                                         const std::vector<std::string>& unused);
+
+// POST /unregister, done.
+[[nodiscard]] std::string UnregisteredJson(std::string_view key);
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_ANSWER_JSON_H_

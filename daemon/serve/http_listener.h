@@ -1,0 +1,113 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_HTTP_LISTENER_H_
+#define CONDUCTOR_DAEMON_SERVE_HTTP_LISTENER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "lib/base/clock.h"
+#include "lib/base/result.h"
+
+namespace conductor::serve {
+
+// A request as a handler sees it: complete, and within the limits.
+struct HttpRequest {
+  std::string content_type;
+  // Its capacity leaves kBodyPadding bytes behind the end, for parsers that read ahead.
+  std::string body;
+
+  static constexpr size_t kBodyPadding = 64;
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string body;
+  std::string content_type = "application/json";
+};
+
+// What became of one request, for metrics. Called on the connection's thread.
+struct HttpExchange {
+  std::string_view route;  // as registered; "other" for unknown paths and unreadable requests
+  int status;
+  // From the complete request to the answer's last byte handed to the kernel; negative for
+  // requests that no handler saw.
+  double seconds;
+};
+
+// Sizes at one moment.
+struct HttpConnections {
+  uint64_t open = 0;
+  uint64_t accepted = 0;  // ever
+  uint64_t rejected = 0;  // ever: answered 503 because max_connections were open
+};
+
+// An HTTP/1.1 server for hundreds of routers that each keep a connection open and for clients that
+// misbehave. httplib::Server matches routes, guards handlers and writes answers; what Debian's
+// 0.11.4 leaves open is closed here: it reads bodies without end, takes as many headers as come,
+// compresses every answer for clients that allow it, refuses descriptors above 1023 and ends when
+// accept() fails once. So requests are read here, within limits and one absolute deadline each,
+// and the library sees only complete, canonical ones, from memory.
+//
+// One thread a connection, from a pool that grows as connections come, to max_connections; threads
+// wait for the next connection when theirs ends. One more thread accepts. An idle connection costs
+// a parked thread (tens of KiB) and nothing else; designed for some hundred, up to a few thousand,
+// of long-lived connections.
+//
+// Errors that a client sees are JSON, {"error": text, "reason": word}:
+//   400 malformed_request  404 unknown_path  405 method_not_allowed (with Allow)
+//   408 request_timeout  413 body_too_large  415, 417, 501, 505 see ParseHead()
+//   431 head_too_large  500 internal_error (a handler threw)  503 too_many_connections
+class HttpListener {
+ public:
+  using Handler = std::function<HttpResponse(HttpRequest request)>;
+
+  struct Options {
+    std::string host = "127.0.0.1";  // a name, an IPv4 or an IPv6 address (brackets allowed)
+    uint16_t port = 0;               // 0: a free one
+    uint32_t max_connections = 1024;
+    uint64_t max_body_bytes = 64 << 20;
+    size_t max_head_bytes = 64 << 10;
+    // From a request's first byte to its last, and from an answer's first to its last.
+    Duration request_timeout = std::chrono::seconds(10);
+    Duration idle_timeout = std::chrono::minutes(5);
+  };
+
+  explicit HttpListener(const Options& options);
+  ~HttpListener();  // Stop()
+  HttpListener(const HttpListener&) = delete;
+  HttpListener& operator=(const HttpListener&) = delete;
+
+  // Before Start(). `method` is GET (HEAD follows) or POST; `path` is literal. Handlers are called
+  // on many threads at once.
+  void Route(const std::string& method, const std::string& path, Handler handler);
+  // (method, path), in the order of Route().
+  [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
+
+  // Before Start().
+  void OnExchange(std::function<void(const HttpExchange&)> observer);
+
+  // Binds and begins to accept; the port that was bound. A port that anyone listens on is an error;
+  // it names host and port.
+  [[nodiscard]] Result<uint16_t> Start();
+
+  // Ends all connections and threads: what is being answered has a quarter of a second to get
+  // out.
+  void Stop();
+
+  [[nodiscard]] HttpConnections connections() const;
+
+ private:
+  class Server;
+  class Connection;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_HTTP_LISTENER_H_

@@ -1,0 +1,40 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_METRICS_H_
+#define CONDUCTOR_DAEMON_SERVE_METRICS_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "daemon/serve/http_listener.h"
+#include "daemon/serve/registry.h"
+
+namespace conductor::serve {
+
+// What GET /metrics tells, in Prometheus' text format; docs/http-api.md has every name. Publishers
+// and the index are read when it is scraped; only requests are counted as they happen.
+//
+// A publisher's series are labelled publisher (its key), instance, dp_rank and type, and end when
+// it is removed: designed for a thousand publishers, some fifty series each.
+class Metrics {
+ public:
+  // `registry` must outlive it; `connections` is asked at each scrape.
+  Metrics(const Registry& registry, std::function<HttpConnections()> connections);
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  // Thread-safe.
+  void Count(const HttpExchange& exchange);
+  [[nodiscard]] std::string Scrape() const;
+
+  // Scrape()'s Content-Type.
+  static constexpr char kContentType[] = "text/plain; version=0.0.4; charset=utf-8";
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_METRICS_H_
