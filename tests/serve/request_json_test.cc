@@ -1,0 +1,348 @@
+#include "daemon/serve/request_json.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace conductor::serve {
+namespace {
+
+template <typename T>
+RequestError ErrorOf(const Parsed<T>& parsed) {
+  return parsed ? RequestError{"no error", "", "", {}} : parsed.error();
+}
+
+TEST(MooncakeQuery, ReadsEveryField) {
+  const auto query = ParseMooncakeQuery(
+      R"({"model": "m", "block_size": 16, "token_ids": [0, 1, 4294967295], "lora_name": "l",
+          "lora_id": 7, "instance_id": "vllm-1", "tenant_id": "t", "cache_salt": "s",
+          "additional_salt": "w8a8", "later": {"generations": ["may", "add"]}})");
+  ASSERT_TRUE(query.has_value()) << query.error().error;
+  EXPECT_EQ(query->model, "m");
+  EXPECT_EQ(query->block_size, 16U);
+  EXPECT_EQ(query->tokens, (std::vector<TokenId>{0, 1, 4294967295}));
+  EXPECT_EQ(query->lora_name, "l");
+  EXPECT_EQ(query->instances, std::vector<std::string>{"vllm-1"});
+  EXPECT_EQ(query->tenant, "t");
+  EXPECT_EQ(query->cache_salt, "s");
+  EXPECT_EQ(query->additional_salt, "w8a8");
+}
+
+TEST(MooncakeQuery, WhatIsNullEmptyOrZeroIsLeftOpen) {
+  for (
+      const char* body :
+      {R"({"model":"m","token_ids":[]})",
+       R"({"model":"m","token_ids":[],"block_size":0,"tenant_id":"","instance_id":"","lora_id":-1})",
+       R"({"model":"m","token_ids":[],"block_size":null,"tenant_id":null,"instance_id":null,
+            "lora_name":null,"lora_id":null,"cache_salt":null,"additional_salt":null})"}) {
+    const auto query = ParseMooncakeQuery(body);
+    ASSERT_TRUE(query.has_value()) << query.error().error;
+    EXPECT_EQ(query->block_size, std::nullopt);
+    EXPECT_EQ(query->tenant, "default");
+    EXPECT_TRUE(query->instances.empty());
+    EXPECT_EQ(query->lora_name, "");
+    EXPECT_EQ(query->cache_salt, "");
+    EXPECT_EQ(query->additional_salt, std::nullopt);
+  }
+}
+
+TEST(MooncakeQuery, ALoraIdNamesTheAdapterWhereNoNameDoes) {
+  EXPECT_EQ(ParseMooncakeQuery(R"({"model":"m","token_ids":[],"lora_id":7})")->lora_name, "7");
+}
+
+struct Case {
+  std::string body;
+  RequestError error;
+};
+
+TEST(MooncakeQuery, SaysWhatIsWrongAndWhere) {
+  const std::vector<Case> cases = {
+      {"{}", {"model is required", "missing", "model", {}}},
+      {R"({"model":"m"})", {"token_ids is required", "missing", "token_ids", {}}},
+      {R"({"model":"m","token_ids":null})", {"token_ids is required", "missing", "token_ids", {}}},
+      {R"({"model":"","token_ids":[]})", {"model must not be empty", "invalid_value", "model", {}}},
+      {R"({"model":5,"token_ids":[]})", {"model must be a string", "invalid_type", "model", {}}},
+      {R"({"model":"m","token_ids":"1,2"})",
+       {"token_ids must be an array of token ids, not a string", "not_array", "token_ids", {}}},
+      {R"({"model":"m","token_ids":[1,-5]})",
+       {"token_ids[1] is -5 (expected an integer from 0 to 4294967295)", "out_of_range",
+        "token_ids", 1}},
+      {R"({"model":"m","token_ids":[4294967296]})",
+       {"token_ids[0] is 4294967296 (expected an integer from 0 to 4294967295)", "out_of_range",
+        "token_ids", 0}},
+      {R"({"model":"m","token_ids":[18446744073709551615]})",
+       {"token_ids[0] is 18446744073709551615 (expected an integer from 0 to 4294967295)",
+        "out_of_range", "token_ids", 0}},
+      {R"({"model":"m","token_ids":[1,2,1.0]})",
+       {"token_ids[2] is a fraction (expected an integer from 0 to 4294967295)", "invalid_type",
+        "token_ids", 2}},
+      {R"({"model":"m","token_ids":[null]})",
+       {"token_ids[0] is null (expected an integer from 0 to 4294967295)", "invalid_type",
+        "token_ids", 0}},
+      {R"({"model":"m","token_ids":[[1]]})",
+       {"token_ids[0] is an array (expected an integer from 0 to 4294967295)", "invalid_type",
+        "token_ids", 0}},
+      {R"({"model":"m","token_ids":[],"block_size":-1})",
+       {"block_size is -1 (expected an integer from 0 to 2147483647)",
+        "out_of_range",
+        "block_size",
+        {}}},
+      {R"({"model":"m","token_ids":[],"block_size":"16"})",
+       {"block_size must be an integer", "invalid_type", "block_size", {}}},
+      {R"({"model":"m","token_ids":[],"block_size":18446744073709551615})",
+       {"block_size is 18446744073709551615 (expected an integer from 0 to 2147483647)",
+        "out_of_range",
+        "block_size",
+        {}}},
+      {R"({"model":"m","token_ids":[],"tenant_id":3})",
+       {"tenant_id must be a string", "invalid_type", "tenant_id", {}}},
+      {R"({"model":"m","token_ids":[1],"token_ids":[2]})",
+       {"token_ids is given twice", "duplicate_field", "token_ids", {}}},
+  };
+  for (const auto& [body, error] : cases) {
+    EXPECT_EQ(ErrorOf(ParseMooncakeQuery(body)).error, error.error) << body;
+    EXPECT_EQ(ErrorOf(ParseMooncakeQuery(body)), error) << body;
+  }
+}
+
+TEST(EveryBody, MustBeOneStrictJsonObject) {
+  std::string deep = R"({"model":"m","token_ids":)";
+  deep += std::string(5000, '[') + std::string(5000, ']') + "}";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"", "the body is empty"},
+      {"  ", "the body is empty"},
+      {"[]", "the body is an array (expected an object)"},
+      {"7", "the body is an integer (expected an object)"},
+      {deep, "the body is nested too deep"},
+      {"{\"model\":\"\xff\"}", "the body is not valid UTF-8"},
+      {R"({"model":"m","token_ids":[]} {})", ""},
+      {R"({"model":"m","token_ids":[]},)", ""},
+      {R"({"model":"m","token_ids":[1,]})", ""},
+      {R"({"model":"m","token_ids":[1 2]})", ""},
+      {R"({"model":"m","token_ids":[01]})", ""},
+      {R"({"model":"m","token_ids":[NaN]})", ""},
+      {R"({"model":"m","token_ids":[1}})", ""},
+      {R"({"model":"m","token_ids":[])", ""},
+      {R"({'model':'m'})", ""},
+      {R"({"model":"m","unknown":[1,2,},"token_ids":[]})", ""},
+      {R"({"model":"\ud800","token_ids":[]})", ""},
+      {R"({"model":"m","token_ids":[1]} // comment)", ""},
+      {"{\"model\":\"a\nb\",\"token_ids\":[]}", ""},
+      {R"({"model":"m","token_ids":[100000000000000000000]})", ""},
+  };
+  const std::vector<std::function<RequestError(const std::string&)>> parsers = {
+      [](const std::string& body) { return ErrorOf(ParseMooncakeQuery(body)); },
+      [](const std::string& body) { return ErrorOf(ParseQuery(body)); },
+      [](const std::string& body) { return ErrorOf(ParseRegister(body)); },
+      [](const std::string& body) { return ErrorOf(ParseUnregister(body)); },
+      [](const std::string& body) { return ErrorOf(ParseCacheQuery(body)); }};
+  for (const auto& [body, detail] : cases) {
+    for (const auto& parse : parsers) {
+      const RequestError error = parse(body);
+      EXPECT_EQ(error.reason, "invalid_json") << body;
+      EXPECT_TRUE(error.error.starts_with("Invalid JSON: " + detail)) << body << error.error;
+    }
+  }
+}
+
+TEST(EveryBody, IsReadTheSameWithAndWithoutPadding) {
+  std::string body = R"({"model":"m","token_ids":[1,2,3]})";
+  body.shrink_to_fit();
+  EXPECT_EQ(ParseQuery(body)->query.tokens.size(), 3U);
+  body.reserve(body.size() + 200);
+  EXPECT_EQ(ParseQuery(body)->query.tokens.size(), 3U);
+}
+
+TEST(EveryBody, MayHoldAPromptOf128kTokens) {
+  std::string body = R"({"model":"m","token_ids":[)";
+  for (int i = 0; i < 131072; ++i) body += std::to_string(i) + (i < 131071 ? "," : "]}");
+  const auto query = ParseMooncakeQuery(body);
+  ASSERT_TRUE(query.has_value());
+  ASSERT_EQ(query->tokens.size(), 131072U);
+  EXPECT_EQ(query->tokens[131071], 131071U);
+}
+
+TEST(RankedQuery, ReadsItsFields) {
+  const auto ranked = ParseQuery(
+      R"({"model":"m","tokens":[5],"tenant_id":"t","lora_name":"l","block_size":64,
+          "cache_salt":"s","additional_salt":"","instances":["a","b"],"top":3})");
+  ASSERT_TRUE(ranked.has_value()) << ranked.error().error;
+  EXPECT_EQ(ranked->query.tokens, std::vector<TokenId>{5});
+  EXPECT_EQ(ranked->query.tenant, "t");
+  EXPECT_EQ(ranked->query.lora_name, "l");
+  EXPECT_EQ(ranked->query.block_size, 64U);
+  EXPECT_EQ(ranked->query.cache_salt, "s");
+  EXPECT_EQ(ranked->query.additional_salt, "");
+  EXPECT_EQ(ranked->query.instances, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(ranked->top, 3U);
+}
+
+TEST(RankedQuery, SaysWhatIsWrongAndWhere) {
+  const std::vector<Case> cases = {
+      {R"({"model":"m","token_ids":[],"modle":1})",
+       {"unsupported request field: modle", "unknown_field", "modle", {}}},
+      {R"({"model":"m","token_ids":[],"instance_id":"a"})",
+       {"unsupported request field: instance_id", "unknown_field", "instance_id", {}}},
+      {R"({"model":"m","token_ids":[],"tokens":[]})",
+       {"tokens is another name of token_ids: give one", "duplicate_field", "tokens", {}}},
+      {R"({"model":"m","tokens":[-1]})",
+       {"tokens[0] is -1 (expected an integer from 0 to 4294967295)", "out_of_range", "tokens", 0}},
+      {R"({"model":"m"})", {"token_ids is required", "missing", "token_ids", {}}},
+      {R"({"model":"m","token_ids":[],"block_size":0})",
+       {"block_size is 0 (expected an integer from 1 to 2147483647)",
+        "out_of_range",
+        "block_size",
+        {}}},
+      {R"({"model":"m","token_ids":[],"instances":"a"})",
+       {"instances must be an array of strings, not a string", "not_array", "instances", {}}},
+      {R"({"model":"m","token_ids":[],"instances":["a",1]})",
+       {"\"instances[1]\" is not a string", "invalid_type", "instances", 1}},
+      {R"({"model":"m","token_ids":[],"instances":[]})",
+       {"instances must not be empty (leave it out to ask for all)",
+        "invalid_value",
+        "instances",
+        {}}},
+      {R"({"model":"m","token_ids":[],"top":0})",
+       {"top is 0 (expected an integer from 1 to 2147483647)", "out_of_range", "top", {}}},
+  };
+  for (const auto& [body, error] : cases) {
+    EXPECT_EQ(ErrorOf(ParseQuery(body)).error, error.error) << body;
+    EXPECT_EQ(ErrorOf(ParseQuery(body)), error) << body;
+  }
+}
+
+TEST(RankedQuery, CutsLongUnknownNamesInItsMessage) {
+  const std::string name(10'000, 'x');
+  const RequestError error = ErrorOf(ParseQuery("{\"" + name + "\":1}"));
+  EXPECT_EQ(error.reason, "unknown_field");
+  EXPECT_LT(error.error.size(), 200U);
+}
+
+TEST(Register, ReadsTheLateGenerationsFields) {
+  const auto request = ParseRegister(
+      R"({"endpoint":"tcp://h:5557","replay_endpoint":"tcp://h:5558","type":"vLLM","modelname":"m",
+          "lora_name":"l","tenant_id":"t","instance_id":"i","block_size":128,"dp_rank":3,
+          "additionalsalt":"w8a8","topic":"kv","copies":"set","cache_group":0,"hash_profile":{}})");
+  ASSERT_TRUE(request.has_value()) << request.error().error;
+  Registration expected;
+  expected.endpoint = "tcp://h:5557";
+  expected.replay_endpoint = "tcp://h:5558";
+  expected.topic = "kv";
+  expected.model = "m";
+  expected.lora_name = "l";
+  expected.tenant = "t";
+  expected.instance_id = "i";
+  expected.block_size = 128;
+  expected.dp_rank = 3;
+  expected.additional_salt = "w8a8";
+  expected.copies = index::CopyMode::kSet;
+  EXPECT_EQ(request->registration, expected);
+  EXPECT_EQ(request->unused, std::vector<std::string>{"hash_profile"});
+}
+
+TEST(Register, ReadsIpAndPortAsTheFirstGenerationsDid) {
+  const auto engine = ParseRegister(
+      R"({"ip":"10.0.0.1","port":5557,"type":"vllm","model":"m","instance_id":"i","lora_id":2})");
+  ASSERT_TRUE(engine.has_value()) << engine.error().error;
+  EXPECT_EQ(engine->registration.endpoint, "tcp://10.0.0.1:5557");
+  EXPECT_EQ(engine->registration.replay_endpoint, "tcp://10.0.0.1:5558");
+  EXPECT_EQ(engine->registration.lora_name, "2");
+  EXPECT_EQ(engine->registration.model, "m");
+  const auto pool = ParseRegister(
+      R"({"ip":"::1","port":5557,"type":"Mooncake","modelname":"m","instance_id":"i","lora_id":-1})");
+  ASSERT_TRUE(pool.has_value()) << pool.error().error;
+  EXPECT_EQ(pool->registration.type, PublisherType::kMooncake);
+  EXPECT_EQ(pool->registration.endpoint, "tcp://[::1]:5557");
+  EXPECT_EQ(pool->registration.replay_endpoint, "");
+  EXPECT_EQ(pool->registration.lora_name, "");
+}
+
+TEST(Register, SaysWhatIsWrongAndWhere) {
+  const std::string rest = R"(,"modelname":"m","instance_id":"i"})";
+  const std::vector<Case> cases = {
+      {R"({"modelname":"m","instance_id":"i"})",
+       {"endpoint is required", "missing", "endpoint", {}}},
+      {R"({"endpoint":"")" + rest, {"endpoint must not be empty", "invalid_value", "endpoint", {}}},
+      {R"({"endpoint":"tcp://h:1","modelname":"m"})",
+       {"instance_id is required", "missing", "instance_id", {}}},
+      {R"({"endpoint":"tcp://h:1","instance_id":"i"})",
+       {"modelname is required", "missing", "modelname", {}}},
+      {R"({"endpoint":"tcp://h:1","model":"x")" + rest,
+       {"modelname and model differ", "invalid_value", "model", {}}},
+      {R"({"endpoint":"tcp://h:1","type":"SGLang")" + rest,
+       {"type must be vLLM or Mooncake", "invalid_value", "type", {}}},
+      {R"({"endpoint":"tcp://h:1","ip":"h")" + rest,
+       {"endpoint stands beside ip or port", "invalid_value", "endpoint", {}}},
+      {R"({"ip":"h")" + rest, {"port is required beside ip", "missing", "port", {}}},
+      {R"({"ip":"h","port":65536)" + rest,
+       {"port is 65536 (expected an integer from 1 to 65535)", "out_of_range", "port", {}}},
+      {R"({"endpoint":"tcp://h:1","dp_rank":-1)" + rest,
+       {"dp_rank is -1 (expected an integer from 0 to 2147483647)", "out_of_range", "dp_rank", {}}},
+      {R"({"endpoint":"tcp://h:1","copies":"many")" + rest,
+       {"copies must be count or set", "invalid_value", "copies", {}}},
+      {R"({"endpoint":"tcp://h:1","cache_group":1)" + rest,
+       {"only cache group zero is supported", "unsupported", "cache_group", {}}},
+  };
+  for (const auto& [body, error] : cases) {
+    EXPECT_EQ(ErrorOf(ParseRegister(body)).error, error.error) << body;
+    EXPECT_EQ(ErrorOf(ParseRegister(body)), error) << body;
+  }
+}
+
+TEST(Unregister, NamesAPublisherByItsKey) {
+  EXPECT_EQ(ParseUnregister(R"({"instance_id":"i"})").value(), "i|default|0");
+  EXPECT_EQ(
+      ParseUnregister(R"({"instance_id":"i","tenant_id":"t","dp_rank":2,"type":"vLLM"})").value(),
+      "i|t|2");
+  EXPECT_EQ(ErrorOf(ParseUnregister("{}")).error, "instance_id is required");
+}
+
+TEST(CacheQuery, ReadsTheFirstGenerationsFields) {
+  const auto query = ParseCacheQuery(
+      R"({"token_ids":[1,2],"instances":["10.0.0.1","10.0.0.2"],"model_name":"ds","lora_id":-1})");
+  ASSERT_TRUE(query.has_value()) << query.error().error;
+  EXPECT_EQ(query->tokens, (std::vector<TokenId>{1, 2}));
+  EXPECT_EQ(query->hosts, (std::vector<std::string>{"10.0.0.1", "10.0.0.2"}));
+  EXPECT_EQ(query->model, "ds");
+  EXPECT_EQ(query->lora_name, "");
+  EXPECT_EQ(
+      ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_id":4})")->lora_name,
+      "4");
+  EXPECT_EQ(ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_name":"x"})")
+                ->lora_name,
+            "x");
+}
+
+TEST(CacheQuery, HasThatGenerationsErrors) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {R"({"instances":[],"model_name":"m"})", "missing key: token_ids"},
+      {R"({"token_ids":[],"model_name":"m"})", "missing key: instances"},
+      {R"({"token_ids":[],"instances":[]})", "missing key: model_name"},
+      {R"({"token_ids":1,"instances":[],"model_name":"m"})",
+       "the value of token_ids is not an array"},
+      {R"({"token_ids":[],"instances":{},"model_name":"m"})",
+       "the value of instances is not an array"},
+      {R"({"token_ids":[],"instances":["a",2],"model_name":"m"})",
+       "\"instances[1]\" is not a string"},
+      {R"({"token_ids":[],"instances":[],"model_name":1})",
+       "the value of: model_name is not a string"},
+      {R"({"token_ids":[],"instances":[],"model_name":"m","lora_id":"1"})",
+       "the value of: lora_id is not a number"},
+      {R"({"token_ids":[],"instances":[],"model_name":"m","lora_name":1})",
+       "the value of: lora_name is not a string"},
+  };
+  for (const auto& [body, error] : cases) {
+    EXPECT_EQ(ErrorOf(ParseCacheQuery(body)).error, error) << body;
+  }
+}
+
+TEST(RequestErrorJson, HasTheFieldsThatApply) {
+  EXPECT_EQ(ToJson({"what", "missing", "", {}}), R"({"error":"what","reason":"missing"})");
+  EXPECT_EQ(ToJson({"a \"b\"", "out_of_range", "token_ids", 3}),
+            R"({"error":"a \"b\"","reason":"out_of_range","field":"token_ids","index":3})");
+}
+
+}  // namespace
+}  // namespace conductor::serve
