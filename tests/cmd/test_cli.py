@@ -136,7 +136,7 @@ class ConfigFile(Conductor):
     def test_that_is_no_json_is_an_error_with_its_place(self):
         path = self.write("conductor.json", '{\n  "http_server_port": 13333,\n}\n')
         self.assert_complains(self.run_conductor("serve", "--config", path), FAILED, path,
-                              "line 2, column ")
+                              "line 3, column 1")
 
     def test_with_a_broken_entry_starts_and_tells_its_path(self):
         path = self.write("conductor.json", self.BROKEN_ENTRY)
