@@ -25,10 +25,10 @@ const char* HelpCommand(const CLI::App& app) {
 // CLI11 does not say which word it took for no subcommand.
 std::string Message(const CLI::App& app, const CLI::Error& error) {
   const auto words = app.remaining();
-  if (!app.get_subcommands().empty() || words.empty() || words.front().starts_with('-')) {
-    return error.what();
-  }
-  return "'" + words.front() + "' is no subcommand (expected serve)";
+  if (!app.get_subcommands().empty() || words.empty()) return error.what();
+  const std::string word = "'" + words.front();
+  if (words.front().starts_with('-')) return word + "' is no flag of conductor itself";
+  return word + "' is no subcommand (expected serve)";
 }
 
 }  // namespace

@@ -87,6 +87,7 @@ class Usage(Conductor):
         cases = [
             ((), ["subcommand"]),
             (("sevre",), ["'sevre'", "expected serve"]),
+            (("--prot", "1"), ["'--prot' is no flag"]),
             (("serve", "--prot", "1"), ["--prot"]),
             (("serve", "--port", "abc"), ["--port: 'abc' is not a port", "0 to 65535"]),
             (("serve", "--port", "65536"), ["--port: '65536' is not a port", "0 to 65535"]),
