@@ -1,0 +1,90 @@
+#ifndef CONDUCTOR_LIB_STREAM_INGEST_LOOP_H_
+#define CONDUCTOR_LIB_STREAM_INGEST_LOOP_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "lib/base/clock.h"
+#include "lib/base/result.h"
+#include "lib/stream/publisher_link.h"
+
+namespace conductor::stream {
+
+// The counters of a publisher as its ingest thread last published them.
+struct CounterBoard {
+  std::mutex mutex;
+  StreamCounters counters;  // guarded by mutex
+};
+
+// One ingest thread: an epoll loop over the descriptors of its links, which take turns. Everything
+// but Call is of that thread.
+class IngestLoop : private Watcher {
+ public:
+  // Starts the thread, named `name` (at most 15 characters).
+  static Result<std::unique_ptr<IngestLoop>> Start(const std::string& name);
+  // Closes all links on the loop's thread and ends it.
+  ~IngestLoop() override;
+
+  // Runs `work` on the loop's thread, soon, and returns when it is done.
+  void Call(const std::function<void()>& work);
+
+  // On the loop's thread only:
+  [[nodiscard]] Watcher& watcher() { return *this; }
+  [[nodiscard]] Status Add(uint64_t id, std::unique_ptr<PublisherLink> link,
+                           std::shared_ptr<CounterBoard> board);
+  void Remove(uint64_t id);
+  // Null for an unknown id. What is done to the link is noticed at its next turn, which is soon.
+  [[nodiscard]] PublisherLink* Find(uint64_t id);
+
+ private:
+  struct Entry {
+    std::unique_ptr<PublisherLink> link;
+    std::shared_ptr<CounterBoard> board;
+    MonoTime deadline = MonoTime::max();  // as it stands in deadlines_
+    bool ready = false;                   // stands in ready_
+    bool monitor = false;                 // its monitor is readable
+  };
+  struct Command {
+    const std::function<void()>* work = nullptr;
+    bool done = false;
+  };
+
+  IngestLoop(int epoll, int wakeup) : epoll_(epoll), wakeup_(wakeup) {}
+
+  void Watch(int fd, uint64_t link, bool monitor) override;
+  void Unwatch(int fd) override;
+  void Loop();
+  void Wait();
+  void RunCommands();
+  void MarkReady(uint64_t id, bool monitor);
+  void TakeTurn(uint64_t id);
+  void Wake();
+
+  const int epoll_;
+  const int wakeup_;  // eventfd: commands or the end
+  std::thread thread_;
+
+  // Of the loop's thread.
+  std::unordered_map<uint64_t, Entry> entries_;
+  std::deque<uint64_t> ready_;
+  std::set<std::pair<MonoTime, uint64_t>> deadlines_;
+
+  std::mutex mutex_;
+  std::condition_variable done_;    // with mutex_: a command was run
+  std::vector<Command*> commands_;  // guarded by mutex_
+  bool ending_ = false;             // guarded by mutex_
+};
+
+}  // namespace conductor::stream
+
+#endif  // CONDUCTOR_LIB_STREAM_INGEST_LOOP_H_

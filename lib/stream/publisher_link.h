@@ -1,0 +1,124 @@
+#ifndef CONDUCTOR_LIB_STREAM_PUBLISHER_LINK_H_
+#define CONDUCTOR_LIB_STREAM_PUBLISHER_LINK_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/base/clock.h"
+#include "lib/base/endpoint.h"
+#include "lib/base/result.h"
+#include "lib/stream/guarded_consumer.h"
+#include "lib/stream/publisher_stream.h"
+#include "lib/stream/transport.h"
+#include "lib/stream/zmq_socket.h"
+
+namespace conductor::stream {
+
+// Where a link's file descriptors are watched.
+class Watcher {
+ public:
+  virtual ~Watcher() = default;
+  virtual void Watch(int fd, uint64_t link, bool monitor) = 0;
+  virtual void Unwatch(int fd) = 0;
+};
+
+// Messages that were taken from a socket and wait for their turn, bounded in bytes.
+struct Inbox {
+  std::deque<ZmqMessage> messages;
+  size_t bytes = 0;
+
+  // Takes what the socket has, up to `limit` bytes. True when the socket is empty now.
+  bool Fill(ZmqSocket& socket, size_t limit);
+  [[nodiscard]] ZmqMessage Pop();
+};
+
+// One publisher's sockets and its stream: turns what sockets do into calls of the stream, in the
+// order in which it happened, and opens a DEALER for each replay request. Of one ingest thread.
+//
+// The order of frames and connection changes matters (a frame of a restarted engine must not be
+// taken for the next one of its former life) but libzmq tells them through two sockets. Two facts
+// put them together: an event is visible before any frame of the connection that it announces,
+// and each frame knows its connection.
+class PublisherLink : public ReplayOutbox {
+ public:
+  // `context` and `watcher` must outlive the link. `id` is what `watcher` is told.
+  PublisherLink(void* context, Watcher& watcher, uint64_t id, const Transport::Options& options,
+                PublisherAddress address, StreamOptions stream_options,
+                std::unique_ptr<Consumer> consumer);
+  ~PublisherLink() override;
+
+  // Opens the sockets and starts to connect.
+  [[nodiscard]] Status Open(MonoTime now);
+
+  // One bounded piece of work. `monitor`: the monitor's descriptor is readable. True when there is
+  // more to do at once. The first turn comes right after Open, with `monitor` set: libzmq signals
+  // nothing before the first attempt to receive.
+  bool Turn(bool monitor);
+
+  // When Turn has something to do although no descriptor is readable.
+  [[nodiscard]] std::optional<MonoTime> Deadline() const;
+
+  [[nodiscard]] PublisherStream& stream() { return stream_; }
+  [[nodiscard]] Consumer& consumer() { return consumer_; }
+
+  void OpenReplay(uint64_t request, uint64_t from) override;
+  void CloseReplay(uint64_t request) override;
+
+ private:
+  struct LinkEvent {
+    int event = 0;
+    int value = 0;
+  };
+  struct Replay {
+    uint64_t request = 0;
+    ZmqSocket socket;  // closed when the answer was cut off
+    int fd = -1;
+    Inbox inbox;
+    bool lost = false;
+    // libzmq signals nothing for a socket before the first attempt to receive.
+    bool polled = false;
+  };
+
+  void ConfigureSocket(ZmqSocket& socket, bool ipv6) const;
+  void DrainMonitor();
+  void HandleEvents(size_t count);
+  void HandleEvent(const LinkEvent& event);
+  void HandleLive(const ZmqMessage& message);
+  void HandshakeFailed(const std::string& why);
+  void Redial(bool toggle_family);
+  void TurnReplay(MonoTime until);
+  [[nodiscard]] bool HasMoreWork() const;
+
+  void* const context_;
+  Watcher& watcher_;
+  const uint64_t id_;
+  const Transport::Options& options_;
+  const PublisherAddress address_;
+  const size_t inbox_limit_;
+  bool host_is_name_ = false;  // could be of either address family
+  bool ipv6_ = false;          // the family that is tried, or was found to work
+  // That of the replay endpoint; nothing for a name: like the live one.
+  std::optional<bool> replay_ipv6_;
+
+  GuardedConsumer consumer_;
+  PublisherStream stream_;
+
+  ZmqSocket live_;
+  ZmqSocket monitor_;
+  Inbox inbox_;
+  std::vector<LinkEvent> events_;  // not handled yet, oldest first
+  bool live_drained_ = true;
+  bool up_ = false;
+  std::optional<ZmqFrame> of_connection_;  // a frame of the present connection, for comparison
+  uint32_t failures_ = 0;                  // to connect, in a row
+  std::optional<MonoTime> redial_at_;
+  std::unique_ptr<Replay> replay_;
+};
+
+}  // namespace conductor::stream
+
+#endif  // CONDUCTOR_LIB_STREAM_PUBLISHER_LINK_H_

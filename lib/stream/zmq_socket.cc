@@ -1,0 +1,75 @@
+#include "lib/stream/zmq_socket.h"
+
+#include <fmt/format.h>
+
+namespace conductor::stream {
+
+Result<ZmqSocket> ZmqSocket::Create(void* context, int type) {
+  ZmqSocket socket;
+  socket.socket_ = zmq_socket(context, type);
+  if (!socket) {
+    return Fail(fmt::format("no more ZeroMQ sockets can be opened: {}", zmq_strerror(zmq_errno())),
+                {}, "fewer publishers, or a higher limit of open files (ulimit -n)");
+  }
+  socket.Set(ZMQ_LINGER, 0);
+  return socket;
+}
+
+bool ZmqSocket::Set(int option, int value) {
+  return zmq_setsockopt(socket_, option, &value, sizeof value) == 0;
+}
+
+bool ZmqSocket::Set(int option, std::string_view value) {
+  return zmq_setsockopt(socket_, option, value.data(), value.size()) == 0;
+}
+
+bool ZmqSocket::SetInt64(int option, int64_t value) {
+  return zmq_setsockopt(socket_, option, &value, sizeof value) == 0;
+}
+
+Status ZmqSocket::Connect(const std::string& endpoint) {
+  if (zmq_connect(socket_, endpoint.c_str()) == 0) return {};
+  return Fail(fmt::format("ZeroMQ cannot connect: {}", zmq_strerror(zmq_errno())),
+              fmt::format("endpoint '{}'", endpoint), "tcp://HOST:PORT or ipc://PATH");
+}
+
+void ZmqSocket::Disconnect(const std::string& endpoint) {
+  zmq_disconnect(socket_, endpoint.c_str());
+}
+
+bool ZmqSocket::Send(std::span<const std::string_view> frames) {
+  for (size_t i = 0; i < frames.size(); ++i) {
+    const int more = i + 1 < frames.size() ? ZMQ_SNDMORE : 0;
+    const auto& frame = frames[i];
+    if (zmq_send(socket_, frame.data(), frame.size(), ZMQ_DONTWAIT | more) < 0) return false;
+  }
+  return true;
+}
+
+bool ZmqSocket::Receive(ZmqMessage& message) {
+  message.frames.clear();
+  message.bytes = 0;
+  for (;;) {
+    ZmqFrame frame;
+    if (zmq_msg_recv(frame.raw(), socket_, ZMQ_DONTWAIT) < 0) return false;
+    const bool more = zmq_msg_more(frame.raw()) != 0;
+    if (message.frames.size() < ZmqMessage::kMostFrames) {
+      message.bytes += frame.view().size() + sizeof(ZmqFrame);
+      message.frames.push_back(std::move(frame));
+    }
+    if (!more) return true;
+  }
+}
+
+int ZmqSocket::fd() const {
+  int fd = -1;
+  size_t size = sizeof fd;
+  zmq_getsockopt(socket_, ZMQ_FD, &fd, &size);
+  return fd;
+}
+
+void ZmqSocket::Close() {
+  if (socket_) zmq_close(std::exchange(socket_, nullptr));
+}
+
+}  // namespace conductor::stream

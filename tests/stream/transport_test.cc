@@ -1,0 +1,456 @@
+#include "lib/stream/transport.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "fake_publisher.h"
+
+namespace conductor::stream {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Payloads = std::vector<std::string>;
+
+constexpr Duration kSoon = seconds(15);  // on a loaded machine; waits end when the thing is true
+
+// What consumers of one publisher saw; outlives them.
+class Board {
+ public:
+  // Waits until `holds` is true of what was seen, or of anything else that it looks at.
+  bool Wait(const std::function<bool(const Board&)>& holds) {
+    const MonoTime until = MonoNow() + kSoon;
+    std::unique_lock lock(mutex_);
+    while (!holds(*this)) {
+      if (MonoNow() >= until) return false;
+      changed_.wait_for(lock, milliseconds(10));
+    }
+    return true;
+  }
+  bool WaitFor(TrustState state, const Payloads& payloads) {
+    return Wait([&](const Board& b) { return b.trust.state == state && b.visible == payloads; });
+  }
+  bool WaitForReason(const std::string& reason) {
+    return Wait([&](const Board& b) { return b.trust.reason == reason; });
+  }
+  void Change(const std::function<void()>& change) {
+    const std::lock_guard lock(mutex_);
+    change();
+    changed_.notify_all();
+  }
+
+  // Guarded by the mutex; read in Wait, or when the transport is gone.
+  Payloads visible;
+  Payloads hidden;
+  Trust trust;
+  bool rebuilding = false;
+  bool destroyed = false;
+  Duration apply_takes{0};
+  bool throws = false;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+class BoardConsumer : public Consumer {
+ public:
+  explicit BoardConsumer(std::shared_ptr<Board> board) : board_(std::move(board)) {}
+  ~BoardConsumer() override {
+    board_->Change([&] { board_->destroyed = true; });
+  }
+  Applied Apply(Sequence, std::string_view payload) override {
+    if (board_->apply_takes.count() > 0) std::this_thread::sleep_for(board_->apply_takes);
+    board_->Change(
+        [&] { (board_->rebuilding ? board_->hidden : board_->visible).emplace_back(payload); });
+    if (board_->throws) throw std::runtime_error("the index is on fire");
+    return {};
+  }
+  void NewLife() override {
+    board_->Change([&] {
+      board_->visible.clear();
+      board_->hidden.clear();
+    });
+  }
+  void BeginRebuild() override {
+    board_->Change([&] { board_->rebuilding = true; });
+  }
+  void CommitRebuild() override {
+    board_->Change([&] {
+      board_->visible = std::move(board_->hidden);
+      board_->hidden.clear();
+      board_->rebuilding = false;
+    });
+  }
+  void AbandonRebuild() override {
+    board_->Change([&] {
+      board_->hidden.clear();
+      board_->rebuilding = false;
+    });
+  }
+  void TrustChanged(const Trust& trust) override {
+    board_->Change([&] { board_->trust = trust; });
+  }
+
+ private:
+  std::shared_ptr<Board> board_;
+};
+
+StreamOptions QuickStream(bool has_replay) {
+  return {.has_replay = has_replay,
+          .replay_timeout = milliseconds(500),
+          .probe_interval = milliseconds(400),
+          .first_probe = milliseconds(100),
+          .backoff_min = milliseconds(50),
+          .backoff_max = milliseconds(200)};
+}
+
+Transport::Options QuickTransport() {
+  return {.threads = 2,
+          .max_publishers = 400,
+          .handshake_timeout = milliseconds(300),
+          .heartbeat_interval = milliseconds(500),
+          .reconnect_min = milliseconds(20),
+          .reconnect_max = milliseconds(100)};
+}
+
+class TransportTest : public testing::Test {
+ protected:
+  // Listens and returns where to look.
+  std::shared_ptr<Board> Listen(const std::string& endpoint, const std::string& replay_endpoint,
+                                const std::function<void(Board&)>& prepare = {}) {
+    auto board = std::make_shared<Board>();
+    if (prepare) prepare(*board);
+    const auto added = transport->Add({.endpoint = endpoint, .replay_endpoint = replay_endpoint},
+                                      QuickStream(!replay_endpoint.empty()),
+                                      std::make_unique<BoardConsumer>(board));
+    EXPECT_TRUE(added) << (added ? "" : added.error().Message());
+    last_id = added.value_or(0);
+    return board;
+  }
+  std::shared_ptr<Board> Listen(FakePublisher& publisher) {
+    return Listen(publisher.endpoint(), publisher.replay_endpoint());
+  }
+
+  std::unique_ptr<Transport> transport = std::make_unique<Transport>(QuickTransport());
+  Transport::PublisherId last_id = 0;
+};
+
+TEST_F(TransportTest, ReplaysInBothReplyFormsAndFollowsLive) {
+  for (const bool topic_in_reply : {false, true}) {
+    FakePublisher publisher({.topic_in_reply = topic_in_reply});
+    publisher.Publish("a0");
+    publisher.Publish("a1");
+    const auto board = Listen(publisher);
+    ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0", "a1"}));
+    publisher.Publish("a2");
+    ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0", "a1", "a2"}));
+    transport->Remove(last_id);
+    EXPECT_TRUE(board->destroyed);
+  }
+}
+
+TEST_F(TransportTest, AnEngineThatHoldsNothingIsLive) {
+  FakePublisher publisher({});
+  const auto board = Listen(publisher);
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {}));
+}
+
+TEST_F(TransportTest, APublisherThatStartsLateIsWaitedFor) {
+  const int port = FreePort();
+  const int replay_port = FreePort();
+  const auto board = Listen(LocalEndpoint(port), LocalEndpoint(replay_port));
+  ASSERT_TRUE(board->WaitForReason("unreachable"));
+  FakePublisher publisher({.port = port, .replay_port = replay_port});
+  publisher.Publish("a0");
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+}
+
+TEST_F(TransportTest, ALostTailIsFoundByAProbe) {
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  const auto board = Listen(publisher);
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+  publisher.Lose("a1");
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0", "a1"}));
+}
+
+TEST_F(TransportTest, APublisherThatRestartsOwnsNothingOfItsFormerLife) {
+  auto publisher = std::make_unique<FakePublisher>(FakePublisher::Options{});
+  publisher->Publish("a0");
+  publisher->Publish("a1");
+  const auto board = Listen(*publisher);
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0", "a1"}));
+  const FakePublisher::Options again = {
+      .port = std::stoi(publisher->endpoint().substr(sizeof "tcp://127.0.0.1:" - 1)),
+      .replay_port = std::stoi(publisher->replay_endpoint().substr(sizeof "tcp://127.0.0.1:" - 1))};
+  publisher.reset();
+  ASSERT_TRUE(board->Wait([](const Board& b) { return b.trust.state == TrustState::kStale; }));
+  publisher = std::make_unique<FakePublisher>(again);
+  for (const char* payload : {"b0", "b1", "b2"}) publisher->Publish(payload);
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"b0", "b1", "b2"}));
+  EXPECT_EQ(transport->Counters(last_id).lives, 2u);
+}
+
+TEST_F(TransportTest, APublisherWithoutReplayThatRestartsIsDoubtfulUntilItsFirstFrame) {
+  auto publisher = std::make_unique<FakePublisher>(FakePublisher::Options{.replay_port = -1});
+  const auto board = Listen(*publisher);
+  ASSERT_TRUE(board->WaitForReason("no_events_yet"));
+  ASSERT_TRUE(board->Wait([&](const Board&) {
+    publisher->Publish("x");  // until the subscription has arrived
+    return !board->visible.empty();
+  }));
+  const int port = std::stoi(publisher->endpoint().substr(sizeof "tcp://127.0.0.1:" - 1));
+  publisher.reset();
+  ASSERT_TRUE(board->Wait([](const Board& b) { return b.trust.state == TrustState::kStale; }));
+  publisher =
+      std::make_unique<FakePublisher>(FakePublisher::Options{.port = port, .replay_port = -1});
+  ASSERT_TRUE(board->WaitForReason("doubtful"));
+}
+
+TEST_F(TransportTest, ASilentPeerIsToldAsOneThatDoesNotSpeakZeroMq) {
+  StrangeServer server("");
+  const auto board = Listen(LocalEndpoint(server.port()), "");
+  ASSERT_TRUE(board->WaitForReason("not_zmtp"));
+  EXPECT_TRUE(board->Wait([](const Board& b) {
+    return b.trust.detail.find("does not speak ZeroMQ") != std::string::npos;
+  }));
+}
+
+TEST_F(TransportTest, APeerThatSendsGarbageIsToldAsOneThatDoesNotSpeakZeroMqAndNotHammered) {
+  for (const std::string& greeting :
+       {std::string("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
+        std::string(200, '\xff'), std::string("\xff\0\0\0\0\0\0\0\1\x7f\3garbage", 18),
+        std::string(100, '\0')}) {
+    StrangeServer server(greeting);
+    const auto board = Listen(LocalEndpoint(server.port()), LocalEndpoint(server.port()));
+    ASSERT_TRUE(board->WaitForReason("not_zmtp")) << greeting.substr(0, 8);
+    EXPECT_LE(server.accepted(), 10);
+    transport->Remove(last_id);
+  }
+}
+
+TEST_F(TransportTest, APeerThatLearnsToSpeakZeroMqIsFollowed) {
+  auto server = std::make_unique<StrangeServer>("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n");
+  const int port = server->port();
+  const int replay_port = FreePort();
+  const auto board = Listen(LocalEndpoint(port), LocalEndpoint(replay_port));
+  ASSERT_TRUE(board->WaitForReason("not_zmtp"));
+  server.reset();
+  FakePublisher publisher({.port = port, .replay_port = replay_port});
+  publisher.Publish("a0");
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+}
+
+TEST_F(TransportTest, GarbageFramesAreCountedAndDoNotDisturb) {
+  FakePublisher publisher({});
+  const auto board = Listen(publisher);
+  ASSERT_TRUE(board->Wait([&](const Board&) {
+    publisher.Publish("x");  // until the subscription has arrived
+    return transport->Counters(last_id).applied_live > 0;
+  }));
+  publisher.PublishRaw({"one frame"});
+  publisher.PublishRaw({"topic", "short", "payload"});
+  publisher.PublishRaw(std::vector<std::string_view>(50, "x"));
+  publisher.Publish("end");
+  ASSERT_TRUE(board->Wait([](const Board& b) {
+    return b.trust.state == TrustState::kLive && !b.visible.empty() && b.visible.back() == "end";
+  }));
+  ASSERT_TRUE(board->Wait(
+      [&](const Board&) { return transport->Counters(last_id).malformed_frames == 3; }));
+}
+
+TEST_F(TransportTest, AConsumerThatThrowsHarmsOnlyItsPublisher) {
+  transport.reset();
+  transport = std::make_unique<Transport>(Transport::Options{.threads = 1, .max_publishers = 4});
+  FakePublisher publisher({});
+  FakePublisher other({});
+  publisher.Publish("a0");
+  other.Publish("b0");
+  const auto board =
+      Listen(publisher.endpoint(), publisher.replay_endpoint(), [](Board& b) { b.throws = true; });
+  ASSERT_TRUE(board->WaitForReason("doubtful"));
+  EXPECT_EQ(transport->Counters(last_id).consumer_failures, 1u);
+  ASSERT_TRUE(Listen(other)->WaitFor(TrustState::kLive, {"b0"}));
+}
+
+TEST_F(TransportTest, ASlowPublisherDoesNotStarveTheOthersOfItsThread) {
+  transport.reset();
+  transport = std::make_unique<Transport>(Transport::Options{.threads = 1, .max_publishers = 4});
+  FakePublisher slow({});
+  FakePublisher quick({});
+  for (int i = 0; i < 20000; ++i) slow.Publish("s");
+  quick.Publish("q0");
+  const auto slow_board = Listen(slow.endpoint(), slow.replay_endpoint(),
+                                 [](Board& b) { b.apply_takes = milliseconds(1); });
+  const auto slow_id = last_id;
+  const MonoTime start = MonoNow();
+  const auto quick_board = Listen(quick);
+  ASSERT_TRUE(quick_board->WaitFor(TrustState::kLive, {"q0"}));
+  transport->Remove(last_id);
+  EXPECT_LT(MonoNow() - start, seconds(10)) << "the slow one alone takes more than 20 s";
+  transport->Remove(slow_id);
+  EXPECT_TRUE(slow_board->destroyed);
+  EXPECT_LT(slow_board->hidden.size(), 20000u);
+}
+
+TEST_F(TransportTest, TwoHundredPublishersComeAndGo) {
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  std::vector<std::shared_ptr<Board>> boards;
+  std::vector<Transport::PublisherId> ids;
+  for (int i = 0; i < 200; ++i) {
+    boards.push_back(i % 4 == 0 ? Listen(LocalEndpoint(1), LocalEndpoint(1)) : Listen(publisher));
+    ids.push_back(last_id);
+    if (i % 3 == 0) {
+      transport->Remove(ids.back());
+      EXPECT_TRUE(boards.back()->destroyed);
+    }
+  }
+  for (size_t i = 0; i < boards.size(); ++i) {
+    if (i % 3 != 0 && i % 4 != 0) {
+      ASSERT_TRUE(boards[i]->WaitFor(TrustState::kLive, {"a0"})) << i;
+    }
+  }
+  for (const auto id : ids) transport->Remove(id);
+  for (const auto& board : boards) EXPECT_TRUE(board->destroyed);
+}
+
+TEST_F(TransportTest, PublishersAreAddedAndRemovedFromManyThreads) {
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  const std::string endpoint = publisher.endpoint();
+  const std::string replay_endpoint = publisher.replay_endpoint();
+  std::atomic<int> failures{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20; ++i) {
+        const auto board = std::make_shared<Board>();
+        const auto id = transport->Add({.endpoint = endpoint, .replay_endpoint = replay_endpoint},
+                                       QuickStream(true), std::make_unique<BoardConsumer>(board));
+        if (!id || !board->WaitFor(TrustState::kLive, {"a0"})) failures.fetch_add(1);
+        if (id) static_cast<void>(transport->Counters(*id));
+        if (id) transport->Remove(*id);
+        if (!board->destroyed) failures.fetch_add(1);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failures.load(), 0);
+}
+
+TEST_F(TransportTest, EndsWithinASecondWhileReplaysHangAndPeersAreStrange) {
+  FakePublisher hanging({.hangs = true});
+  StrangeServer silent("");
+  std::vector<std::shared_ptr<Board>> boards;
+  for (int i = 0; i < 20; ++i) {
+    boards.push_back(Listen(hanging));
+    boards.push_back(Listen(LocalEndpoint(silent.port()), LocalEndpoint(silent.port())));
+    boards.push_back(Listen("tcp://192.0.2.1:5557", "tcp://192.0.2.1:5558"));
+  }
+  ASSERT_TRUE(boards[0]->WaitForReason("no_events_yet"));
+  const MonoTime start = MonoNow();
+  transport.reset();
+  EXPECT_LT(MonoNow() - start, seconds(1));
+  for (const auto& board : boards) EXPECT_TRUE(board->destroyed);
+}
+
+TEST_F(TransportTest, ANameIsTriedInBothAddressFamilies) {
+  FakePublisher publisher({.replay_port = -1});
+  std::string endpoint = publisher.endpoint();
+  endpoint.replace(endpoint.find("127.0.0.1"), sizeof "127.0.0.1" - 1, "localhost");
+  ASSERT_TRUE(Listen(endpoint, "")->WaitForReason("no_events_yet"));
+
+  zmq::context_t context;
+  zmq::socket_t six(context, zmq::socket_type::pub);
+  six.set(zmq::sockopt::ipv6, true);
+  six.set(zmq::sockopt::linger, 0);
+  try {
+    six.bind("tcp://[::1]:*");
+  } catch (const zmq::error_t&) {
+    GTEST_SKIP() << "this machine has no IPv6";
+  }
+  endpoint = six.get(zmq::sockopt::last_endpoint);
+  ASSERT_TRUE(Listen(endpoint, "")->WaitForReason("no_events_yet"));
+}
+
+TEST_F(TransportTest, RunsWorkOnThePublishersThread) {
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  const auto board = Listen(publisher);
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+  const uint64_t replays = transport->Counters(last_id).replays;
+  EXPECT_TRUE(transport->Run(last_id,
+                             [](PublisherStream& stream, Consumer&) { stream.Resync(MonoNow()); }));
+  ASSERT_TRUE(board->Wait([&](const Board& b) {
+    return transport->Counters(last_id).replays > replays && b.trust.state == TrustState::kLive;
+  }));
+  EXPECT_FALSE(transport->Run(999, [](PublisherStream&, Consumer&) { FAIL(); }));
+}
+
+TEST_F(TransportTest, WhatCanNeverWorkIsAnError) {
+  const auto add = [&](const std::string& endpoint, const std::string& replay) {
+    return transport->Add({.endpoint = endpoint, .replay_endpoint = replay}, QuickStream(true),
+                          std::make_unique<BoardConsumer>(std::make_shared<Board>()));
+  };
+  EXPECT_FALSE(add("127.0.0.1:5557", LocalEndpoint(5558)));
+  EXPECT_FALSE(add(LocalEndpoint(5557), "tcp://127.0.0.1"));
+  EXPECT_FALSE(add(LocalEndpoint(5557), ""));
+  EXPECT_FALSE(add("tcp://127.0.0.1:99999", LocalEndpoint(5558)));
+  Transport small({.threads = 1, .max_publishers = 1});
+  const auto board = std::make_shared<Board>();
+  EXPECT_TRUE(
+      small.Add({.endpoint = LocalEndpoint(5557)}, {}, std::make_unique<BoardConsumer>(board)));
+  const auto beyond =
+      small.Add({.endpoint = LocalEndpoint(5558)}, {}, std::make_unique<BoardConsumer>(board));
+  ASSERT_FALSE(beyond);
+  EXPECT_NE(beyond.error().Message().find("1 publishers are registered"), std::string::npos);
+}
+
+TEST(TransportLimits, AreRaisedOrToldWhenTheyCannotBe) {
+  EXPECT_EQ(Transport({.max_publishers = 16}).limit_warning(), "");
+  const Transport impossible({.max_publishers = 4'000'000'000});
+  EXPECT_NE(impossible.limit_warning().find("open files"), std::string::npos);
+  EXPECT_NE(impossible.limit_warning().find("ZeroMQ sockets"), std::string::npos);
+}
+
+TEST(TransportIdle, TwoHundredIdlePublishersCostLittle) {
+  Transport transport({.threads = 2, .max_publishers = 256});
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  std::vector<std::shared_ptr<Board>> boards;
+  for (int i = 0; i < 200; ++i) {
+    boards.push_back(std::make_shared<Board>());
+    ASSERT_TRUE(transport.Add(
+        {.endpoint = publisher.endpoint(), .replay_endpoint = publisher.replay_endpoint()},
+        {.has_replay = true, .probe_interval = std::chrono::hours(1), .first_probe = seconds(60)},
+        std::make_unique<BoardConsumer>(boards.back())));
+  }
+  for (const auto& board : boards) ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+  const auto used = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return seconds(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           std::chrono::microseconds(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+  };
+  // Of CPU time, in a second in which nothing happens: a busy loop would take all of it.
+  const auto before = used();
+  const MonoTime start = MonoNow();
+  while (MonoNow() - start < seconds(1)) std::this_thread::sleep_for(milliseconds(50));
+  EXPECT_LT(used() - before, milliseconds(300));
+}
+
+}  // namespace
+}  // namespace conductor::stream
