@@ -23,7 +23,8 @@ class Engine:
         self._offload = offload          # chance that an evicted block goes to the host
         self._tell_rank = rank if tell_rank == "own" else tell_rank
         self._names = {}
-        self._physical = {}              # id of a physical block -> block, least recently used first
+        # Id of a physical block -> block, least recently used first.
+        self._physical = {}
         self._next_physical = 0
         self.stored_blocks = 0
         self.evicted_blocks = 0

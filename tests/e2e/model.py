@@ -22,7 +22,8 @@ class Block:
         self.children = {}
 
     def child(self, tokens, extra_keys, create):
-        key = (tuple(tokens), tuple(extra_keys))
+        key = (tuple(tokens), tuple(tuple(extra) if isinstance(extra, list) else extra
+                                    for extra in extra_keys))
         if create and key not in self.children:
             self.children[key] = Block(self, *key)
         return self.children.get(key)
@@ -80,13 +81,17 @@ class Model:
             self._held[instance, rank][tier].clear()
 
     def copies(self, instance, rank, tier, block):
-        return self._held[instance, rank][tier][block]
+        return self._held[instance, rank][tier][block]  # reading a Counter adds nothing to it
 
     def holds(self, instance, rank, tier, block):
         return self.copies(instance, rank, tier, block) > 0
 
     def held(self, instance, rank, tier):
         return list(self._held[instance, rank][tier])
+
+    def holdings(self):
+        """Blocks held, counted for every rank and tier."""
+        return sum(len(held) for tiers in self._held.values() for held in tiers.values())
 
     def ranks(self, instance):
         return sorted(rank for name, rank in self._held if name == instance)
