@@ -58,17 +58,19 @@ class FileDescriptor {
   int fd_;
 };
 
-// Raises the soft limit of file descriptors by what the connections need, beside what the process
-// has planned for otherwise.
-void AddDescriptors(uint32_t count) {
+// Raises the soft limit of file descriptors by what the connections need beside the rest of the
+// process.
+void AddDescriptors(uint32_t connections) {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
-  const rlim_t wanted = limit.rlim_cur + count;
-  limit.rlim_cur = std::min(wanted, limit.rlim_max);
-  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max - std::min<rlim_t>(limit.rlim_cur, limit.rlim_max) > connections
+                       ? limit.rlim_cur + connections
+                       : limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) ::getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur < connections) {
     log::Warn(
-        "http: {} connections may not all be possible: the hard limit of file descriptors is {}",
-        count, limit.rlim_max);
+        "http: {} connections are not possible with {} file descriptors: raise the hard limit",
+        connections, limit.rlim_cur);
   }
 }
 

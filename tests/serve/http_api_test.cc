@@ -1,0 +1,350 @@
+#include "daemon/serve/http_api.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "lib/trace/simulated_engine.h"
+#include "lib/trace/simulated_publisher.h"
+#include "tests/serve/http_client.h"
+
+namespace conductor::serve {
+namespace {
+
+using namespace std::chrono_literals;
+using Json = nlohmann::json;
+
+class HttpApiTest : public testing::Test {
+ protected:
+  HttpApiTest() : registry_(Registry::Options{}), api_(registry_, {.port = 0}) {
+    const auto port = api_.Start();
+    EXPECT_TRUE(port.has_value()) << port.error().Message();
+    port_ = port.value_or(0);
+    client_ = std::make_unique<HttpClient>(port_);
+  }
+
+  // The answer's body; its status in status_.
+  Json Post(const std::string& path, const Json& body) { return PostText(path, body.dump()); }
+  Json PostText(const std::string& path, const std::string& body) {
+    const Reply reply = client_->Post(path, body);
+    status_ = reply.status;
+    return Json::parse(reply.body, nullptr, false);
+  }
+  Json Get(const std::string& path) {
+    const Reply reply = client_->Get(path);
+    status_ = reply.status;
+    return Json::parse(reply.body, nullptr, false);
+  }
+
+  // A registration whose publisher never comes.
+  static Json Absent(const std::string& instance_id, int port, int dp_rank = 0) {
+    return {{"endpoint", "tcp://127.0.0.1:" + std::to_string(port)},
+            {"type", "vLLM"},
+            {"modelname", "m"},
+            {"instance_id", instance_id},
+            {"dp_rank", dp_rank},
+            {"block_size", 16}};
+  }
+
+  Registry registry_;
+  HttpApi api_;
+  uint16_t port_ = 0;
+  std::unique_ptr<HttpClient> client_;
+  int status_ = 0;
+};
+
+TEST_F(HttpApiTest, RegistersListsAndUnregisters) {
+  EXPECT_EQ(Post("/register", Absent("a", 1)),
+            (Json{{"status", "registered successfully"}, {"instance_id", "a"}}));
+  EXPECT_EQ(status_, 200);
+
+  const Json services = Get("/services");
+  EXPECT_EQ(services["count"], 1);
+  Json service = services["services"][0];
+  EXPECT_EQ(service["State"], "connecting");
+  service.erase("State");
+  service.erase("Reason");
+  EXPECT_EQ(service, (Json{{"Endpoint", "tcp://127.0.0.1:1"},
+                           {"ReplayEndpoint", ""},
+                           {"Type", "vLLM"},
+                           {"ModelName", "m"},
+                           {"LoraName", ""},
+                           {"TenantID", "default"},
+                           {"InstanceID", "a"},
+                           {"BlockSize", 16},
+                           {"DPRank", 0},
+                           {"AdditionalSalt", ""}}));
+
+  EXPECT_EQ(
+      Post("/unregister", {{"instance_id", "a"}}),
+      (Json{{"status", "unregistered successfully"}, {"removed_instances", {"a|default|0"}}}));
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(Post("/unregister", {{"instance_id", "a"}}),
+            (Json{{"error", "service not found: a|default|0"}, {"reason", "unknown_service"}}));
+  EXPECT_EQ(status_, 404);
+  EXPECT_EQ(Get("/services"), (Json{{"count", 0}, {"services", Json::array()}}));
+}
+
+TEST_F(HttpApiTest, ARepeatedRegistrationIsFineAndAConflictIsNot) {
+  Post("/register", Absent("a", 1));
+  Post("/register", Absent("a", 1));
+  EXPECT_EQ(status_, 200);
+
+  const Json other_values = Post("/register", Absent("a", 2));
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(other_values["reason"], "invalid_registration");
+  EXPECT_NE(other_values["error"].get<std::string>().find(
+                "conflicting registration for service key: a|default|0"),
+            std::string::npos);
+
+  const Json same_endpoint = Post("/register", Absent("b", 1));
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(same_endpoint["reason"], "invalid_registration");
+  EXPECT_EQ(same_endpoint["field"], "endpoint");
+
+  Json bad_address = Absent("c", 3);
+  bad_address["endpoint"] = "http://127.0.0.1:5557";
+  EXPECT_EQ(Post("/register", bad_address)["field"], "endpoint");
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(registry_.size(), 1U);
+}
+
+TEST_F(HttpApiTest, FieldsThatSayNothingAreTold) {
+  Json registration = Absent("a", 1);
+  registration["hash_profile"] = Json::object();
+  registration["blocksize"] = 16;
+  EXPECT_EQ(Post("/register", registration)["unused_fields"], (Json{"blocksize", "hash_profile"}));
+}
+
+TEST_F(HttpApiTest, TheMooncakeQueryListsAllInstancesOfTheTenant) {
+  EXPECT_EQ(Post("/query", {{"model", "m"}, {"token_ids", {1, 2}}}), Json::object());
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(Post("/query", {{"model", "m"}, {"token_ids", {1, 2}}, {"instance_id", "x"}}),
+            Json::object());
+  Post("/register", Absent("a", 1));
+  Post("/register", Absent("a", 2, 1));
+  Post("/register", Absent("quote \" and \\ and \u00fc", 3));
+  const Json zeros = {{"longest_matched", 0}, {"GPU", 0}, {"CPU", 0}, {"DISK", 0}};
+  Json two_ranks = zeros;
+  two_ranks["DP"] = {{"0", 0}, {"1", 0}};
+  Json one_rank = zeros;
+  one_rank["DP"] = {{"0", 0}};
+  Json no_rank = zeros;
+  no_rank["DP"] = Json::object();
+  EXPECT_EQ(Post("/query", {{"model", "m"}, {"block_size", 16}, {"token_ids", {1, 2}}}),
+            (Json{{"default", {{"a", two_ranks}, {"quote \" and \\ and \u00fc", one_rank}}}}));
+  EXPECT_EQ(Post("/query", {{"model", "m"}, {"token_ids", {1}}, {"instance_id", "a"}}),
+            (Json{{"default", {{"a", two_ranks}}}}));
+  EXPECT_EQ(Post("/query", {{"model", "m"}, {"token_ids", {1}}, {"instance_id", "x"}}),
+            (Json{{"default", {{"x", no_rank}}}}));
+  EXPECT_EQ(Post("/query", {{"model", "m"}, {"token_ids", {1}}, {"tenant_id", "other"}}),
+            Json::object());
+}
+
+TEST_F(HttpApiTest, TheRankedQuerySaysWhyNothingMatches) {
+  Post("/register", Absent("a", 1));
+  Post("/register", Absent("b", 2));
+  const Json answer = Post("/v1/query", {{"model", "m"}, {"token_ids", std::vector<int>(40)}});
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(answer["model"], "m");
+  EXPECT_EQ(answer["tenant_id"], "default");
+  EXPECT_EQ(answer["prompt_tokens"], 40);
+  EXPECT_EQ(answer["reason"], "");
+  EXPECT_EQ(answer["reason_detail"], "");
+  ASSERT_EQ(answer["instances"].size(), 2U);
+  Json a = answer["instances"][0];
+  a.erase("detail");
+  a.erase("reason");
+  EXPECT_EQ(a, (Json{{"instance_id", "a"},
+                     {"longest_matched", 0},
+                     {"gpu", 0},
+                     {"cpu", 0},
+                     {"disk", 0},
+                     {"block_size", 16},
+                     {"prompt_blocks", 2},
+                     {"ranks", {{"0", {{"gpu", 0}, {"cpu", 0}, {"disk", 0}}}}},
+                     {"state", "connecting"},
+                     {"lag_seconds", nullptr}}));
+
+  EXPECT_EQ(Post("/v1/query", {{"model", "x"}, {"token_ids", {1}}})["reason"], "unknown_model");
+  EXPECT_EQ(Post("/v1/query", {{"model", "m"}, {"token_ids", {1}}, {"block_size", 32}})["reason"],
+            "unknown_block_size");
+  EXPECT_EQ(Post("/v1/query", {{"model", "m"}, {"token_ids", {1}}, {"tenant_id", "t"}})["reason"],
+            "unknown_tenant");
+  const Json top = Post("/v1/query", {{"model", "m"}, {"token_ids", {1}}, {"top", 1}});
+  EXPECT_EQ(top["instances"].size(), 1U);
+  const Json some =
+      Post("/v1/query", {{"model", "m"}, {"token_ids", {1}}, {"instances", {"b", "x", "x"}}});
+  EXPECT_EQ(some["instances"].size(), 1U);
+  EXPECT_EQ(some["unknown_instances"], Json{"x"});
+}
+
+TEST_F(HttpApiTest, ErrorsOfBodiesAreStatus400WithTheField) {
+  for (const char* path : {"/v1/query", "/query", "/register", "/unregister", "/cache"}) {
+    EXPECT_EQ(PostText(path, "{")["reason"], "invalid_json") << path;
+    EXPECT_EQ(status_, 400) << path;
+    EXPECT_EQ(PostText(path, "{}")["reason"], "missing") << path;
+    EXPECT_EQ(status_, 400) << path;
+  }
+  EXPECT_EQ(PostText("/query", R"({"model":"m","token_ids":[1,-5]})"),
+            (Json{{"error", "token_ids[1] is -5 (expected an integer from 0 to 4294967295)"},
+                  {"reason", "out_of_range"},
+                  {"field", "token_ids"},
+                  {"index", 1}}));
+}
+
+TEST_F(HttpApiTest, EveryPathRefusesTheOtherMethod) {
+  for (const auto& [method, path] : api_.routes()) {
+    if (method == "GET") {
+      EXPECT_EQ(HttpClient(port_).Post(path, "{}").status, 405) << path;
+    } else {
+      EXPECT_EQ(client_->Get(path).status, 405) << path;
+    }
+  }
+}
+
+TEST_F(HttpApiTest, HealthAndReadiness) {
+  const Json health = Get("/healthz");
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(health["status"], "ok");
+  EXPECT_EQ(health["version"], CONDUCTOR_VERSION);
+  EXPECT_EQ(health["boot_id"].get<std::string>().size(), 32U);
+  EXPECT_EQ(Get("/readyz")["reason"], "not_ready");
+  EXPECT_EQ(status_, 503);
+  api_.SetReady(true);
+  EXPECT_EQ(Get("/readyz"), (Json{{"status", "ready"}}));
+  EXPECT_EQ(status_, 200);
+}
+
+TEST_F(HttpApiTest, TheFirstGenerationsQueryOmitsHostsWithoutAHit) {
+  Post("/register", Absent("a", 1));
+  EXPECT_EQ(Post("/cache", {{"token_ids", std::vector<int>(16)},
+                            {"instances", {"127.0.0.1"}},
+                            {"model_name", "m"},
+                            {"lora_id", -1}}),
+            (Json{{"HitStatus", Json::object()}, {"status", "ok"}}));
+}
+
+// An engine that publishes over ZeroMQ, and every form of answer about what it holds.
+TEST_F(HttpApiTest, AnswersWithWhatAPublisherStored) {
+  auto publisher = trace::SimulatedPublisher::Create({});
+  ASSERT_TRUE(publisher.has_value()) << publisher.error().Message();
+  trace::SimulatedEngine engine({.block_size = 16});
+  std::vector<TokenId> prompt(72);
+  std::iota(prompt.begin(), prompt.end(), 100);
+  (*publisher)->Publish(engine.Run(std::span(prompt).first(48)));
+  Post("/register", {{"endpoint", (*publisher)->endpoint()},
+                     {"replay_endpoint", (*publisher)->replay_endpoint()},
+                     {"modelname", "m"},
+                     {"instance_id", "a"}});
+  ASSERT_EQ(status_, 200);
+
+  Json answer;
+  const MonoTime until = MonoNow() + 20s;
+  do {
+    answer = Post("/v1/query", {{"model", "m"}, {"tokens", prompt}});
+    std::this_thread::yield();
+  } while (MonoNow() < until && (answer["instances"][0]["longest_matched"] != 48 ||
+                                 answer["instances"][0]["state"] != "live"));
+  const Json& instance = answer["instances"][0];
+  EXPECT_EQ(instance["gpu"], 48) << answer;
+  EXPECT_EQ(instance["cpu"], 48);
+  EXPECT_EQ(instance["disk"], 48);
+  EXPECT_EQ(instance["block_size"], 16) << "learnt";
+  EXPECT_EQ(instance["prompt_blocks"], 4);
+  EXPECT_EQ(instance["state"], "live");
+  EXPECT_EQ(instance["reason"], "");
+  EXPECT_GE(instance["lag_seconds"], 0);
+  EXPECT_EQ(instance["ranks"]["0"], (Json{{"gpu", 48}, {"cpu", 48}, {"disk", 48}}));
+
+  EXPECT_EQ(Post("/query", {{"model", "m"}, {"block_size", 16}, {"token_ids", prompt}}),
+            (Json{{"default",
+                   {{"a",
+                     {{"longest_matched", 48},
+                      {"GPU", 48},
+                      {"DP", {{"0", 48}}},
+                      {"CPU", 48},
+                      {"DISK", 48}}}}}}));
+  EXPECT_EQ(
+      Post("/cache", {{"token_ids", prompt}, {"instances", {"127.0.0.1"}}, {"model_name", ""}}),
+      (Json{{"HitStatus", {{"127.0.0.1", 75}}}, {"status", "ok"}}));
+  EXPECT_EQ(Get("/services")["services"][0]["BlockSize"], 16);
+  EXPECT_EQ(Get("/global_view"), (Json{{"context_count", 1},
+                                       {"model_contexts",
+                                        {{{"model_name", "m"},
+                                          {"lora_name", ""},
+                                          {"block_size", 16},
+                                          {"additional_salt", ""},
+                                          {"tenant_id", "default"},
+                                          {"instance_id", "a"},
+                                          {"block_count", 3}}}},
+                                       {"hashmap", Json::array()}}));
+
+  const Json publishers = Get("/v1/publishers");
+  EXPECT_EQ(publishers["count"], 1);
+  const Json& status = publishers["publishers"][0];
+  EXPECT_EQ(status["id"], "a|default|0");
+  EXPECT_EQ(status["state"], "live");
+  EXPECT_EQ(status["cursor"], 0);
+  EXPECT_EQ(status["counters"]["stored_blocks"], 3);
+  EXPECT_EQ(status["last_decode_error"], "");
+
+  const std::string metrics = client_->Get("/metrics").body;
+  const std::string labels = R"({publisher="a|default|0",instance="a",dp_rank="0",type="vLLM")";
+  for (const std::string& line :
+       {"conductor_publisher_state" + labels + R"(,state="live"} 1)",
+        "conductor_publisher_state" + labels + R"(,state="stale"} 0)",
+        "conductor_publisher_cursor" + labels + "} 0",
+        "conductor_publisher_blocks_total" + labels + R"(,kind="stored"} 3)",
+        "conductor_publisher_block_size_tokens" + labels + "} 16",
+        std::string("conductor_index_blocks 3"), std::string("conductor_publishers 1"),
+        std::string("conductor_http_requests_total{code=\"200\",route=\"/services\"} 1"),
+        std::string("conductor_http_connections 1")}) {
+    EXPECT_NE(metrics.find(line + "\n"), std::string::npos) << line << "\nin\n" << metrics;
+  }
+}
+
+std::string HttpApiPage() {
+  std::ifstream file(CONDUCTOR_DOCS "/http-api.md");
+  EXPECT_TRUE(file.good());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The first groups of all matches of `pattern` in the lines of `text`.
+std::set<std::string> Matches(const std::string& text, const std::string& pattern) {
+  std::set<std::string> found;
+  const std::regex regex(pattern);
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::smatch match;
+    if (std::regex_search(line, match, regex)) found.insert(match[1]);
+  }
+  return found;
+}
+
+TEST_F(HttpApiTest, EveryRouteHasItsSectionAndItsLineInTheDocument) {
+  std::set<std::string> routes;
+  for (const auto& [method, path] : api_.routes()) routes.insert(method + " " + path);
+  EXPECT_EQ(Matches(HttpApiPage(), "^### `([A-Z]+ /[^`]*)`"), routes);
+  EXPECT_EQ(Matches(HttpApiPage(), "^\\| `([A-Z]+ /[^`]*)`"), routes);
+}
+
+TEST_F(HttpApiTest, EveryMetricIsInTheDocument) {
+  Post("/register", Absent("a", 1));
+  const std::string metrics = client_->Get("/metrics").body;
+  EXPECT_EQ(Matches(HttpApiPage(), "^\\| `((conductor|process)_[a-z_]+)` \\|"),
+            Matches(metrics, "^# TYPE ([a-z_]+) "));
+}
+
+}  // namespace
+}  // namespace conductor::serve
