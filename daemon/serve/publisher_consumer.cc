@@ -37,6 +37,16 @@ std::string Describe(const stream::Trust& trust) {
   return text;
 }
 
+// What every publisher goes through when it is added is no news; what needs somebody is a warning.
+log::Level LevelOf(const stream::Trust& trust) {
+  if (trust.reason == "not_connected" || trust.reason == "no_events_yet") {
+    return log::Level::kDebug;
+  }
+  const bool good =
+      trust.state == stream::TrustState::kLive || trust.state == stream::TrustState::kReplaying;
+  return good ? log::Level::kInfo : log::Level::kWarn;
+}
+
 }  // namespace
 
 PublisherConsumer::PublisherConsumer(index::PrefixIndex& index, const Registration& registration,
@@ -103,10 +113,7 @@ void PublisherConsumer::TrustChanged(const stream::Trust& trust) {
     before = std::exchange(board_->trust, trust);
   }
   if (before.state == trust.state && before.reason == trust.reason) return;
-  const bool good = trust.state == stream::TrustState::kLive ||
-                    trust.state == stream::TrustState::kReplaying ||
-                    trust.reason == "no_events_yet";
-  log::Write(good ? log::Level::kInfo : log::Level::kWarn,
+  log::Write(LevelOf(trust),
              fmt::format("{}: {} -> {}{}{}", name_, Describe(before), Describe(trust),
                          trust.detail.empty() ? "" : ": ", trust.detail));
 }
