@@ -245,7 +245,7 @@ TEST_P(Differential, IndexAnswersAsTheModelDoes) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   const uint64_t usual = 600;
 #else
-  const uint64_t usual = 6000;
+  const uint64_t usual = 20000;
 #endif
   const uint64_t seeds = IsLongRun() ? 200000 : usual;
   for (uint64_t seed = GetParam(); seed < seeds; seed += kShares) {

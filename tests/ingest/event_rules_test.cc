@@ -36,13 +36,7 @@ class EventRules : public testing::Test {
  protected:
   EventRules() { subject_.AddPublisher(0, Profile()); }
 
-  static PublisherProfile Profile() {
-    PublisherProfile profile;
-    profile.instance_id = "i";
-    profile.model = "m";
-    profile.block_size = 2;
-    return profile;
-  }
+  static PublisherProfile Profile() { return {.instance_id = "i", .model = "m", .block_size = 2}; }
 
   // Starts again with another registration of publisher 0.
   void Register(const PublisherProfile& profile) {

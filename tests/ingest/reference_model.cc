@@ -320,11 +320,13 @@ void ReferenceModel::SetExists(Block block, bool exists) {
   }
 }
 
-// Of `block` and its ancestors, those that nothing holds any more become released, leaf first.
+// Of `block` and its ancestors, those that nothing holds any more become released, leaf first. A
+// parent that had been released before becomes younger than its new child.
 void ReferenceModel::Release(Block block) {
+  if (std::find(released_.begin(), released_.end(), block) != released_.end()) return;
   for (Block b = block; b != kNone && At(b).supported == 0; b = At(b).parent) {
-    if (std::find(released_.begin(), released_.end(), b) != released_.end()) break;
     SetExists(b, true);
+    released_.remove(b);
     released_.push_back(b);
   }
   ForgetNameless(block);
