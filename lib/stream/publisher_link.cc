@@ -17,6 +17,10 @@ namespace {
 // One turn of a link takes about this long, so that the others of its thread get theirs.
 constexpr Duration kTurn = std::chrono::milliseconds(2);
 
+// libzmq announces at once that it will try a lost connection again; without that after so long,
+// it has given the peer up, as after a frame above the size limit.
+constexpr Duration kGivenUp = std::chrono::seconds(1);
+
 // Frames that libzmq itself may hold before TCP's flow control reaches the publisher; the bytes
 // that wait are bounded by the inbox.
 constexpr int kLiveHighWaterMark = 1000;
@@ -202,6 +206,7 @@ void PublisherLink::HandleEvent(const LinkEvent& event) {
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       up_ = true;
       failures_ = 0;
+      retry_is_news_ = true;
       redial_at_.reset();
       of_connection_.reset();
       stream_.Connected(now);
@@ -209,6 +214,8 @@ void PublisherLink::HandleEvent(const LinkEvent& event) {
     case ZMQ_EVENT_DISCONNECTED:
       of_connection_.reset();
       if (std::exchange(up_, false)) {
+        retry_is_news_ = false;
+        redial_at_ = now + kGivenUp;
         stream_.Disconnected(now);
       } else if (!redial_at_) {
         HandshakeFailed("closed the connection before ZeroMQ's handshake was done");
@@ -228,6 +235,11 @@ void PublisherLink::HandleEvent(const LinkEvent& event) {
       break;
     case ZMQ_EVENT_CONNECT_RETRIED:
       if (up_) break;
+      if (!std::exchange(retry_is_news_, true)) {
+        redial_at_.reset();  // libzmq goes on by itself
+        break;
+      }
+      if (redial_at_) break;
       stream_.ConnectFailed(now, "unreachable",
                             fmt::format("cannot connect to {}; it is tried again. Does the engine "
                                         "run there, with KV events enabled on that port?",
@@ -268,6 +280,7 @@ void PublisherLink::Redial(bool toggle_family) {
     return;
   }
   redial_at_.reset();
+  retry_is_news_ = true;
   live_.Set(ZMQ_IPV6, ipv6_ ? 1 : 0);
   if (auto connected = live_.Connect(address_.endpoint); !connected) {
     stream_.ConnectFailed(MonoNow(), "unreachable", connected.error().Message());

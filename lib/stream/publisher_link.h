@@ -116,6 +116,9 @@ class PublisherLink : public ReplayOutbox {
   std::optional<ZmqFrame> of_connection_;  // a frame of the present connection, for comparison
   uint32_t failures_ = 0;                  // to connect, in a row
   std::optional<MonoTime> redial_at_;
+  // Whether the next "retried" event means that an attempt failed: the first after a lost
+  // connection only says that there will be one.
+  bool retry_is_news_ = true;
   std::unique_ptr<Replay> replay_;
 };
 

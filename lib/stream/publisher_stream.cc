@@ -207,11 +207,8 @@ void PublisherStream::ProcessBehind(MonoTime now, uint64_t sequence, std::string
     }
   }
   NewLife(now);
-  if (request_) {
-    PutBack(sequence, payload);
-  } else {
-    ProcessLive(now, sequence, payload, false);
-  }
+  // A replay that is asked for now has this frame, or its life is over as well.
+  if (!request_) ProcessLive(now, sequence, payload, false);
 }
 
 // A frame beyond a hole.
@@ -250,6 +247,19 @@ void PublisherStream::ProcessAhead(MonoTime now, uint64_t sequence, std::string_
 }
 
 void PublisherStream::Enqueue(uint64_t sequence, std::string_view payload, bool seen) {
+  if (!queue_.empty() && sequence <= queue_.back().sequence) {
+    const auto at = std::lower_bound(
+        queue_.begin(), queue_.end(), sequence,
+        [](const Waiting& waiting, uint64_t number) { return waiting.sequence < number; });
+    if (at->sequence == sequence && at->payload == payload) {
+      if (!seen) ++counters_.duplicates;
+      return;
+    }
+    // Out of order, or the first of another life: what waited may be an old life's that happens to
+    // fit behind the replay. The publisher tells what is true.
+    DropQueue();
+    queue_dropped_ = true;
+  }
   const size_t bytes = payload.size() + sizeof(Waiting);
   if (queue_bytes_ + bytes > options_.max_pending_bytes) {
     counters_.pending_dropped += queue_.size() + 1;
@@ -353,6 +363,9 @@ void PublisherStream::NewLife(MonoTime now) {
   life_ = Life(options_.digest_window);
   if (hidden_) hidden_.emplace(options_.digest_window);
   if (!options_.has_replay) return;
+  // What waits came before the request that follows, so the answer has it, or it is an old life's.
+  DropQueue();
+  first_probe_due_ = true;
   if (lives_in_a_row_ <= kLivesInARow) {
     Open(now, Purpose::kCatchUp, /*rebuild=*/true);
     return;

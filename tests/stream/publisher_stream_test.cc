@@ -629,12 +629,37 @@ TEST_F(WithReplay, TwoRestartsWithinOneReplayEndAtTheLast) {
   Live(1, "b1");
   Live(0, "c0");
   End();
-  ASSERT_TRUE(outbox.open);
-  Replayed(0, "c0");
+  EXPECT_EQ(State(), "replaying");
+  Replayed(0, "c0");  // at the cursor, where b0 was
+  Replayed(0, "c0");  // of the whole
   End();
   EXPECT_EQ(consumer.visible, Payloads{"c0"});
   EXPECT_EQ(State(), "live");
   EXPECT_EQ(Counters().lives, 3u);
+}
+
+TEST_F(WithReplay, WhatWaitedInAnOldLifeIsNotTakenForTheNextBatchOfTheNew) {
+  Settled();
+  Live(5, "a5");  // a gap
+  Replayed(2, "b2");
+  for (uint64_t i = 0; i < 5; ++i) Replayed(i, Batch('b', i));
+  End();
+  EXPECT_EQ(consumer.visible, (Payloads{"b0", "b1", "b2", "b3", "b4"}));
+  EXPECT_EQ(State(), "live");
+}
+
+TEST_F(WithReplay, WaitingFramesThatGoBackAreAskedForInstead) {
+  Connect();
+  Live(1, "a1");
+  Live(0, "b0");  // a restart, while life a's 1 would fit behind b0
+  Replayed(0, "b0");
+  End();
+  EXPECT_EQ(consumer.visible, Payloads{"b0"});
+  EXPECT_EQ(outbox.asked, (Sequences{0, 0}));
+  Replayed(0, "b0");
+  End();
+  EXPECT_EQ(State(), "live");
+  EXPECT_EQ(consumer.visible, Payloads{"b0"});
 }
 
 TEST_F(WithReplay, ARestartWhileAHoleIsAskedAgainStartsTheRebuildAnew) {

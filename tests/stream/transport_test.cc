@@ -200,7 +200,7 @@ TEST_F(TransportTest, APublisherThatRestartsOwnsNothingOfItsFormerLife) {
   publisher = std::make_unique<FakePublisher>(again);
   for (const char* payload : {"b0", "b1", "b2"}) publisher->Publish(payload);
   ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"b0", "b1", "b2"}));
-  EXPECT_EQ(transport->Counters(last_id).lives, 2u);
+  ASSERT_TRUE(board->Wait([&](const Board&) { return transport->Counters(last_id).lives == 2; }));
 }
 
 TEST_F(TransportTest, APublisherWithoutReplayThatRestartsIsDoubtfulUntilItsFirstFrame) {
@@ -271,6 +271,25 @@ TEST_F(TransportTest, GarbageFramesAreCountedAndDoNotDisturb) {
       [&](const Board&) { return transport->Counters(last_id).malformed_frames == 3; }));
 }
 
+TEST_F(TransportTest, AFrameAboveTheLimitEndsTheConnectionAndNotThePublisher) {
+  transport.reset();
+  transport = std::make_unique<Transport>(
+      Transport::Options{.max_publishers = 4, .max_message_bytes = 1000});
+  FakePublisher publisher({.replay_port = -1});
+  const auto board = Listen(publisher);
+  const auto arrives = [&](const std::string& payload) {
+    return board->Wait([&](const Board& b) {
+      publisher.Publish(payload);
+      return !b.visible.empty() && b.visible.back() == payload;
+    });
+  };
+  ASSERT_TRUE(arrives("before"));
+  publisher.Publish(std::string(2000, 'x'));
+  ASSERT_TRUE(arrives("after"));
+  EXPECT_EQ(transport->Counters(last_id).connects, 2u);
+  EXPECT_EQ(board->trust.reason, "doubtful");
+}
+
 TEST_F(TransportTest, AConsumerThatThrowsHarmsOnlyItsPublisher) {
   transport.reset();
   transport = std::make_unique<Transport>(Transport::Options{.threads = 1, .max_publishers = 4});
@@ -281,7 +300,8 @@ TEST_F(TransportTest, AConsumerThatThrowsHarmsOnlyItsPublisher) {
   const auto board =
       Listen(publisher.endpoint(), publisher.replay_endpoint(), [](Board& b) { b.throws = true; });
   ASSERT_TRUE(board->WaitForReason("doubtful"));
-  EXPECT_EQ(transport->Counters(last_id).consumer_failures, 1u);
+  ASSERT_TRUE(board->Wait(
+      [&](const Board&) { return transport->Counters(last_id).consumer_failures == 1; }));
   ASSERT_TRUE(Listen(other)->WaitFor(TrustState::kLive, {"b0"}));
 }
 
