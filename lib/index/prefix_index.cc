@@ -217,6 +217,15 @@ struct PrefixIndex::Impl {
     }
   }
 
+  // ForgetNameless for each. It may forget ancestors too, so only those that are childless begin.
+  void ForgetNamelessLeaves(const absl::flat_hash_set<Block*>& blocks) {
+    std::vector<Block*> leaves;
+    for (Block* block : blocks) {
+      if (block->children == 0) leaves.push_back(block);
+    }
+    for (Block* block : leaves) ForgetNameless(block);
+  }
+
   void Bind(AliasSpace id, Space& space, EngineHash name, Block* block, uint32_t span) {
     space.names[name] = Target{block, span};
     block->aliases.push_back(Alias{id, name});
@@ -350,9 +359,10 @@ struct PrefixIndex::Impl {
         return holding.holder == id && holding.tier == tier;
       });
     }
-    // Deepest first, so that the list of released blocks stays leaf before parent: a block is
-    // released once its children are, and each release goes on to the parent.
+    // In any order: a block is released once its children are, and each release goes on to the
+    // parent, so the list of released blocks stays leaf before parent.
     for (Block* block : blocks) ReleaseIfUnheld(block);
+    ForgetNamelessLeaves(blocks);
     return cleared;
   }
 
@@ -594,12 +604,7 @@ void PrefixIndex::Writer::DropSpace(AliasSpace id) {
     std::erase_if(target.block->aliases, [&](const Alias& alias) { return alias.space == id; });
     blocks.insert(target.block);
   }
-  // Forgetting one may forget its ancestors: only those that are childless begin such a walk.
-  std::vector<Block*> leaves;
-  for (Block* block : blocks) {
-    if (block->children == 0) leaves.push_back(block);
-  }
-  for (Block* block : leaves) impl_->ForgetNameless(block);
+  impl_->ForgetNamelessLeaves(blocks);
 }
 
 StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
