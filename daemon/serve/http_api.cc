@@ -19,9 +19,9 @@ HttpListener::Options ListenerOptions(const HttpApi::Options& options) {
   listener.host = options.host;
   listener.port = options.port;
   listener.max_connections = options.max_connections;
-  listener.max_body_bytes = options.max_body_bytes;
-  listener.request_timeout = options.request_timeout;
-  listener.idle_timeout = options.idle_timeout;
+  listener.limits.max_body_bytes = options.max_body_bytes;
+  listener.limits.request_timeout = options.request_timeout;
+  listener.limits.idle_timeout = options.idle_timeout;
   return listener;
 }
 

@@ -1,5 +1,7 @@
 #include "daemon/serve/http_framing.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <charconv>
@@ -155,7 +157,50 @@ HttpResult<void> ParseField(std::string_view line, HttpHead& head, SeenFields& s
   return {};
 }
 
+const char* StatusText(int status) {
+  switch (status) {
+    case 400:
+      return "Bad Request";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 413:
+      return "Content Too Large";
+    case 415:
+      return "Unsupported Media Type";
+    case 417:
+      return "Expectation Failed";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 501:
+      return "Not Implemented";
+    case 503:
+      return "Service Unavailable";
+    case 505:
+      return "HTTP Version Not Supported";
+    default:
+      return "Error";
+  }
+}
+
 }  // namespace
+
+std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive, std::string_view allow,
+                         bool head_only) {
+  const std::string body =
+      fmt::format(R"({{"error":"{}","reason":"{}"}})", refusal.error, refusal.reason);
+  std::string bytes =
+      fmt::format("HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+                  refusal.status, StatusText(refusal.status), body.size());
+  if (!allow.empty()) bytes += fmt::format("Allow: {}\r\n", allow);
+  if (!keep_alive) bytes += "Connection: close\r\n";
+  bytes += "\r\n";
+  if (!head_only) bytes += body;
+  return bytes;
+}
 
 HttpResult<size_t> FindHeadEnd(std::string_view bytes, size_t& scanned) {
   for (;;) {

@@ -10,34 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "lib/base/clock.h"
+#include "daemon/serve/http_connection.h"
+#include "daemon/serve/http_router.h"
 #include "lib/base/result.h"
 
 namespace conductor::serve {
-
-// A request as a handler sees it: complete, and within the limits.
-struct HttpRequest {
-  std::string content_type;
-  // Its capacity leaves kBodyPadding bytes behind the end, for parsers that read ahead.
-  std::string body;
-
-  static constexpr size_t kBodyPadding = 64;
-};
-
-struct HttpResponse {
-  int status = 200;
-  std::string body;
-  std::string content_type = "application/json";
-};
-
-// What became of one request, for metrics. Called on the connection's thread.
-struct HttpExchange {
-  std::string_view route;  // as registered; "other" for unknown paths and unreadable requests
-  int status;
-  // From the complete request to the answer's last byte handed to the kernel; negative for
-  // requests that no handler saw.
-  double seconds;
-};
 
 // Sizes at one moment.
 struct HttpConnections {
@@ -64,17 +41,11 @@ struct HttpConnections {
 //   431 head_too_large  500 internal_error (a handler threw)  503 too_many_connections
 class HttpListener {
  public:
-  using Handler = std::function<HttpResponse(HttpRequest request)>;
-
   struct Options {
     std::string host = "127.0.0.1";  // a name, an IPv4 or an IPv6 address (brackets allowed)
     uint16_t port = 0;               // 0: a free one
     uint32_t max_connections = 1024;
-    uint64_t max_body_bytes = 64 << 20;
-    size_t max_head_bytes = 64 << 10;
-    // From a request's first byte to its last, and from an answer's first to its last.
-    Duration request_timeout = std::chrono::seconds(10);
-    Duration idle_timeout = std::chrono::minutes(5);
+    HttpLimits limits;
   };
 
   explicit HttpListener(const Options& options);
@@ -84,11 +55,11 @@ class HttpListener {
 
   // Before Start(). `method` is GET (HEAD follows) or POST; `path` is literal. Handlers are called
   // on many threads at once.
-  void Route(const std::string& method, const std::string& path, Handler handler);
+  void Route(const std::string& method, const std::string& path, HttpHandler handler);
   // (method, path), in the order of Route().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
 
-  // Before Start().
+  // Before Start(); called on the connections' threads.
   void OnExchange(std::function<void(const HttpExchange&)> observer);
 
   // Binds and begins to accept; the port that was bound. A port that anyone listens on is an error;
@@ -102,8 +73,6 @@ class HttpListener {
   [[nodiscard]] HttpConnections connections() const;
 
  private:
-  class Server;
-  class Connection;
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -197,7 +197,7 @@ TEST_F(HttpListenerTest, AConnectionBeyondTheLimitIsRefusedAtOnce) {
 }
 
 TEST_F(HttpListenerTest, ABodyAboveTheLimitIsRefusedBeforeItComes) {
-  const uint16_t port = Start({.max_body_bytes = 1000});
+  const uint16_t port = Start({.limits = {.max_body_bytes = 1000}});
   EXPECT_EQ(HttpClient(port).Post("/echo", std::string(1000, 'x')).status, 200);
 
   HttpClient claims(port);
@@ -230,7 +230,7 @@ uint64_t VirtualBytes() {
 }
 
 TEST_F(HttpListenerTest, AClaimedLengthReservesNothing) {
-  const uint16_t port = Start({.max_body_bytes = uint64_t{4} << 30});
+  const uint16_t port = Start({.limits = {.max_body_bytes = uint64_t{4} << 30}});
   const uint64_t before = VirtualBytes();
   std::vector<HttpClient> clients;
   for (int i = 0; i < 20; ++i) {
@@ -244,7 +244,7 @@ TEST_F(HttpListenerTest, AClaimedLengthReservesNothing) {
 }
 
 TEST_F(HttpListenerTest, ARequestThatDripsInIsCut) {
-  const uint16_t port = Start({.request_timeout = 200ms});
+  const uint16_t port = Start({.limits = {.request_timeout = 200ms}});
   for (const std::string begin :
        {"GET /size HTTP/1.1\r\nX: ", "POST /echo HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n"}) {
     HttpClient client(port);
@@ -258,14 +258,14 @@ TEST_F(HttpListenerTest, ARequestThatDripsInIsCut) {
 }
 
 TEST_F(HttpListenerTest, AnIdleConnectionIsClosed) {
-  HttpClient client(Start({.idle_timeout = 100ms}));
+  HttpClient client(Start({.limits = {.idle_timeout = 100ms}}));
   ASSERT_EQ(client.Get("/size").status, 200);
   EXPECT_TRUE(client.AtEnd());
 }
 
 TEST_F(HttpListenerTest, AClientThatDoesNotReadItsAnswerIsCut) {
   size_ = 64 << 20;
-  HttpClient client(Start({.request_timeout = 100ms}));
+  HttpClient client(Start({.limits = {.request_timeout = 100ms}}));
   client.Send("GET /size HTTP/1.1\r\n\r\n");
   EXPECT_TRUE(Eventually([this] {
     const auto connections = listener_->connections();
@@ -274,7 +274,7 @@ TEST_F(HttpListenerTest, AClientThatDoesNotReadItsAnswerIsCut) {
 }
 
 TEST_F(HttpListenerTest, UnreadableRequestsAreRefusedAndTheConnectionEnds) {
-  const uint16_t port = Start({.max_head_bytes = 4096});
+  const uint16_t port = Start({.limits = {.max_head_bytes = 4096}});
   const std::pair<std::string, int> cases[] = {
       {"\x16\x03\x01\x02\n", 400},
       {"GET / HTTP/1.1\n\n", 400},

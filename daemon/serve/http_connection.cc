@@ -1,0 +1,206 @@
+#include "daemon/serve/http_connection.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <utility>
+
+namespace conductor::serve {
+namespace {
+
+constexpr size_t kReadBytes = 64 << 10;
+constexpr auto kStopGrace = std::chrono::milliseconds(250);  // for an answer that is on its way
+
+HttpRefusal TooSlow() { return {408, "request_timeout", "the request did not come in time"}; }
+
+}  // namespace
+
+int MillisecondsUntil(MonoTime until) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - MonoNow()).count();
+  return static_cast<int>(std::clamp<int64_t>(left, 0, 60'000));
+}
+
+HttpConnection::HttpConnection(Shared& shared, FileDescriptor socket)
+    : shared_(shared), socket_(std::move(socket)) {}
+
+void HttpConnection::Serve() {
+  while (!shared_.stopping) {
+    if (input_.empty() && Fill(MonoNow() + shared_.limits.idle_timeout) != Filled::kBytes) return;
+    if (!ServeOne()) return;
+  }
+}
+
+HttpConnection::Filled HttpConnection::Wait(int16_t events, MonoTime until, bool heed_stop) const {
+  for (;;) {
+    pollfd waited[2] = {{socket_.get(), events, 0}, {shared_.stop_event.get(), POLLIN, 0}};
+    const int ready = ::poll(waited, heed_stop ? 2 : 1, MillisecondsUntil(until));
+    if (ready < 0 && errno != EINTR) return Filled::kClosed;
+    if (heed_stop && waited[1].revents != 0) return Filled::kStopped;
+    if (ready > 0 && waited[0].revents != 0) return Filled::kBytes;
+    if (MonoNow() >= until) return Filled::kTimeout;
+  }
+}
+
+HttpConnection::Filled HttpConnection::Fill(MonoTime until) {
+  char bytes[kReadBytes];
+  for (;;) {
+    if (shared_.stopping) return Filled::kStopped;
+    const ssize_t got = ::recv(socket_.get(), bytes, sizeof bytes, 0);
+    if (got > 0) {
+      input_.append(bytes, static_cast<size_t>(got));
+      return MonoNow() < until ? Filled::kBytes : Filled::kTimeout;
+    }
+    if (got == 0) return Filled::kClosed;
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return Filled::kClosed;
+    if (const Filled waited = Wait(POLLIN, until, true); waited != Filled::kBytes) return waited;
+  }
+}
+
+bool HttpConnection::Send(std::string_view bytes) const {
+  MonoTime until = MonoNow() + shared_.limits.request_timeout;
+  bool stopping = false;
+  while (!bytes.empty()) {
+    const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent >= 0) {
+      bytes.remove_prefix(static_cast<size_t>(sent));
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return false;
+    const Filled waited = Wait(POLLOUT, until, !stopping);
+    if (waited == Filled::kStopped) {
+      stopping = true;
+      until = std::min(until, MonoNow() + kStopGrace);
+    } else if (waited != Filled::kBytes || MonoNow() >= until) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void HttpConnection::Linger() {
+  ::shutdown(socket_.get(), SHUT_WR);
+  const MonoTime until = MonoNow() + kHttpLingerTime;
+  do {
+    input_.clear();
+  } while (Fill(until) == Filled::kBytes);
+}
+
+bool HttpConnection::Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
+                            std::string_view allow, bool head_only) {
+  const bool sent = Send(RefusalBytes(refusal, keep_alive, allow, head_only));
+  shared_.Observe(route, refusal.status, -1);
+  if (sent && !keep_alive) Linger();
+  return sent && keep_alive;
+}
+
+HttpResult<size_t> HttpConnection::ReadHead(MonoTime until) {
+  const size_t limit = shared_.limits.max_head_bytes;
+  size_t scanned = 0;
+  for (;;) {
+    // Some clients end a body with a line break of their own.
+    while (scanned < 2 && input_.starts_with("\r\n")) {
+      input_.erase(0, 2);
+      scanned = 0;
+    }
+    auto size = FindHeadEnd(input_, scanned);
+    if (!size) return size;
+    if (*size > limit || (*size == 0 && input_.size() > limit)) {
+      return tl::unexpected(HttpRefusal{431, "head_too_large",
+                                        fmt::format("the head is larger than {} bytes", limit)});
+    }
+    if (*size > 0) return size;
+    const Filled filled = Fill(until);
+    if (filled == Filled::kTimeout && !input_.empty()) return tl::unexpected(TooSlow());
+    if (filled != Filled::kBytes) return 0;
+  }
+}
+
+bool HttpConnection::ServeOne() {
+  const MonoTime until = MonoNow() + shared_.limits.request_timeout;
+  const auto head_size = ReadHead(until);
+  if (!head_size) return Refuse(head_size.error(), "other", false);
+  if (*head_size == 0) return false;
+  const auto head = ParseHead(std::string_view(input_).substr(0, *head_size));
+  if (!head) return Refuse(head.error(), "other", false);
+  input_.erase(0, *head_size);
+  return ServeParsed(*head, until);
+}
+
+bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
+  const auto [route, allow] = shared_.router.Find(head.method, head.path);
+  const bool reusable = head.keep_alive && !head.has_body();
+  const bool head_only = head.method == "HEAD";
+  if (route.empty()) {
+    return Refuse({404, "unknown_path", "there is nothing at this path"}, "other", reusable, {},
+                  head_only);
+  }
+  if (!allow.empty()) {
+    return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, allow)}, route,
+                  reusable, allow, head_only);
+  }
+  std::string body;
+  if (head.has_body()) {
+    const auto whole = ReadBody(head, until, body);
+    if (!whole) return Refuse(whole.error(), route, false);
+    if (!*whole) return false;
+  }
+  return Answer(head, route, body);
+}
+
+HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until, std::string& body) {
+  const uint64_t limit = shared_.limits.max_body_bytes;
+  if (head.content_length > limit) {
+    return tl::unexpected(
+        HttpRefusal{413, "body_too_large",
+                    fmt::format("the body of {} is larger than {} bytes", head.path, limit)});
+  }
+  if (head.expects_continue && input_.empty() && !Send("HTTP/1.1 100 Continue\r\n\r\n")) {
+    return false;
+  }
+  ChunkedDecoder chunks(limit);
+  for (;;) {
+    if (head.chunked) {
+      std::string_view bytes = input_;
+      const auto done = chunks.Decode(bytes, body);
+      input_.erase(0, input_.size() - bytes.size());
+      if (!done) return tl::unexpected(done.error());
+      if (*done) return true;
+    } else {
+      const size_t take =
+          std::min<size_t>(input_.size(), static_cast<size_t>(head.content_length) - body.size());
+      body.append(input_, 0, take);
+      input_.erase(0, take);
+      if (body.size() == head.content_length) return true;
+    }
+    // A client with Nagle's algorithm that sends head and body apart keeps the body back until
+    // the head is acknowledged, which the kernel would put off for 40 ms.
+    const int yes = 1;
+    ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof yes);
+    const Filled filled = Fill(until);
+    if (filled == Filled::kTimeout) return tl::unexpected(TooSlow());
+    if (filled != Filled::kBytes) return false;
+  }
+}
+
+bool HttpConnection::Answer(const HttpHead& head, std::string_view route, std::string_view body) {
+  const MonoTime begin = MonoNow();
+  const bool keep_alive = head.keep_alive && !shared_.stopping;
+  const std::string answer = shared_.router.Answer(head, body, keep_alive);
+  const bool sent = Send(answer);
+  constexpr size_t kStatusAt = sizeof("HTTP/1.1 ") - 1;
+  const int status = answer.size() < kStatusAt + 3 ? 0 : std::atoi(answer.c_str() + kStatusAt);
+  shared_.Observe(route, status, std::chrono::duration<double>(MonoNow() - begin).count());
+
+  if (input_.empty() && input_.capacity() > kReadBytes) input_ = std::string();
+  return sent && keep_alive;
+}
+
+}  // namespace conductor::serve

@@ -1,0 +1,97 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_HTTP_CONNECTION_H_
+#define CONDUCTOR_DAEMON_SERVE_HTTP_CONNECTION_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "daemon/serve/file_descriptor.h"
+#include "daemon/serve/http_framing.h"
+#include "daemon/serve/http_router.h"
+#include "lib/base/clock.h"
+
+namespace conductor::serve {
+
+// What became of one request, for metrics.
+struct HttpExchange {
+  std::string_view route;  // as registered; "other" for unknown paths and unreadable requests
+  int status;
+  // From the complete request to the answer's last byte handed to the kernel; negative for
+  // requests that no handler saw.
+  double seconds;
+};
+
+struct HttpLimits {
+  uint64_t max_body_bytes = 64 << 20;
+  size_t max_head_bytes = 64 << 10;
+  // From a request's first byte to its last, and from an answer's first to its last.
+  Duration request_timeout = std::chrono::seconds(10);
+  Duration idle_timeout = std::chrono::minutes(5);
+};
+
+// How long a connection that was refused stays half open, so that the client reads the answer
+// before the kernel resets it for the bytes it sent meanwhile.
+inline constexpr auto kHttpLingerTime = std::chrono::milliseconds(500);
+
+// For poll(): the whole milliseconds until `until`, rounded up; 0 when it has passed.
+[[nodiscard]] int MillisecondsUntil(MonoTime until);
+
+// One client's connection: reads requests one after the other, each within the limits and one
+// absolute deadline, has them answered by the router, and refuses the others. Blocks its thread.
+class HttpConnection {
+ public:
+  // What the connections of one server share; outlives them.
+  struct Shared {
+    HttpLimits limits;
+    HttpRouter router;
+    std::function<void(const HttpExchange&)> observer;
+    // Set, and then readable and never read, once the server stops: every wait ends.
+    std::atomic<bool> stopping = false;
+    FileDescriptor stop_event;
+
+    void Observe(std::string_view route, int status, double seconds) const {
+      if (observer) observer(HttpExchange{route, status, seconds});
+    }
+  };
+
+  // `socket` does not block.
+  HttpConnection(Shared& shared, FileDescriptor socket);
+
+  // Until the client leaves, misbehaves or is idle for too long, or the server stops.
+  void Serve();
+
+ private:
+  enum class Filled : uint8_t { kBytes, kClosed, kTimeout, kStopped };
+
+  // Waits for `events` on the socket; kBytes: they are there.
+  [[nodiscard]] Filled Wait(int16_t events, MonoTime until, bool heed_stop) const;
+  // Reads what is there into input_, waiting for it until `until`.
+  [[nodiscard]] Filled Fill(MonoTime until);
+  // False when the client does not take it in time.
+  bool Send(std::string_view bytes) const;
+  // Says that nothing more comes and reads what the client still sends, for a moment.
+  void Linger();
+
+  // The size of the head that input_ begins with then; 0 when the client left before it was whole.
+  [[nodiscard]] HttpResult<size_t> ReadHead(MonoTime until);
+  // False when the client left before `body` was whole.
+  [[nodiscard]] HttpResult<bool> ReadBody(const HttpHead& head, MonoTime until, std::string& body);
+
+  // Each is true when the connection can go on.
+  bool ServeOne();
+  bool ServeParsed(const HttpHead& head, MonoTime until);
+  bool Answer(const HttpHead& head, std::string_view route, std::string_view body);
+  bool Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
+              std::string_view allow = {}, bool head_only = false);
+
+  Shared& shared_;
+  FileDescriptor socket_;
+  std::string input_;  // received and not consumed yet: the rest of this request, or the next one
+};
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_HTTP_CONNECTION_H_

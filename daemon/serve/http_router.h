@@ -1,0 +1,68 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_HTTP_ROUTER_H_
+#define CONDUCTOR_DAEMON_SERVE_HTTP_ROUTER_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "daemon/serve/http_framing.h"
+
+namespace conductor::serve {
+
+// A request as a handler sees it: complete, and within the limits.
+struct HttpRequest {
+  std::string content_type;
+  // Its capacity leaves kBodyPadding bytes behind the end, for parsers that read ahead.
+  std::string body;
+
+  static constexpr size_t kBodyPadding = 64;
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string body;
+  std::string content_type = "application/json";
+};
+
+using HttpHandler = std::function<HttpResponse(HttpRequest request)>;
+
+// From a complete request to the bytes of its answer: httplib::Server matches the route, guards the
+// handler and writes the answer. The library sees only complete, canonical requests, from memory;
+// what Debian's 0.11.4 would do with others is in http_listener.h.
+//
+// Add() all routes first; after that any thread may call the rest.
+class HttpRouter {
+ public:
+  HttpRouter();
+  ~HttpRouter();
+  HttpRouter(const HttpRouter&) = delete;
+  HttpRouter& operator=(const HttpRouter&) = delete;
+
+  // `method` is GET (HEAD follows) or POST; `path` is literal.
+  void Add(const std::string& method, const std::string& path, HttpHandler handler);
+  // (method, path), in the order of Add().
+  [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
+
+  struct Match {
+    std::string_view path;   // as added; empty: nobody knows it
+    std::string_view allow;  // what it takes instead of this method; empty: it takes it
+  };
+  [[nodiscard]] Match Find(std::string_view method, std::string_view path) const;
+
+  // The whole answer to a request that Find() matches; a handler that throws is status 500 and a
+  // line in the log. Without `keep_alive` it says that the connection ends.
+  [[nodiscard]] std::string Answer(const HttpHead& head, std::string_view body, bool keep_alive);
+
+ private:
+  class Server;
+  std::unique_ptr<Server> server_;
+  std::vector<std::pair<std::string, std::string>> routes_;
+};
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_HTTP_ROUTER_H_
