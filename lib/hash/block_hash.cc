@@ -51,9 +51,8 @@ LocalHash HashBlock(std::span<const TokenId> tokens, const ExtraKeys& extra_keys
     return LocalHash{XXH3_64bits_withSeed(tokens.data(), tokens.size_bytes(), seed)};
   }
   std::string input(reinterpret_cast<const char*>(tokens.data()), tokens.size_bytes());
-  input += Packed([&](auto& packer) {
-    packer.pack_array(static_cast<uint32_t>(extra_keys.size()));
-  });
+  input +=
+      Packed([&](auto& packer) { packer.pack_array(static_cast<uint32_t>(extra_keys.size())); });
   for (const std::string& key : extra_keys) input += key;
   return LocalHash{XXH3_64bits_withSeed(input.data(), input.size(), seed)};
 }
