@@ -193,8 +193,9 @@ class Showing(EndToEndTest):
             if 'publisher="a|default|0"' in name and 'kind="stored"' in name}
         self.assertEqual(of_publisher, {"conductor_publisher_events_total": 2,
                                         "conductor_publisher_blocks_total": 8})
-        self.assertIn(1, [value for name, value in metrics.items()
-                          if name.startswith("conductor_publisher_state") and 'state="live"' in name])
+        live = [value for name, value in metrics.items()
+                if name.startswith("conductor_publisher_state") and 'state="live"' in name]
+        self.assertEqual(live, [1])
         asked = [value for name, value in metrics.items()
                  if name.startswith("conductor_http_requests_total") and "/v1/query" in name]
         self.assertEqual(asked, [1])
