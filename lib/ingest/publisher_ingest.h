@@ -65,12 +65,12 @@ class PublisherLife;
 //  * A stored event with tokens and no parent begins a prompt on the device tier. On other tiers
 //    it joins by the name of its first block, in that block's namespace, or waits for it.
 //  * An event whose parent is unknown waits as an orphan; one without tokens whose names are
-//    unknown waits detached, each name by itself; it belongs to the namespace of the block that it
-//    names, whatever adapter it speaks of. They join in the order they came when the name
-//    appears. Where copies count, a removal acts first on what is held under the name on that
-//    tier and rank, else on the oldest waiting event that still counts it; elsewhere it acts on
-//    all of them. What was removed is not held when the event
-//    joins, but its name becomes known. AllBlocksCleared drops the rank's waiting device events.
+//    unknown waits detached, each name by itself. It belongs to the namespace of the block that it
+//    names, whatever adapter it speaks of. They join in the order they came when the name appears.
+//  * Where copies count, a removal acts first on what is held under the name on that tier and rank,
+//    else on the oldest waiting event that still counts it; elsewhere it acts on all of them. What
+//    was removed is not held when the event joins, but its name becomes known. AllBlocksCleared
+//    drops the rank's waiting device events.
 //  * Hybrid models: only groups of full, MLA and sink attention. Without a group kind an event
 //    whose tokens are not hashes * block_size is refused.
 //  * Block sizes: a multiple of the namespace's makes spans; anything else is refused.
