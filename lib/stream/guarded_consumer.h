@@ -20,8 +20,11 @@ class GuardedConsumer : public Consumer {
       : name_(std::move(name)), consumer_(std::move(consumer)) {}
 
   Applied Apply(Sequence sequence, std::string_view payload) override {
-    Applied applied{.failed = true};
-    if (Guard("Apply", [&] { applied = consumer_->Apply(sequence, payload); })) told_ = false;
+    Applied applied;
+    if (!Guard("Apply", [&] { applied = consumer_->Apply(sequence, payload); })) {
+      return {.holds_nothing = false, .failed = true};
+    }
+    told_ = false;
     return applied;
   }
   void NewLife() override {

@@ -170,6 +170,9 @@ void PublisherLink::HandleLive(const ZmqMessage& message) {
     const uint64_t connects = stream_.counters().connects;
     DrainMonitor();
     HandleEvents(events_.size());
+    // A straggler: libzmq tells that a connection broke just before it hands over the last frames.
+    // They are lost with the connection.
+    if (!up_ && connection) return;
     if (replaced && stream_.counters().connects == connects) {
       // Connected twice within one turn: the events went with the first of them.
       stream_.Disconnected(MonoNow());

@@ -41,7 +41,7 @@ struct Inbox {
 //
 // The order of frames and connection changes matters (a frame of a restarted engine must not be
 // taken for the next one of its former life) but libzmq tells them through two sockets. Two facts
-// put them together: an event is visible before any frame of the connection that it announces,
+// put them together: the event of a connection's handshake is visible before any of its frames,
 // and each frame knows its connection.
 class PublisherLink : public ReplayOutbox {
  public:

@@ -285,7 +285,7 @@ Faults Draw(uint64_t seed) {
   return faults;
 }
 
-constexpr uint64_t kSeeds = 3000;
+constexpr uint64_t kSeeds = 1500;
 
 void CheckGapCounters(const World& world) {
   const StreamCounters& c = world.test().Counters();
