@@ -243,7 +243,7 @@ TEST_P(Differential, IndexAnswersAsTheModelDoes) {
     return;
   }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  const uint64_t usual = 600;
+  const uint64_t usual = 1600;
 #else
   const uint64_t usual = 20000;
 #endif

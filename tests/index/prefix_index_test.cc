@@ -1,0 +1,467 @@
+#include "lib/index/prefix_index.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace conductor::index {
+namespace {
+
+using Blocks = std::vector<uint64_t>;  // local hashes or names
+using Parent = std::optional<uint64_t>;
+
+struct Figures {
+  uint32_t gpu = 0;
+  uint32_t cpu = 0;
+  uint32_t disk = 0;
+  friend bool operator==(const Figures&, const Figures&) = default;
+};
+constexpr Figures kNothing{0, 0, 0};
+
+void PrintTo(const Figures& figures, std::ostream* out) {
+  *out << "{gpu " << figures.gpu << ", cpu " << figures.cpu << ", disk " << figures.disk << "}";
+}
+
+std::vector<EngineHash> Names(const Blocks& names) {
+  std::vector<EngineHash> hashes;
+  for (const uint64_t name : names) hashes.push_back(EngineHash{name});
+  return hashes;
+}
+
+// One holder of one publisher, with one alias space; blocks are told by small local hashes.
+class PrefixIndexTest : public testing::Test {
+ protected:
+  explicit PrefixIndexTest(size_t released_limit = 65536)
+      : index_({.hash_seed = 1337, .released_limit = released_limit}) {
+    auto writer = index_.Write();
+    holder_ = writer.AddHolder(Rank(), 1, true);
+    space_ = writer.AddSpace(1);
+  }
+  ~PrefixIndexTest() override {
+    const Status valid = index_.Validate();
+    EXPECT_TRUE(valid) << valid.error().Message();
+  }
+
+  static NamespaceKey Space(const std::string& lora_name = "") {
+    return {.tenant = "default", .model = "m", .lora_name = lora_name, .block_size = 16};
+  }
+  static RankKey Rank(uint32_t dp_rank = 0, const std::string& lora_name = "") {
+    return {Space(lora_name), std::string("i"), dp_rank};
+  }
+
+  // Fields of a StoreRequest that tests change.
+  struct Store {
+    std::optional<HolderId> holder;
+    std::optional<AliasSpace> space;
+    Tier tier = Tier::kGpu;
+    CopyMode copies = CopyMode::kCount;
+    uint32_t span = 1;
+    std::vector<uint8_t> gone;
+  };
+  StoreOutcome StoreBlocks(const Blocks& names, const Blocks& locals, Parent parent,
+                           const Store& how) {
+    const auto hashes = Names(names);
+    std::vector<LocalHash> local_hashes;
+    for (const uint64_t local : locals) local_hashes.push_back(LocalHash{local});
+    StoreRequest request{.holder = how.holder.value_or(holder_),
+                         .space = how.space.value_or(space_),
+                         .tier = how.tier,
+                         .copies = how.copies,
+                         .hashes = hashes,
+                         .locals = local_hashes,
+                         .span = how.span,
+                         .gone = how.gone};
+    if (parent) request.parent = EngineHash{*parent};
+    return index_.Write().Store(request);
+  }
+  StoreOutcome StoreBlocks(const Blocks& names, const Blocks& locals, Parent parent = {}) {
+    return StoreBlocks(names, locals, parent, Store{});
+  }
+  RemoveOutcome Remove(uint64_t name, Tier tier = Tier::kGpu) {
+    return index_.Write().Remove(holder_, space_, tier, EngineHash{name});
+  }
+  bool Knows(uint64_t name) { return index_.Write().Knows(space_, EngineHash{name}); }
+  bool Holds(uint64_t name, Tier tier = Tier::kGpu) {
+    return index_.Write().Holds(holder_, space_, tier, EngineHash{name});
+  }
+
+  std::map<RankKey, Figures> AskAll(const Blocks& locals,
+                                    const std::function<bool(const NamespaceKey&)>& wanted) {
+    size_t next = 0;
+    std::optional<PrefixHash> last;
+    const auto matches = index_.Match(wanted, [&]() -> std::optional<PrefixHash> {
+      if (next == locals.size()) return std::nullopt;
+      const LocalHash local{locals[next++]};
+      last = last ? hash::NextPrefix(*last, local, 1337) : hash::FirstPrefix(local);
+      return last;
+    });
+    hashed_ = next;
+    std::map<RankKey, Figures> answer;
+    for (const RankMatch& match : matches) {
+      EXPECT_TRUE(answer.emplace(*match.rank, Figures{match.gpu, match.cpu, match.disk}).second)
+          << "a rank is listed twice";
+    }
+    return answer;
+  }
+  Figures Ask(const Blocks& locals, const RankKey& rank = Rank()) {
+    const auto answer =
+        AskAll(locals, [&](const NamespaceKey& key) { return key == rank.name_space; });
+    const auto found = answer.find(rank);
+    return found == answer.end() ? kNothing : found->second;
+  }
+
+  PrefixIndex index_;
+  HolderId holder_{};
+  AliasSpace space_{};
+  size_t hashed_ = 0;  // prefix hashes that the last question asked for
+};
+
+TEST_F(PrefixIndexTest, AnEmptyIndexAnswersNothing) {
+  EXPECT_TRUE(AskAll({1, 2}, [](const NamespaceKey&) { return true; }).empty());
+  EXPECT_EQ(index_.Stats().blocks, 0U);
+  EXPECT_EQ(index_.Stats().holders, 1U);
+}
+
+TEST_F(PrefixIndexTest, AStoredChainIsMatchedFromItsFirstBlock) {
+  EXPECT_EQ(StoreBlocks({101, 102, 103}, {1, 2, 3}), StoreOutcome::kStored);
+  EXPECT_EQ(Ask({1, 2, 3, 4}), (Figures{3, 3, 3}));
+  EXPECT_EQ(Ask({1, 2, 9}), (Figures{2, 2, 2}));
+  EXPECT_EQ(Ask({2, 3}), kNothing);
+}
+
+TEST_F(PrefixIndexTest, AnEmptyPromptIsHeldByNobody) {
+  (void)StoreBlocks({101}, {1});
+  EXPECT_EQ(Ask({}), kNothing);
+}
+
+TEST_F(PrefixIndexTest, OnlyRanksThatHoldTheFirstBlockAreListed) {
+  (void)StoreBlocks({101, 102}, {1, 2});
+  (void)Remove(101);
+  EXPECT_TRUE(AskAll({1, 2}, [](const NamespaceKey&) { return true; }).empty());
+}
+
+TEST_F(PrefixIndexTest, HashingStopsWhereTheWalkStops) {
+  (void)StoreBlocks({101, 102}, {1, 2});
+  (void)Ask(Blocks(1000, 1));
+  EXPECT_LE(hashed_, 2U);
+}
+
+TEST_F(PrefixIndexTest, AnUnknownParentChangesNothing) {
+  EXPECT_EQ(StoreBlocks({102}, {2}, 101), StoreOutcome::kUnknownParent);
+  EXPECT_FALSE(Knows(102));
+  EXPECT_EQ(index_.Stats().blocks, 0U);
+}
+
+TEST_F(PrefixIndexTest, AParentOfAnotherNamespaceIsUnknown) {
+  (void)StoreBlocks({101}, {1});
+  Store how;
+  how.holder = index_.Write().AddHolder(Rank(0, "a"), 1, true);
+  EXPECT_EQ(StoreBlocks({102}, {2}, 101, how), StoreOutcome::kUnknownParent);
+}
+
+TEST_F(PrefixIndexTest, NamespacesAreApart) {
+  Store how;
+  how.holder = index_.Write().AddHolder(Rank(0, "a"), 1, true);
+  (void)StoreBlocks({101}, {1}, {}, how);
+  EXPECT_EQ(Ask({1}), kNothing);
+  EXPECT_EQ(Ask({1}, Rank(0, "a")), (Figures{1, 1, 1}));
+}
+
+TEST_F(PrefixIndexTest, OneQuestionCanAskSeveralNamespaces) {
+  Store how;
+  how.holder = index_.Write().AddHolder(Rank(0, "a"), 1, true);
+  (void)StoreBlocks({101}, {1}, {}, how);
+  (void)StoreBlocks({102, 103}, {1, 2});
+  const auto answer = AskAll({1, 2}, [](const NamespaceKey&) { return true; });
+  EXPECT_EQ(answer.size(), 2U);
+  EXPECT_EQ(answer.at(Rank(0, "a")), (Figures{1, 1, 1}));
+  EXPECT_EQ(answer.at(Rank()), (Figures{2, 2, 2}));
+}
+
+TEST_F(PrefixIndexTest, ARankHoldsWhatAnyOfItsHoldersHolds) {
+  Store how;
+  how.holder = index_.Write().AddHolder(Rank(), 2, true);
+  how.space = index_.Write().AddSpace(2);
+  (void)StoreBlocks({7, 8}, {1, 2}, {}, how);
+  (void)index_.Write().Remove(*how.holder, *how.space, Tier::kGpu, EngineHash{7});
+  (void)StoreBlocks({101}, {1});
+  EXPECT_EQ(Ask({1, 2}), (Figures{2, 2, 2}));
+}
+
+TEST_F(PrefixIndexTest, AnInvisibleHolderIsLeftOut) {
+  (void)StoreBlocks({101}, {1});
+  index_.Write().SetVisible(holder_, false);
+  EXPECT_EQ(Ask({1}), kNothing);
+  index_.Write().SetVisible(holder_, true);
+  EXPECT_EQ(Ask({1}), (Figures{1, 1, 1}));
+}
+
+TEST_F(PrefixIndexTest, ADroppedHolderHoldsNothingAndItsNamesGoWithTheirSpace) {
+  (void)StoreBlocks({101, 102}, {1, 2});
+  {
+    auto writer = index_.Write();
+    writer.DropHolder(holder_);
+    writer.DropSpace(space_);
+  }
+  const IndexStats stats = index_.Stats();
+  EXPECT_EQ(std::tuple(stats.blocks, stats.holdings, stats.aliases, stats.holders),
+            std::tuple(0U, 0U, 0U, 0U));
+}
+
+TEST_F(PrefixIndexTest, WhatIsHeldStaysWhenItsNamesGo) {
+  (void)StoreBlocks({101}, {1});
+  index_.Write().DropSpace(space_);
+  EXPECT_EQ(Ask({1}), (Figures{1, 1, 1}));
+  EXPECT_EQ(index_.Write().Clear(holder_, Tier::kGpu), 1U);
+  EXPECT_EQ(Ask({1}), kNothing);
+  EXPECT_EQ(index_.Stats().blocks, 0U);
+}
+
+TEST_F(PrefixIndexTest, RemoveTellsWhatItFound) {
+  (void)StoreBlocks({101}, {1});
+  EXPECT_EQ(Remove(999), RemoveOutcome::kUnknownName);
+  EXPECT_EQ(Remove(101, Tier::kCpu), RemoveOutcome::kNotHeld);
+  EXPECT_EQ(Remove(101), RemoveOutcome::kRemoved);
+  EXPECT_EQ(Remove(101), RemoveOutcome::kNotHeld);
+}
+
+TEST_F(PrefixIndexTest, CopiesCountOnTheDevice) {
+  (void)StoreBlocks({101}, {1});
+  (void)StoreBlocks({101}, {1});
+  EXPECT_EQ(index_.Stats().holdings, 1U);
+  EXPECT_EQ(Remove(101), RemoveOutcome::kRemoved);
+  EXPECT_TRUE(Holds(101));
+  EXPECT_EQ(Remove(101), RemoveOutcome::kRemoved);
+  EXPECT_FALSE(Holds(101));
+}
+
+TEST_F(PrefixIndexTest, CopiesDoNotCountElsewhereOrWhereSetIsSaid) {
+  for (const Tier tier : kTiers) {
+    Store how;
+    how.tier = tier;
+    how.copies = tier == Tier::kGpu ? CopyMode::kSet : CopyMode::kCount;
+    (void)StoreBlocks({101}, {1}, {}, how);
+    (void)StoreBlocks({101}, {1}, {}, how);
+    EXPECT_EQ(Remove(101, tier), RemoveOutcome::kRemoved);
+    EXPECT_FALSE(Holds(101, tier)) << TierName(tier);
+  }
+}
+
+TEST_F(PrefixIndexTest, ClearDropsEveryCopyOfOneTier) {
+  (void)StoreBlocks({101, 102}, {1, 2});
+  (void)StoreBlocks({101}, {1});
+  EXPECT_TRUE(
+      index_.Write().StoreKnown(holder_, space_, Tier::kCpu, CopyMode::kCount, EngineHash{101}));
+  EXPECT_EQ(index_.HeldBlocks(holder_, Tier::kGpu), 2U);
+  EXPECT_EQ(index_.Write().Clear(holder_, Tier::kGpu), 2U);
+  EXPECT_EQ(index_.HeldBlocks(holder_, Tier::kGpu), 0U);
+  EXPECT_EQ(index_.HeldBlocks(holder_, Tier::kCpu), 1U);
+  EXPECT_EQ(Ask({1, 2}), (Figures{0, 1, 1}));
+}
+
+TEST_F(PrefixIndexTest, StoreKnownNeedsTheNameAndItsNamespace) {
+  const auto store_known = [&](HolderId holder, uint64_t name) {
+    return index_.Write().StoreKnown(holder, space_, Tier::kCpu, CopyMode::kCount,
+                                     EngineHash{name});
+  };
+  EXPECT_FALSE(store_known(holder_, 101));
+  (void)StoreBlocks({101}, {1});
+  EXPECT_TRUE(store_known(holder_, 101));
+  const HolderId other = index_.Write().AddHolder(Rank(0, "a"), 1, true);
+  EXPECT_FALSE(store_known(other, 101));
+}
+
+TEST_F(PrefixIndexTest, ANameTellsItsNamespace) {
+  (void)StoreBlocks({101}, {1});
+  auto writer = index_.Write();
+  const NamespaceKey* key = writer.NamespaceOf(space_, EngineHash{101});
+  ASSERT_NE(key, nullptr);
+  EXPECT_EQ(*key, Space());
+  EXPECT_EQ(writer.NamespaceOf(space_, EngineHash{999}), nullptr);
+}
+
+TEST_F(PrefixIndexTest, NamesOfOneSpaceMeanNothingInAnother) {
+  (void)StoreBlocks({101}, {1});
+  const AliasSpace other = index_.Write().AddSpace(1);
+  EXPECT_FALSE(index_.Write().Knows(other, EngineHash{101}));
+  EXPECT_EQ(index_.Write().Remove(holder_, other, Tier::kGpu, EngineHash{101}),
+            RemoveOutcome::kUnknownName);
+}
+
+TEST_F(PrefixIndexTest, SeveralNamesMayStandForOneBlock) {
+  (void)StoreBlocks({101}, {1});
+  (void)StoreBlocks({201}, {1});
+  EXPECT_EQ(index_.Stats().blocks, 1U);
+  EXPECT_EQ(index_.Stats().aliases, 2U);
+  EXPECT_EQ(Remove(101), RemoveOutcome::kRemoved);
+  EXPECT_TRUE(Holds(201)) << "two copies of one block";
+}
+
+TEST_F(PrefixIndexTest, ADeviceStoreMovesAKnownNameAndDropsTheOldBlock) {
+  (void)StoreBlocks({101}, {1});
+  (void)StoreBlocks({101}, {2});
+  EXPECT_EQ(Ask({1}), kNothing);
+  EXPECT_EQ(Ask({2}), (Figures{1, 1, 1}));
+  EXPECT_EQ(index_.Stats().name_conflicts, 1U);
+  EXPECT_EQ(index_.Stats().aliases, 1U);
+}
+
+TEST_F(PrefixIndexTest, AMovedNameDropsTheOldBlockFromAllHoldersOfThePublisher) {
+  (void)StoreBlocks({101}, {1});
+  Store rank_one;
+  rank_one.holder = index_.Write().AddHolder(Rank(1), 1, true);
+  (void)StoreBlocks({101}, {1}, {}, rank_one);
+  (void)index_.Write().StoreKnown(holder_, space_, Tier::kDisk, CopyMode::kCount, EngineHash{101});
+  (void)StoreBlocks({101}, {2}, {}, rank_one);
+  EXPECT_EQ(Ask({1}), kNothing);
+  EXPECT_EQ(Ask({1}, Rank(1)), kNothing);
+}
+
+TEST_F(PrefixIndexTest, AMovedNameLeavesOtherPublishersBlocks) {
+  Store other;
+  other.holder = index_.Write().AddHolder(Rank(1), 2, true);
+  other.space = index_.Write().AddSpace(2);
+  (void)StoreBlocks({101}, {1}, {}, other);
+  (void)StoreBlocks({101}, {1});
+  (void)StoreBlocks({101}, {2});
+  EXPECT_EQ(Ask({1}, Rank(1)), (Figures{1, 1, 1}));
+}
+
+TEST_F(PrefixIndexTest, ANameMayMoveToItsOwnChild) {
+  (void)StoreBlocks({101}, {1});
+  EXPECT_EQ(StoreBlocks({101}, {2}, 101), StoreOutcome::kStored);
+  EXPECT_EQ(Ask({1, 2}), kNothing);
+  (void)StoreBlocks({102}, {1});
+  EXPECT_EQ(Ask({1, 2}), (Figures{2, 2, 2}));
+}
+
+TEST_F(PrefixIndexTest, BelowTheDeviceAKnownNameWinsOverTheTokens) {
+  (void)StoreBlocks({101}, {1});
+  Store host;
+  host.tier = Tier::kCpu;
+  (void)StoreBlocks({101, 102}, {7, 2}, {}, host);
+  (void)Remove(101);
+  EXPECT_EQ(Ask({1, 2}), (Figures{0, 2, 2}));
+  EXPECT_EQ(Ask({7, 2}), kNothing);
+  EXPECT_EQ(index_.Stats().name_conflicts, 0U);
+}
+
+TEST_F(PrefixIndexTest, AGoneHashIsNamedAndNotHeld) {
+  Store how;
+  how.gone = {0, 1, 0};
+  (void)StoreBlocks({101, 102, 103}, {1, 2, 3}, {}, how);
+  EXPECT_TRUE(Knows(102));
+  EXPECT_FALSE(Holds(102));
+  EXPECT_EQ(Ask({1, 2, 3}), (Figures{1, 1, 1}));
+  (void)StoreBlocks({102}, {2}, 101);
+  EXPECT_EQ(Ask({1, 2, 3}), (Figures{3, 3, 3}));
+}
+
+TEST_F(PrefixIndexTest, ASpanIsOneNameForSeveralBlocks) {
+  Store spans;
+  spans.span = 2;
+  (void)StoreBlocks({101, 102}, {1, 2, 3, 4}, {}, spans);
+  EXPECT_EQ(index_.Stats().aliases, 2U);
+  EXPECT_EQ(Ask({1, 2, 3, 4}), (Figures{4, 4, 4}));
+  EXPECT_EQ(Ask({1, 2, 3}), (Figures{2, 2, 2})) << "the prompt ends within the second span";
+  EXPECT_EQ(Ask({1, 2, 3, 9}), (Figures{2, 2, 2})) << "the prompt leaves the second span";
+  (void)Remove(101);
+  EXPECT_EQ(Ask({1, 2, 3, 4}), kNothing);
+}
+
+TEST_F(PrefixIndexTest, ASpanThatThePromptLeavesDoesNotLendItsInnerBlocks) {
+  (void)StoreBlocks({101, 102, 103}, {1, 2, 3});
+  (void)Remove(102);
+  Store span;
+  span.span = 2;
+  (void)StoreBlocks({104}, {2, 9}, 101, span);
+  EXPECT_EQ(Ask({1, 2, 3}), (Figures{1, 1, 1}));
+  EXPECT_EQ(Ask({1, 2, 9}), (Figures{3, 3, 3}));
+}
+
+TEST_F(PrefixIndexTest, SpansOnLowerTiersMayOverlapTheDevice) {
+  Store host;
+  host.span = 4;
+  host.tier = Tier::kCpu;
+  (void)StoreBlocks({101, 102}, {1, 2});
+  (void)StoreBlocks({104}, {1, 2, 3, 4}, {}, host);
+  EXPECT_EQ(Ask({1, 2, 3, 4}), (Figures{2, 4, 4}));
+  EXPECT_EQ(Ask({1, 2, 3}), (Figures{2, 2, 2}));
+}
+
+TEST_F(PrefixIndexTest, WhatIsHeldHasTheSpanAnnouncedLast) {
+  Store span;
+  span.span = 2;
+  (void)StoreBlocks({102}, {1, 2}, {}, span);
+  EXPECT_EQ(Ask({1, 2}), (Figures{2, 2, 2}));
+  Store host;
+  host.tier = Tier::kCpu;
+  (void)StoreBlocks({101}, {1}, {}, host);
+  (void)StoreBlocks({102}, {2}, 101);
+  EXPECT_EQ(index_.Stats().name_conflicts, 0U) << "the same end, so the same block";
+  EXPECT_EQ(Ask({1, 2}), (Figures{0, 1, 1})) << "only the second block is on the device";
+}
+
+TEST_F(PrefixIndexTest, AReleasedBlockIsRememberedForItsName) {
+  (void)StoreBlocks({101}, {1});
+  (void)Remove(101);
+  EXPECT_TRUE(Knows(101));
+  EXPECT_EQ(index_.Stats().blocks, 1U);
+  EXPECT_EQ(index_.Stats().released, 1U);
+  EXPECT_EQ(StoreBlocks({102}, {2}, 101), StoreOutcome::kStored);
+  EXPECT_EQ(index_.Stats().released, 0U) << "it has a held child now";
+}
+
+TEST_F(PrefixIndexTest, StatsAndNamespacesCountWhatIsThere) {
+  (void)StoreBlocks({101, 102}, {1, 2});
+  (void)index_.Write().StoreKnown(holder_, space_, Tier::kCpu, CopyMode::kCount, EngineHash{101});
+  const IndexStats stats = index_.Stats();
+  EXPECT_EQ(stats.blocks, 2U);
+  EXPECT_EQ(stats.holdings, 3U);
+  EXPECT_EQ(stats.aliases, 2U);
+  const auto spaces = index_.Namespaces();
+  ASSERT_EQ(spaces.size(), 1U);
+  EXPECT_EQ(spaces[0].key, Space());
+  EXPECT_EQ(spaces[0].blocks, 2U);
+}
+
+class ForgetfulPrefixIndexTest : public PrefixIndexTest {
+ protected:
+  ForgetfulPrefixIndexTest() : PrefixIndexTest(2) {}
+};
+
+TEST_F(ForgetfulPrefixIndexTest, TheOldestReleasedBlockIsForgottenWithItsName) {
+  (void)StoreBlocks({101}, {1});
+  (void)StoreBlocks({102}, {2});
+  (void)StoreBlocks({103}, {3});
+  for (const uint64_t name : {101U, 102U, 103U}) (void)Remove(name);
+  EXPECT_FALSE(Knows(101));
+  EXPECT_TRUE(Knows(102));
+  EXPECT_TRUE(Knows(103));
+  EXPECT_EQ(index_.Stats().released, 2U);
+}
+
+TEST_F(ForgetfulPrefixIndexTest, OfOneChainTheLeafIsForgottenFirst) {
+  (void)StoreBlocks({101, 102, 103}, {1, 2, 3});
+  for (const uint64_t name : {101U, 102U, 103U}) (void)Remove(name);
+  EXPECT_FALSE(Knows(103));
+  EXPECT_TRUE(Knows(101));
+}
+
+TEST_F(ForgetfulPrefixIndexTest, WhatOneWriterReleasesAndStoresAgainIsNotForgotten) {
+  (void)StoreBlocks({101, 102, 103, 104}, {1, 2, 3, 4});
+  auto writer = index_.Write();
+  (void)writer.Clear(holder_, Tier::kGpu);
+  EXPECT_TRUE(writer.StoreKnown(holder_, space_, Tier::kGpu, CopyMode::kCount, EngineHash{104}));
+}
+
+}  // namespace
+}  // namespace conductor::index
