@@ -196,9 +196,11 @@ class Showing(EndToEndTest):
         live = [value for name, value in metrics.items()
                 if name.startswith("conductor_publisher_state") and 'state="live"' in name]
         self.assertEqual(live, [1])
-        asked = [value for name, value in metrics.items()
-                 if name.startswith("conductor_http_requests_total") and "/v1/query" in name]
-        self.assertEqual(asked, [1])
+        # A request is counted after its answer was sent.
+        wait_until(lambda: [1] == [
+            value for name, value in daemon.metrics().items()
+            if name.startswith("conductor_http_requests_total") and "/v1/query" in name],
+            "the query is not counted")
 
     def test_publishers_are_shown_with_what_they_said(self):
         daemon = self.daemon()
