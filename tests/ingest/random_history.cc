@@ -241,6 +241,8 @@ class Maker {
       event.extra_keys.clear();
     }
 
+    if (has_.extras && begin > 0 && OneIn(4)) event.cache_salt = "s";  // to be ignored
+
     if (tier && *tier != Tier::kGpu) {
       if (OneIn(4)) event.parent.reset();
       if (OneIn(4)) event.extra_keys.clear();
