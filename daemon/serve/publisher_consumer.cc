@@ -63,12 +63,12 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   if (type_ != PublisherType::kVllm) {
     CountSkip("unread_dialect", 1,
               where() + ": events of a Mooncake master are received but not indexed");
-    return {};
+    return {.failed = true};
   }
   const Result<wire::EventBatch> batch = decoder_.Decode(payload);
   if (!batch) {
     CountSkip("not_a_batch", 1, Error(batch.error()).Within(where()).Message());
-    return {};
+    return {.failed = true};
   }
   ingest_.Apply(*batch);
   for (const auto& [reason, count] : batch->skipped) {
@@ -85,11 +85,13 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
     board_->last_applied = MonoNow();
     if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
   }
-  return {.holds_nothing = HasCleared(*batch) && ingest_.HoldsNothing()};
+  return {.holds_nothing = HasCleared(*batch) && ingest_.HoldsNothing(),
+          .failed = batch->lost_removals};
 }
 
 void PublisherConsumer::NewLife() {
-  log::Info("{}: a new life; what it held before is dropped", name_);
+  log::Info("{}: what it held is dropped: it began a new life, or was in doubt for too long",
+            name_);
   ingest_.NewLife();
   PublishCounters();
 }

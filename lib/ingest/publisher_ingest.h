@@ -33,8 +33,8 @@ struct IngestCounters {
   uint64_t stored_events = 0;
   uint64_t removed_events = 0;
   uint64_t cleared_events = 0;
-  uint64_t stored_blocks = 0;  // hashes of stored events that are held now or were
-  uint64_t removed_blocks = 0;
+  uint64_t stored_blocks = 0;       // hashes of stored events that are held now or were
+  uint64_t removed_blocks = 0;      // by name or by AllBlocksCleared
   uint64_t removed_unknown = 0;     // removals of what this publisher does not hold
   uint64_t orphaned = 0;            // events that had to wait, ever
   uint64_t joined = 0;              // of these: found their place
@@ -71,7 +71,8 @@ class PublisherLife;
 //    else on the oldest waiting event that still counts it; elsewhere it acts on all of them. What
 //    was removed is not held when the event joins, but its name becomes known. AllBlocksCleared
 //    drops the rank's waiting device events.
-//  * Hybrid models: only groups of full, MLA and sink attention. Without a group kind an event
+//  * Hybrid models: only groups of full, MLA and sink attention; names are kept per group index,
+//    of which none and 0 are the same. Without a group kind an event
 //    whose tokens are not hashes * block_size is refused.
 //  * Block sizes: a multiple of the namespace's makes spans; anything else is refused.
 //
@@ -97,7 +98,7 @@ class PublisherIngest {
   void CommitRebuild();
   void AbandonRebuild();
 
-  // True when nothing is held on any tier and nothing waits.
+  // True when nothing is held on any tier and nothing waits; during a rebuild in the hidden set.
   [[nodiscard]] bool HoldsNothing() const;
 
   [[nodiscard]] IngestCounters Counters() const;

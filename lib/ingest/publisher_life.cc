@@ -15,6 +15,8 @@ std::optional<Tier> TierOf(const std::optional<std::string>& medium) {
   return TierOfMedium(medium ? std::string_view(*medium) : std::string_view());
 }
 
+int64_t GroupOf(const wire::CacheGroup& group) { return group.index.value_or(0); }
+
 }  // namespace
 
 PublisherLife::PublisherLife(index::PrefixIndex& index, const PublisherProfile& profile,
@@ -117,7 +119,7 @@ void PublisherLife::StoredWithTokens(Writer& writer, const wire::BlockStored& ev
   const std::string lora_name = LoraNameOf(event, profile_.lora_name);
   WaitingEvent placed;
   placed.lora_name = lora_name;
-  placed.space = SpaceFor(writer, event.group.index);
+  placed.space = SpaceFor(writer, GroupOf(event.group));
   placed.tier = tier;
   placed.dp_rank = dp_rank;
   placed.parent = event.parent;
@@ -131,7 +133,7 @@ void PublisherLife::StoredByName(Writer& writer, const wire::BlockStored& event,
                                  uint32_t dp_rank) {
   for (const EngineHash name : event.hashes) {
     WaitingEvent placed;
-    placed.space = SpaceFor(writer, event.group.index);
+    placed.space = SpaceFor(writer, GroupOf(event.group));
     placed.tier = tier;
     placed.dp_rank = dp_rank;
     placed.hashes = {name};
@@ -221,7 +223,7 @@ void PublisherLife::Removed(Writer& writer, const wire::BlockRemoved& event, uin
     ++counters_.ignored_medium;
     return;
   }
-  const auto space = spaces_.find(event.group.index);
+  const auto space = spaces_.find(GroupOf(event.group));
   for (const EngineHash name : event.hashes) {
     const bool removed =
         space != spaces_.end() && RemoveName(writer, space->second, *tier, dp_rank, name);
@@ -267,7 +269,7 @@ index::HolderId PublisherLife::HolderFor(Writer& writer, const std::string& lora
   return found->second;
 }
 
-index::AliasSpace PublisherLife::SpaceFor(Writer& writer, const GroupKey& group) {
+index::AliasSpace PublisherLife::SpaceFor(Writer& writer, GroupKey group) {
   const auto [found, added] = spaces_.try_emplace(group);
   if (added) found->second = writer.AddSpace(number_);
   return found->second;

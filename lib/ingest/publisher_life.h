@@ -44,8 +44,8 @@ class PublisherLife {
   using Writer = index::PrefixIndex::Writer;
   // Adapter and rank.
   using HolderKey = std::pair<std::string, uint32_t>;
-  // A cache group's index; nothing for models with one group.
-  using GroupKey = std::optional<int64_t>;
+  // A cache group's index; 0 where an event has none, as in models with one group.
+  using GroupKey = int64_t;
 
   [[nodiscard]] uint32_t RankOf(const wire::EventBatch& batch);
   void Stored(Writer& writer, const wire::BlockStored& event, uint32_t dp_rank);
@@ -70,7 +70,7 @@ class PublisherLife {
 
   [[nodiscard]] index::HolderId HolderFor(Writer& writer, const std::string& lora_name,
                                           uint32_t dp_rank);
-  [[nodiscard]] index::AliasSpace SpaceFor(Writer& writer, const GroupKey& group);
+  [[nodiscard]] index::AliasSpace SpaceFor(Writer& writer, GroupKey group);
   void LeaveIndex(Writer& writer);
 
   index::PrefixIndex& index_;

@@ -91,6 +91,8 @@ struct EventBatch {
   std::vector<KvEvent> events;             // in order, without those skipped
   std::vector<Skip> skips;                 // at most kMaxSkips are kept ...
   std::map<SkipReason, uint64_t> skipped;  // ... all are counted
+  // A removal or clearing was among the skipped: the publisher may hold less than it told.
+  bool lost_removals = false;
 
   static constexpr size_t kMaxSkips = 16;
 };

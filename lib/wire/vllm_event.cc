@@ -195,6 +195,7 @@ void EventReader::Read() {
     return;
   }
   if (error_) {
+    if (!std::holds_alternative<BlockStored>(batch_.events.back())) batch_.lost_removals = true;
     batch_.events.pop_back();
     AddSkip(batch_, SkipReason::kMalformedEvent, index_, [&] { return error_->Message(); });
   }

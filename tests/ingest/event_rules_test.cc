@@ -700,6 +700,13 @@ TYPED_TEST(EventRules, AGroupsNamesMeanNothingInAnother) {
   EXPECT_EQ(this->Ask("11"), kNothing);
 }
 
+TYPED_TEST(EventRules, NoGroupIsGroupZero) {
+  this->Apply(InGroup(0, "full_attention", Stored({1}, "11")), Offloaded({1}));
+  EXPECT_EQ(this->Ask("11"), (Figures{1, 1, 1}));
+  this->Apply(Removed({1}));
+  EXPECT_EQ(this->Ask("11"), (Figures{0, 1, 1}));
+}
+
 // --- Lives and rebuilds.
 
 TYPED_TEST(EventRules, ANewLifeOwnsNothingOfTheOld) {

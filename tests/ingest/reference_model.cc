@@ -106,7 +106,7 @@ void ReferenceModel::ApplyStored(Publisher& publisher, Life& life, uint32_t dp_r
   if (event.hashes.empty()) return;
 
   Stored stored;
-  stored.group = event.group.index;
+  stored.group = event.group.index.value_or(0);
   stored.dp_rank = dp_rank;
   stored.tier = *tier;
 
@@ -164,7 +164,7 @@ void ReferenceModel::ApplyRemoved(Publisher& publisher, Life& life, uint32_t dp_
 
   for (const EngineHash hash : event.hashes) {
     bool done = false;
-    const auto name = life.names.find({event.group.index, hash});
+    const auto name = life.names.find({event.group.index.value_or(0), hash});
     if (name != life.names.end()) {
       const auto& name_space = At(name->second.last).name_space;
       const auto held = life.held.find({name_space, dp_rank, *tier, name->second.last});
@@ -177,7 +177,7 @@ void ReferenceModel::ApplyRemoved(Publisher& publisher, Life& life, uint32_t dp_
 
     for (auto waiting = life.waiting.begin(); waiting != life.waiting.end();) {
       bool drop = false;
-      if (waiting->group == event.group.index && waiting->dp_rank == dp_rank &&
+      if (waiting->group == event.group.index.value_or(0) && waiting->dp_rank == dp_rank &&
           waiting->tier == *tier) {
         for (size_t i = 0; i < waiting->hashes.size() && !(done && copies_count); ++i) {
           if (waiting->hashes[i] != hash || waiting->removed[i]) continue;

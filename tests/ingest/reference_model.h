@@ -98,7 +98,7 @@ class ReferenceModel {
  private:
   using Block = int;  // a number for each path from a root that was ever seen
   static constexpr Block kNone = -1;
-  using Group = std::optional<int64_t>;
+  using Group = int64_t;  // none is 0
   using Name = std::pair<Group, EngineHash>;
 
   struct Span {

@@ -337,6 +337,12 @@ TEST(VllmDecoder, SkipsAnEventThatCannotBeReadAndKeepsItsBatch) {
   }
 }
 
+TEST(VllmDecoder, TellsWhenARemovalWasLost) {
+  EXPECT_TRUE(DecodeEvent({"BlockRemoved", 7}).lost_removals);
+  EXPECT_FALSE(DecodeEvent({"BlockRemoved", {7}}).lost_removals);
+  EXPECT_FALSE(DecodeEvent({"BlockStored", 7}).lost_removals);
+}
+
 TEST(VllmDecoder, RefusesDigestsOfOtherLengths) {
   for (const size_t size : {0u, 1u, 4u, 7u, 9u, 20u, 24u, 33u, 48u}) {
     const EventBatch batch =
