@@ -10,7 +10,11 @@
 #include <map>
 #include <mutex>
 #include <shared_mutex>
+#include <string>
+#include <tuple>
 #include <utility>
+
+#include "lib/base/fair_mutex.h"
 
 namespace conductor::index {
 namespace {
@@ -60,6 +64,7 @@ struct Namespace {
   NamespaceKey key;
   absl::flat_hash_map<PrefixHash, std::unique_ptr<Block>> blocks;
   std::vector<std::unique_ptr<Group>> groups;
+  std::map<std::pair<std::string, uint32_t>, Group*> group_of;  // by instance and rank
 };
 
 struct Target {
@@ -103,7 +108,7 @@ struct PrefixIndex::Impl {
   explicit Impl(Options given) : options(given) {}
 
   const Options options;
-  mutable std::shared_mutex mutex;  // guards everything below
+  mutable FairSharedMutex mutex;  // guards everything below
   std::map<NamespaceKey, std::unique_ptr<Namespace>> namespaces;
   absl::flat_hash_map<HolderId, Holder> holders;
   absl::flat_hash_map<AliasSpace, Space> spaces;
@@ -114,7 +119,7 @@ struct PrefixIndex::Impl {
 
   Namespace* FindOrAddNamespace(const NamespaceKey& key) {
     auto& slot = namespaces[key];
-    if (!slot) slot = std::make_unique<Namespace>(Namespace{key, {}, {}});
+    if (!slot) slot = std::make_unique<Namespace>(Namespace{.key = key});
     return slot.get();
   }
 
@@ -126,18 +131,20 @@ struct PrefixIndex::Impl {
   }
 
   Group* FindOrAddGroup(Namespace* name_space, const RankKey& rank) {
-    for (const auto& group : name_space->groups) {
-      if (*group->rank == rank) return group.get();
+    Group*& slot = name_space->group_of[{rank.instance_id, rank.dp_rank}];
+    if (slot == nullptr) {
+      auto group = std::make_unique<Group>();
+      group->rank = std::make_shared<const RankKey>(rank);
+      group->ordinal = name_space->groups.size();
+      slot = name_space->groups.emplace_back(std::move(group)).get();
     }
-    auto group = std::make_unique<Group>();
-    group->rank = std::make_shared<const RankKey>(rank);
-    group->ordinal = name_space->groups.size();
-    return name_space->groups.emplace_back(std::move(group)).get();
+    return slot;
   }
 
   void LeaveGroup(Namespace* name_space, Group* group, HolderId id) {
     std::erase(group->holders, id);
     if (!group->holders.empty()) return;
+    name_space->group_of.erase({group->rank->instance_id, group->rank->dp_rank});
     auto& groups = name_space->groups;
     const size_t ordinal = group->ordinal;
     std::swap(groups[ordinal], groups.back());
@@ -323,14 +330,16 @@ struct PrefixIndex::Impl {
 
   // What `name` stands for in a store that derives the span with `prefixes` after `parent` for it;
   // bound, or moved, if need be.
-  Target Resolve(AliasSpace id, Namespace* name_space, Tier tier, EngineHash name, Block* parent,
+  Target Resolve(const StoreRequest& request, Namespace* name_space, EngineHash name, Block* parent,
                  std::span<const PrefixHash> prefixes) {
+    const AliasSpace id = request.space;
     Space& space = spaces.at(id);
     const auto span = static_cast<uint32_t>(prefixes.size());
     const auto found = space.names.find(name);
     if (found == space.names.end()) {
       Block* block = FindOrAddSpan(name_space, parent, prefixes);
       Bind(id, space, name, block, span);
+      if (request.bound != nullptr) request.bound->push_back(name);
       return Target{block, span};
     }
     Target& known = found->second;
@@ -339,12 +348,13 @@ struct PrefixIndex::Impl {
       known.span = span;
       return known;
     }
-    if (same_namespace && tier != Tier::kGpu) return known;
+    if (same_namespace && request.tier != Tier::kGpu) return known;
     Block* old = known.block;
     if (EraseAllOf(space.publisher, old)) ++name_conflicts;
     Block* block = FindOrAddSpan(name_space, parent, prefixes);
     Unbind(id, space, name, old);
     Bind(id, space, name, block, span);
+    if (request.bound != nullptr) request.bound->push_back(name);
     ForgetNameless(old);
     return Target{block, span};
   }
@@ -445,8 +455,7 @@ PrefixIndex::~PrefixIndex() = default;
 
 const PrefixIndex::Options& PrefixIndex::options() const { return impl_->options; }
 
-std::vector<RankMatch> PrefixIndex::Match(const std::function<bool(const NamespaceKey&)>& wanted,
-                                          const PrefixSource& source) const {
+std::vector<RankMatch> PrefixIndex::Match(const Scope& scope, const PrefixSource& source) const {
   std::vector<RankMatch> matches;
   std::vector<PrefixHash> prompt;  // as far as any namespace has asked
   bool ended = false;
@@ -461,15 +470,28 @@ std::vector<RankMatch> PrefixIndex::Match(const std::function<bool(const Namespa
     if (i >= prompt.size()) return std::nullopt;
     return prompt[i];
   };
-  const std::shared_lock lock(impl_->mutex);
-  for (const auto& [key, name_space] : impl_->namespaces) {
-    if (wanted(key)) impl_->MatchNamespace(*name_space, prefix_at, matches);
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
+  // The map is in order of the fields, the salt last.
+  auto found = impl_->namespaces.lower_bound(
+      NamespaceKey{.tenant = std::string(scope.tenant),
+                   .model = std::string(scope.model),
+                   .lora_name = std::string(scope.lora_name),
+                   .block_size = scope.block_size,
+                   .additional_salt = std::string(scope.additional_salt.value_or(""))});
+  for (; found != impl_->namespaces.end(); ++found) {
+    const auto& [key, name_space] = *found;
+    if (std::tie(key.tenant, key.model, key.lora_name, key.block_size) !=
+        std::tie(scope.tenant, scope.model, scope.lora_name, scope.block_size)) {
+      break;
+    }
+    if (scope.additional_salt && key.additional_salt != *scope.additional_salt) break;
+    impl_->MatchNamespace(*name_space, prefix_at, matches);
   }
   return matches;
 }
 
 IndexStats PrefixIndex::Stats() const {
-  const std::shared_lock lock(impl_->mutex);
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   IndexStats stats;
   for (const auto& [key, name_space] : impl_->namespaces) stats.blocks += name_space->blocks.size();
   stats.released = impl_->released.size();
@@ -483,7 +505,7 @@ IndexStats PrefixIndex::Stats() const {
 }
 
 std::vector<NamespaceStats> PrefixIndex::Namespaces() const {
-  const std::shared_lock lock(impl_->mutex);
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   std::vector<NamespaceStats> all;
   for (const auto& [key, name_space] : impl_->namespaces) {
     all.push_back(NamespaceStats{key, name_space->blocks.size()});
@@ -492,13 +514,13 @@ std::vector<NamespaceStats> PrefixIndex::Namespaces() const {
 }
 
 uint64_t PrefixIndex::HeldBlocks(HolderId holder, Tier tier) const {
-  const std::shared_lock lock(impl_->mutex);
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   const auto found = impl_->holders.find(holder);
   return found == impl_->holders.end() ? 0 : found->second.whole[static_cast<size_t>(tier)];
 }
 
 Status PrefixIndex::Validate() const {
-  const std::shared_lock lock(impl_->mutex);
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   size_t released = 0;
   size_t aliases = 0;
   absl::flat_hash_map<const Block*, std::pair<uint32_t, uint32_t>> children;  // all, retained
@@ -600,9 +622,9 @@ void PrefixIndex::Writer::DropSpace(AliasSpace id) {
   const auto names = std::move(found->second.names);
   impl_->spaces.erase(found);
   absl::flat_hash_set<Block*> blocks;
-  for (const auto& [name, target] : names) {
-    std::erase_if(target.block->aliases, [&](const Alias& alias) { return alias.space == id; });
-    blocks.insert(target.block);
+  for (const auto& [name, target] : names) blocks.insert(target.block);
+  for (Block* block : blocks) {
+    std::erase_if(block->aliases, [&](const Alias& alias) { return alias.space == id; });
   }
   impl_->ForgetNamelessLeaves(blocks);
 }
@@ -626,8 +648,7 @@ StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
       prefixes[j] = impl_->Prefix(previous, request.locals[i * request.span + j]);
       previous = prefixes[j];
     }
-    const Target target = impl_->Resolve(request.space, name_space, request.tier, request.hashes[i],
-                                         parent, prefixes);
+    const Target target = impl_->Resolve(request, name_space, request.hashes[i], parent, prefixes);
     if (request.gone.empty() || request.gone[i] == 0) {
       impl_->Hold(request.holder, request.tier, request.copies, target);
     } else {

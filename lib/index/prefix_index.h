@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/base/result.h"
@@ -24,6 +25,15 @@ struct NamespaceKey {
   std::string additional_salt;
 
   auto operator<=>(const NamespaceKey&) const = default;
+};
+
+// The namespaces that a prompt is looked up in. Views: for the length of a call.
+struct Scope {
+  std::string_view tenant;
+  std::string_view model;
+  std::string_view lora_name;
+  uint32_t block_size = 0;                          // tokens
+  std::optional<std::string_view> additional_salt;  // nothing: any
 };
 
 // One rank of one instance in one namespace: what a figure is given for.
@@ -63,6 +73,8 @@ struct StoreRequest {
   // Empty, or one flag a hash: where it is set the name becomes known but nothing is held, as if
   // it had been stored and removed again.
   std::span<const uint8_t> gone = {};
+  // Where set, the names that became known or moved to another block are added to it.
+  std::vector<EngineHash>* bound = nullptr;
 };
 
 enum class StoreOutcome : uint8_t {
@@ -125,8 +137,8 @@ struct NamespaceStats {
 //     the span of the announcement that came last; an event without tokens has that of the last
 //     one with tokens under the name.
 //
-// This implementation is the plain one: hash maps and one reader-writer lock. Any thread may call
-// anything. Changes go through a Writer, which holds the lock: what one Writer does is seen by
+// This implementation is the plain one: hash maps and one fair reader-writer lock. Any thread may
+// call anything. Changes go through a Writer, which holds the lock: what one Writer does is seen by
 // queries as one change.
 class PrefixIndex {
  public:
@@ -150,10 +162,9 @@ class PrefixIndex {
   class Writer;
   [[nodiscard]] Writer Write();
 
-  // The ranks of the namespaces that `wanted` accepts which hold at least the first block, in no
-  // order. Holders that are not visible are left out.
-  [[nodiscard]] std::vector<RankMatch> Match(const std::function<bool(const NamespaceKey&)>& wanted,
-                                             const PrefixSource& source) const;
+  // The ranks in `scope` that hold at least the first block, in no order. Holders that are not
+  // visible are left out. `source` is asked with the lock held.
+  [[nodiscard]] std::vector<RankMatch> Match(const Scope& scope, const PrefixSource& source) const;
 
   [[nodiscard]] IndexStats Stats() const;
   [[nodiscard]] std::vector<NamespaceStats> Namespaces() const;

@@ -25,6 +25,11 @@ struct PublisherProfile {
 
 struct IngestLimits {
   size_t max_waiting_bytes = 64 << 20;  // orphans and detached events of one publisher
+  // What one publisher's events may name, each in one life: pairs of adapter and rank, cache
+  // groups, and how long an adapter's name may be.
+  size_t max_holders = 1024;
+  size_t max_groups = 64;
+  size_t max_name_bytes = 4096;
 };
 
 // What came of the events. All counts are since the publisher was added.
@@ -41,6 +46,7 @@ struct IngestCounters {
   uint64_t waiting_dropped = 0;     // of these: dropped because max_waiting_bytes was reached
   uint64_t refused_block_size = 0;  // not a multiple of the namespace's
   uint64_t refused_shape = 0;       // hashes, tokens and block size do not fit one another
+  uint64_t refused_names = 0;       // more ranks, adapters or groups than IngestLimits allow
   uint64_t ignored_group = 0;       // KV-cache groups that are no full attention
   uint64_t ignored_medium = 0;      // media of no tier
   uint64_t rank_mismatches = 0;     // batches whose rank is not the registered one

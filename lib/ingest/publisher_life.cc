@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <set>
-#include <type_traits>
+#include <utility>
 #include <variant>
 
 #include "lib/ingest/event_rules.h"
@@ -24,6 +24,7 @@ PublisherLife::PublisherLife(index::PrefixIndex& index, const PublisherProfile& 
                              IngestCounters& counters)
     : index_(index),
       profile_(profile),
+      limits_(limits),
       number_(number),
       visible_(visible),
       counters_(counters),
@@ -60,20 +61,21 @@ bool PublisherLife::HoldsNothing() const {
 
 void PublisherLife::Apply(const wire::EventBatch& batch) {
   const uint32_t dp_rank = RankOf(batch);
+  // Hashing is most of the work and needs no lock.
+  std::vector<std::optional<AcceptedStore>> accepted(batch.events.size());
+  for (size_t i = 0; i < batch.events.size(); ++i) {
+    const auto* stored = std::get_if<wire::BlockStored>(&batch.events[i]);
+    if (stored != nullptr) accepted[i] = Accept(*stored);
+  }
   Writer writer = index_.Write();
-  for (const wire::KvEvent& event : batch.events) {
-    std::visit(
-        [&](const auto& kind) {
-          using Kind = std::decay_t<decltype(kind)>;
-          if constexpr (std::is_same_v<Kind, wire::BlockStored>) {
-            Stored(writer, kind, dp_rank);
-          } else if constexpr (std::is_same_v<Kind, wire::BlockRemoved>) {
-            Removed(writer, kind, dp_rank);
-          } else {
-            Cleared(writer, dp_rank);
-          }
-        },
-        event);
+  for (size_t i = 0; i < batch.events.size(); ++i) {
+    if (const auto* stored = std::get_if<wire::BlockStored>(&batch.events[i])) {
+      if (accepted[i]) Stored(writer, *stored, std::move(*accepted[i]), dp_rank);
+    } else if (const auto* removed = std::get_if<wire::BlockRemoved>(&batch.events[i])) {
+      Removed(writer, *removed, dp_rank);
+    } else {
+      Cleared(writer, dp_rank);
+    }
   }
 }
 
@@ -90,75 +92,77 @@ uint32_t PublisherLife::RankOf(const wire::EventBatch& batch) {
   return static_cast<uint32_t>(told);
 }
 
-void PublisherLife::Stored(Writer& writer, const wire::BlockStored& event, uint32_t dp_rank) {
+std::optional<PublisherLife::AcceptedStore> PublisherLife::Accept(const wire::BlockStored& event) {
   ++counters_.stored_events;
   const auto tier = TierOf(event.medium);
   if (!tier) {
     ++counters_.ignored_medium;
-  } else if (!IsIndexedGroup(event.group)) {
-    ++counters_.ignored_group;
-  } else if (event.tokens.empty()) {
-    StoredByName(writer, event, *tier, dp_rank);
-  } else {
-    StoredWithTokens(writer, event, *tier, dp_rank);
+    return std::nullopt;
   }
-}
-
-void PublisherLife::StoredWithTokens(Writer& writer, const wire::BlockStored& event, Tier tier,
-                                     uint32_t dp_rank) {
+  if (!IsIndexedGroup(event.group)) {
+    ++counters_.ignored_group;
+    return std::nullopt;
+  }
+  AcceptedStore accepted{.tier = *tier};
+  if (event.tokens.empty()) return accepted;
   if (!HasWholeBlocks(event)) {
     ++counters_.refused_shape;
-    return;
+    return std::nullopt;
   }
   if (block_size_ == 0) block_size_ = event.block_size;
   if (event.block_size % block_size_ != 0) {
     ++counters_.refused_block_size;
     counters_.last_refused_block_size = event.block_size;
+    return std::nullopt;
+  }
+  accepted.lora_name = LoraNameOf(event, profile_.lora_name);
+  if (accepted.lora_name.size() > limits_.max_name_bytes) {
+    ++counters_.refused_names;
+    return std::nullopt;
+  }
+  accepted.locals = LocalHashes(event, block_size_, accepted.lora_name, index_.options().hash_seed);
+  accepted.span = event.block_size / block_size_;
+  return accepted;
+}
+
+void PublisherLife::Stored(Writer& writer, const wire::BlockStored& event, AcceptedStore accepted,
+                           uint32_t dp_rank) {
+  const auto space = SpaceFor(writer, GroupOf(event.group));
+  if (!space) {
+    ++counters_.refused_names;
     return;
   }
-  const std::string lora_name = LoraNameOf(event, profile_.lora_name);
   WaitingEvent placed;
-  placed.lora_name = lora_name;
-  placed.space = SpaceFor(writer, GroupOf(event.group));
-  placed.tier = tier;
+  placed.space = *space;
+  placed.tier = accepted.tier;
   placed.dp_rank = dp_rank;
+  if (accepted.locals.empty()) {
+    for (const EngineHash name : event.hashes) {
+      placed.hashes = {name};
+      PlaceOrWait(writer, placed);
+    }
+    return;
+  }
+  placed.lora_name = std::move(accepted.lora_name);
   placed.parent = event.parent;
   placed.hashes = event.hashes;
-  placed.locals = LocalHashes(event, block_size_, lora_name, index_.options().hash_seed);
-  placed.span = event.block_size / block_size_;
+  placed.locals = std::move(accepted.locals);
+  placed.span = accepted.span;
   PlaceOrWait(writer, std::move(placed));
 }
 
-void PublisherLife::StoredByName(Writer& writer, const wire::BlockStored& event, Tier tier,
-                                 uint32_t dp_rank) {
-  for (const EngineHash name : event.hashes) {
-    WaitingEvent placed;
-    placed.space = SpaceFor(writer, GroupOf(event.group));
-    placed.tier = tier;
-    placed.dp_rank = dp_rank;
-    placed.hashes = {name};
-    PlaceOrWait(writer, std::move(placed));
-  }
-}
-
-std::optional<index::HolderId> PublisherLife::PlaceFirstByName(Writer& writer,
-                                                               const WaitingEvent& event) {
-  const EngineHash name = event.hashes.front();
-  const auto* name_space = writer.NamespaceOf(event.space, name);
-  if (name_space == nullptr) return std::nullopt;
-  const index::HolderId holder =
-      HolderFor(writer, std::string(name_space->lora_name), event.dp_rank);
-  if (event.gone.empty() || event.gone.front() == 0) {
-    (void)writer.StoreKnown(holder, event.space, event.tier, profile_.copies, name);
-  }
-  return holder;
-}
-
-bool PublisherLife::Place(Writer& writer, const WaitingEvent& event) {
+PublisherLife::Placed PublisherLife::Place(Writer& writer, const WaitingEvent& event,
+                                           std::vector<EngineHash>& bound) {
   // Only on the device does a missing parent mean the root: connectors leave it out in mid-chain.
   const bool by_name = event.locals.empty() || (!event.parent && event.tier != Tier::kGpu);
+  const EngineHash first = event.hashes.front();
+  const auto* name_space = by_name ? writer.NamespaceOf(event.space, first) : nullptr;
+  if (by_name && name_space == nullptr) return Placed::kWaits;
+  const auto holder = HolderFor(
+      writer, by_name ? std::string(name_space->lora_name) : event.lora_name, event.dp_rank);
+  if (!holder) return Placed::kRefused;
   index::StoreRequest request{
-      .holder = {},
+      .holder = *holder,
       .space = event.space,
       .tier = event.tier,
       .copies = profile_.copies,
@@ -167,52 +171,63 @@ bool PublisherLife::Place(Writer& writer, const WaitingEvent& event) {
       .locals = event.locals,
       .span = event.span,
       .gone = event.gone,
+      .bound = &bound,
   };
   if (by_name) {
-    const auto holder = PlaceFirstByName(writer, event);
-    if (!holder) return false;
-    if (event.hashes.size() == 1) return true;
-    request.holder = *holder;
-    request.parent = event.hashes.front();
+    if (event.gone.empty() || event.gone.front() == 0) {
+      (void)writer.StoreKnown(*holder, event.space, event.tier, profile_.copies, first);
+    }
+    if (event.hashes.size() == 1) return Placed::kYes;
+    request.parent = first;
     request.hashes = request.hashes.subspan(1);
     request.locals = request.locals.subspan(event.span);
     if (!request.gone.empty()) request.gone = request.gone.subspan(1);
-  } else {
-    request.holder = HolderFor(writer, event.lora_name, event.dp_rank);
   }
-  return writer.Store(request) == index::StoreOutcome::kStored;
+  return writer.Store(request) == index::StoreOutcome::kStored ? Placed::kYes : Placed::kWaits;
 }
 
 void PublisherLife::PlaceOrWait(Writer& writer, WaitingEvent event) {
-  if (Place(writer, event)) {
-    counters_.stored_blocks += event.hashes.size();
-    JoinWaiting(writer, event.space, event.hashes);
-    return;
+  std::vector<EngineHash> bound;
+  switch (Place(writer, event, bound)) {
+    case Placed::kYes:
+      counters_.stored_blocks += event.hashes.size();
+      JoinWaiting(writer, event.space, std::move(bound));
+      break;
+    case Placed::kWaits:
+      ++counters_.orphaned;
+      counters_.waiting_dropped += waiting_.Add(std::move(event));
+      break;
+    case Placed::kRefused:
+      ++counters_.refused_names;
+      break;
   }
-  ++counters_.orphaned;
-  counters_.waiting_dropped += waiting_.Add(std::move(event));
 }
 
 void PublisherLife::JoinWaiting(Writer& writer, index::AliasSpace space,
-                                std::span<const EngineHash> names) {
-  if (waiting_.empty()) return;
+                                std::vector<EngineHash> bound) {
   std::set<uint64_t> ready;
-  const auto collect = [&](std::span<const EngineHash> known) {
-    for (const EngineHash name : known) {
+  const auto collect = [&] {
+    for (const EngineHash name : bound) {
       if (const auto* numbers = waiting_.AwaitedBy(space, name)) {
         ready.insert(numbers->begin(), numbers->end());
       }
     }
+    bound.clear();
   };
-  collect(names);
+  if (!waiting_.empty()) collect();
   while (!ready.empty()) {
     const uint64_t number = ready.extract(ready.begin()).value();
+    const Placed placed = Place(writer, waiting_.Get(number), bound);
     // What it awaits is known now, but may stand in another namespace.
-    if (!Place(writer, waiting_.Get(number))) continue;
+    if (placed == Placed::kWaits) continue;
     const WaitingEvent event = waiting_.Take(number);
+    if (placed == Placed::kRefused) {
+      ++counters_.refused_names;
+      continue;
+    }
     ++counters_.joined;
     counters_.stored_blocks += event.hashes.size();
-    collect(event.hashes);
+    collect();
   }
 }
 
@@ -233,10 +248,12 @@ void PublisherLife::Removed(Writer& writer, const wire::BlockRemoved& event, uin
 
 bool PublisherLife::RemoveName(Writer& writer, index::AliasSpace space, Tier tier, uint32_t dp_rank,
                                EngineHash name) {
-  const bool held = std::ranges::any_of(holders_, [&](const auto& entry) {
-    return entry.first.second == dp_rank &&
-           writer.Remove(entry.second, space, tier, name) == index::RemoveOutcome::kRemoved;
-  });
+  bool held = false;
+  if (const auto* name_space = writer.NamespaceOf(space, name)) {
+    const auto holder = holders_.find({name_space->lora_name, dp_rank});
+    held = holder != holders_.end() &&
+           writer.Remove(holder->second, space, tier, name) == index::RemoveOutcome::kRemoved;
+  }
   // Where copies count, one removal is for one of them. Elsewhere it is for all that was said.
   const bool copies_count = tier == Tier::kGpu && profile_.copies == index::CopyMode::kCount;
   if (copies_count) return held || waiting_.Remove(space, tier, dp_rank, name, false);
@@ -251,28 +268,31 @@ void PublisherLife::Cleared(Writer& writer, uint32_t dp_rank) {
   waiting_.Clear(Tier::kGpu, dp_rank);
 }
 
-index::HolderId PublisherLife::HolderFor(Writer& writer, const std::string& lora_name,
-                                         uint32_t dp_rank) {
-  const auto [found, added] = holders_.try_emplace({lora_name, dp_rank});
-  if (added) {
-    const index::RankKey rank{
-        .name_space = {.tenant = profile_.tenant,
-                       .model = profile_.model,
-                       .lora_name = lora_name,
-                       .block_size = block_size_,
-                       .additional_salt = profile_.additional_salt},
-        .instance_id = profile_.instance_id,
-        .dp_rank = dp_rank,
-    };
-    found->second = writer.AddHolder(rank, number_, visible_);
-  }
-  return found->second;
+std::optional<index::HolderId> PublisherLife::HolderFor(Writer& writer,
+                                                        const std::string& lora_name,
+                                                        uint32_t dp_rank) {
+  const auto found = holders_.find({lora_name, dp_rank});
+  if (found != holders_.end()) return found->second;
+  if (holders_.size() >= limits_.max_holders) return std::nullopt;
+  const index::RankKey rank{
+      .name_space = {.tenant = profile_.tenant,
+                     .model = profile_.model,
+                     .lora_name = lora_name,
+                     .block_size = block_size_,
+                     .additional_salt = profile_.additional_salt},
+      .instance_id = profile_.instance_id,
+      .dp_rank = dp_rank,
+  };
+  const index::HolderId holder = writer.AddHolder(rank, number_, visible_);
+  holders_.emplace(HolderKey(lora_name, dp_rank), holder);
+  return holder;
 }
 
-index::AliasSpace PublisherLife::SpaceFor(Writer& writer, GroupKey group) {
-  const auto [found, added] = spaces_.try_emplace(group);
-  if (added) found->second = writer.AddSpace(number_);
-  return found->second;
+std::optional<index::AliasSpace> PublisherLife::SpaceFor(Writer& writer, GroupKey group) {
+  const auto found = spaces_.find(group);
+  if (found != spaces_.end()) return found->second;
+  if (spaces_.size() >= limits_.max_groups) return std::nullopt;
+  return spaces_.emplace(group, writer.AddSpace(number_)).first->second;
 }
 
 }  // namespace conductor::ingest

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,34 +46,49 @@ class PublisherLife {
   // A cache group's index; 0 where an event has none, as in models with one group.
   using GroupKey = int64_t;
 
+  // A stored event that the rules let through, made ready without the index.
+  struct AcceptedStore {
+    Tier tier;
+    std::string lora_name;          // unused without tokens
+    std::vector<LocalHash> locals;  // empty: an event without tokens
+    uint32_t span = 1;
+  };
+
+  enum class Placed : uint8_t {
+    kYes,
+    kWaits,    // what it awaits is unknown, or stands in another namespace; nothing was changed
+    kRefused,  // one holder too many; nothing was changed
+  };
+
   [[nodiscard]] uint32_t RankOf(const wire::EventBatch& batch);
-  void Stored(Writer& writer, const wire::BlockStored& event, uint32_t dp_rank);
-  void StoredWithTokens(Writer& writer, const wire::BlockStored& event, Tier tier,
-                        uint32_t dp_rank);
-  void StoredByName(Writer& writer, const wire::BlockStored& event, Tier tier, uint32_t dp_rank);
+  // Counts what is refused.
+  [[nodiscard]] std::optional<AcceptedStore> Accept(const wire::BlockStored& event);
+  void Stored(Writer& writer, const wire::BlockStored& event, AcceptedStore accepted,
+              uint32_t dp_rank);
   void Removed(Writer& writer, const wire::BlockRemoved& event, uint32_t dp_rank);
   // False when nothing was held or counted under the name.
   bool RemoveName(Writer& writer, index::AliasSpace space, Tier tier, uint32_t dp_rank,
                   EngineHash name);
   void Cleared(Writer& writer, uint32_t dp_rank);
 
-  // Holds the block that the event's first name names, unless it is gone, in that block's
-  // namespace; the holder that does. Nothing when the name is unknown.
-  [[nodiscard]] std::optional<index::HolderId> PlaceFirstByName(Writer& writer,
-                                                                const WaitingEvent& event);
-  // Puts the event where it belongs; false when what it awaits is unknown.
-  [[nodiscard]] bool Place(Writer& writer, const WaitingEvent& event);
+  // Puts the event where it belongs. Names that it made known are added to `bound`.
+  [[nodiscard]] Placed Place(Writer& writer, const WaitingEvent& event,
+                             std::vector<EngineHash>& bound);
   // Place or wait, then all that the new names give a place to.
   void PlaceOrWait(Writer& writer, WaitingEvent event);
-  void JoinWaiting(Writer& writer, index::AliasSpace space, std::span<const EngineHash> names);
+  // Those that wait for a name in `bound`, and for the names that they make known, oldest first.
+  void JoinWaiting(Writer& writer, index::AliasSpace space, std::vector<EngineHash> bound);
 
-  [[nodiscard]] index::HolderId HolderFor(Writer& writer, const std::string& lora_name,
-                                          uint32_t dp_rank);
-  [[nodiscard]] index::AliasSpace SpaceFor(Writer& writer, GroupKey group);
+  // Nothing when there would be more than IngestLimits allow.
+  [[nodiscard]] std::optional<index::HolderId> HolderFor(Writer& writer,
+                                                         const std::string& lora_name,
+                                                         uint32_t dp_rank);
+  [[nodiscard]] std::optional<index::AliasSpace> SpaceFor(Writer& writer, GroupKey group);
   void LeaveIndex(Writer& writer);
 
   index::PrefixIndex& index_;
   const PublisherProfile& profile_;
+  const IngestLimits& limits_;
   const uint32_t number_;
   bool visible_;
   IngestCounters& counters_;

@@ -1,12 +1,22 @@
 #include "lib/ingest/waiting_events.h"
 
-#include <algorithm>
-
 namespace conductor::ingest {
+namespace {
+
+// Takes `value` out of the set under `key`, and the set when it is empty then.
+template <typename Map, typename Value>
+void EraseFrom(Map& map, const typename Map::key_type& key, const Value& value) {
+  const auto found = map.find(key);
+  if (found == map.end()) return;
+  found->second.erase(value);
+  if (found->second.empty()) map.erase(found);
+}
+
+}  // namespace
 
 size_t WaitingEvent::bytes() const {
   // The vectors, and about what the two name tables cost for each hash.
-  constexpr size_t kPerHash = sizeof(EngineHash) + sizeof(uint8_t) + 96;
+  constexpr size_t kPerHash = sizeof(EngineHash) + sizeof(uint8_t) + 160;
   return sizeof(*this) + 128 + lora_name.size() + hashes.size() * kPerHash +
          locals.size() * sizeof(LocalHash);
 }
@@ -19,7 +29,10 @@ size_t WaitingEvents::Add(WaitingEvent event) {
   event.gone.assign(event.hashes.size(), 0);
   const uint64_t number = next_++;
   awaited_[{event.space, event.awaited()}].insert(number);
-  for (const EngineHash name : event.hashes) named_[{event.space, name}].insert(number);
+  of_rank_[{event.tier, event.dp_rank}].insert(number);
+  for (size_t i = 0; i < event.hashes.size(); ++i) {
+    counted_[CountedAs(event, event.hashes[i])].emplace(number, i);
+  }
   bytes_ += bytes;
   events_.emplace(number, std::move(event));
   return dropped;
@@ -35,45 +48,41 @@ WaitingEvent WaitingEvents::Take(uint64_t number) {
   WaitingEvent event = std::move(found->second);
   events_.erase(found);
   bytes_ -= event.bytes();
-  Forget(awaited_, {event.space, event.awaited()}, number);
-  for (const EngineHash name : event.hashes) Forget(named_, {event.space, name}, number);
+  EraseFrom(awaited_, {event.space, event.awaited()}, number);
+  EraseFrom(of_rank_, {event.tier, event.dp_rank}, number);
+  for (size_t i = 0; i < event.hashes.size(); ++i) {
+    if (event.gone[i] == 0) {
+      EraseFrom(counted_, CountedAs(event, event.hashes[i]), Position(number, i));
+    }
+  }
   return event;
 }
 
 bool WaitingEvents::Remove(index::AliasSpace space, Tier tier, uint32_t dp_rank, EngineHash name,
                            bool all) {
-  const auto found = named_.find({space, name});
-  if (found == named_.end()) return false;
-  bool removed = false;
-  std::vector<uint64_t> spent;
-  for (const uint64_t number : found->second) {
-    WaitingEvent& event = events_.at(number);
-    if (event.tier != tier || event.dp_rank != dp_rank) continue;
-    for (size_t i = 0; i < event.hashes.size() && (all || !removed); ++i) {
-      if (event.hashes[i] != name || event.gone[i] != 0) continue;
-      event.gone[i] = 1;
-      removed = true;
-      if (event.locals.empty()) spent.push_back(number);
-    }
-    if (removed && !all) break;
+  const auto found = counted_.find({space, name, tier, dp_rank});
+  if (found == counted_.end()) return false;
+  std::set<Position>& positions = found->second;
+  std::set<Position> removed;
+  if (all) {
+    removed.swap(positions);
+  } else {
+    removed.insert(positions.extract(positions.begin()));
   }
-  for (const uint64_t number : spent) Take(number);
-  return removed;
+  if (positions.empty()) counted_.erase(found);
+  for (const auto& [number, position] : removed) {
+    WaitingEvent& event = events_.at(number);
+    event.gone[position] = 1;
+    if (event.locals.empty()) Take(number);
+  }
+  return true;
 }
 
 void WaitingEvents::Clear(Tier tier, uint32_t dp_rank) {
-  std::vector<uint64_t> cleared;
-  for (const auto& [number, event] : events_) {
-    if (event.tier == tier && event.dp_rank == dp_rank) cleared.push_back(number);
-  }
+  const auto found = of_rank_.find({tier, dp_rank});
+  if (found == of_rank_.end()) return;
+  const std::set<uint64_t> cleared = found->second;
   for (const uint64_t number : cleared) Take(number);
-}
-
-void WaitingEvents::Forget(ByName& names, const Name& name, uint64_t number) {
-  const auto found = names.find(name);
-  if (found == names.end()) return;
-  found->second.erase(number);
-  if (found->second.empty()) names.erase(found);
 }
 
 }  // namespace conductor::ingest

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -36,8 +37,8 @@ struct WaitingEvent {
   [[nodiscard]] size_t bytes() const;
 };
 
-// The waiting events of one publisher's life, in the order they came, bounded in bytes. Finding by
-// a name costs no walk. Not thread-safe.
+// The waiting events of one publisher's life, in the order they came, bounded in bytes. Everything
+// costs in proportion to the events that it touches. Not thread-safe.
 class WaitingEvents {
  public:
   explicit WaitingEvents(size_t max_bytes) : max_bytes_(max_bytes) {}
@@ -70,16 +71,22 @@ class WaitingEvents {
 
  private:
   using Name = std::pair<index::AliasSpace, EngineHash>;
-  using ByName = absl::flat_hash_map<Name, std::set<uint64_t>>;
+  // What a removal speaks of.
+  using Counted = std::tuple<index::AliasSpace, EngineHash, Tier, uint32_t>;
+  // An event, and the position in its hashes.
+  using Position = std::pair<uint64_t, size_t>;
 
-  static void Forget(ByName& names, const Name& name, uint64_t number);
+  [[nodiscard]] static Counted CountedAs(const WaitingEvent& event, EngineHash name) {
+    return {event.space, name, event.tier, event.dp_rank};
+  }
 
   size_t max_bytes_;
   size_t bytes_ = 0;
   uint64_t next_ = 0;
   std::map<uint64_t, WaitingEvent> events_;
-  ByName awaited_;  // the name waited for -> events
-  ByName named_;    // a name in `hashes` -> events
+  absl::flat_hash_map<Name, std::set<uint64_t>> awaited_;     // the name waited for -> events
+  absl::flat_hash_map<Counted, std::set<Position>> counted_;  // what is not gone
+  std::map<std::pair<Tier, uint32_t>, std::set<uint64_t>> of_rank_;
 };
 
 }  // namespace conductor::ingest

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -95,19 +96,24 @@ class PrefixIndexTest : public testing::Test {
 
   std::map<RankKey, Figures> AskAll(const Blocks& locals,
                                     const std::function<bool(const NamespaceKey&)>& wanted) {
-    size_t next = 0;
-    std::optional<PrefixHash> last;
-    const auto matches = index_.Match(wanted, [&]() -> std::optional<PrefixHash> {
-      if (next == locals.size()) return std::nullopt;
-      const LocalHash local{locals[next++]};
-      last = last ? hash::NextPrefix(*last, local, 1337) : hash::FirstPrefix(local);
-      return last;
-    });
-    hashed_ = next;
     std::map<RankKey, Figures> answer;
-    for (const RankMatch& match : matches) {
-      EXPECT_TRUE(answer.emplace(*match.rank, Figures{match.gpu, match.cpu, match.disk}).second)
-          << "a rank is listed twice";
+    hashed_ = 0;
+    for (const auto& [key, blocks] : index_.Namespaces()) {
+      if (!wanted(key)) continue;
+      size_t next = 0;
+      std::optional<PrefixHash> last;
+      const auto source = [&]() -> std::optional<PrefixHash> {
+        if (next == locals.size()) return std::nullopt;
+        const LocalHash local{locals[next++]};
+        last = last ? hash::NextPrefix(*last, local, 1337) : hash::FirstPrefix(local);
+        return last;
+      };
+      const Scope scope{key.tenant, key.model, key.lora_name, key.block_size, key.additional_salt};
+      for (const RankMatch& match : index_.Match(scope, source)) {
+        EXPECT_TRUE(answer.emplace(*match.rank, Figures{match.gpu, match.cpu, match.disk}).second)
+            << "a rank is listed twice";
+      }
+      hashed_ = std::max(hashed_, next);
     }
     return answer;
   }
@@ -123,6 +129,41 @@ class PrefixIndexTest : public testing::Test {
   AliasSpace space_{};
   size_t hashed_ = 0;  // prefix hashes that the last question asked for
 };
+
+TEST_F(PrefixIndexTest, AScopeIsOneNamespaceOrAllThatDifferInTheSaltAlone) {
+  const auto ask = [&](const Scope& scope) {
+    bool asked = false;
+    const auto source = [&]() -> std::optional<PrefixHash> {
+      if (std::exchange(asked, true)) return std::nullopt;
+      return hash::FirstPrefix(LocalHash{1});
+    };
+    return index_.Match(scope, source).size();
+  };
+  const NamespaceKey home = Rank().name_space;
+  for (const char* salt : {"", "a", "b"}) {
+    for (const char* lora : {"", "x"}) {
+      RankKey rank = Rank();
+      rank.name_space.additional_salt = salt;
+      rank.name_space.lora_name = lora;
+      rank.instance_id = "other";
+      Store how;
+      how.holder = index_.Write().AddHolder(rank, 1, true);
+      how.space = index_.Write().AddSpace(1);
+      EXPECT_EQ(StoreBlocks({1}, {1}, {}, how), StoreOutcome::kStored);
+    }
+  }
+  Scope scope{home.tenant, home.model, "", home.block_size, std::nullopt};
+  EXPECT_EQ(ask(scope), 3U);
+  scope.additional_salt = "a";
+  EXPECT_EQ(ask(scope), 1U);
+  scope.additional_salt = "c";
+  EXPECT_EQ(ask(scope), 0U);
+  scope.additional_salt = std::nullopt;
+  scope.lora_name = "x";
+  EXPECT_EQ(ask(scope), 3U);
+  scope.block_size += 1;
+  EXPECT_EQ(ask(scope), 0U);
+}
 
 TEST_F(PrefixIndexTest, AnEmptyIndexAnswersNothing) {
   EXPECT_TRUE(AskAll({1, 2}, [](const NamespaceKey&) { return true; }).empty());

@@ -39,18 +39,23 @@ class IndexSubject {
       const std::function<bool(const index::NamespaceKey&)>& wanted,
       const std::vector<PromptBlock>& prompt) const {
     const uint64_t seed = index_.options().hash_seed;
-    std::optional<PrefixHash> last;
-    size_t next = 0;
-    const auto matches = index_.Match(wanted, [&]() -> std::optional<PrefixHash> {
-      if (next == prompt.size()) return std::nullopt;
-      const LocalHash local = hash::HashBlock(prompt[next].tokens, prompt[next].extra_keys, seed);
-      ++next;
-      last = last ? hash::NextPrefix(*last, local, seed) : hash::FirstPrefix(local);
-      return last;
-    });
     ReferenceModel::Answer answer;
-    for (const index::RankMatch& match : matches) {
-      answer[*match.rank] = {match.gpu, match.cpu, match.disk};
+    for (const auto& [key, blocks] : index_.Namespaces()) {
+      if (!wanted(key)) continue;
+      std::optional<PrefixHash> last;
+      size_t next = 0;
+      const auto source = [&]() -> std::optional<PrefixHash> {
+        if (next == prompt.size()) return std::nullopt;
+        const LocalHash local = hash::HashBlock(prompt[next].tokens, prompt[next].extra_keys, seed);
+        ++next;
+        last = last ? hash::NextPrefix(*last, local, seed) : hash::FirstPrefix(local);
+        return last;
+      };
+      const index::Scope scope{key.tenant, key.model, key.lora_name, key.block_size,
+                               key.additional_salt};
+      for (const index::RankMatch& match : index_.Match(scope, source)) {
+        answer[*match.rank] = {match.gpu, match.cpu, match.disk};
+      }
     }
     return answer;
   }
