@@ -183,7 +183,7 @@ int RunServe(const ServeOptions& options) {
   if (demo) demo->Start(url);
 
   log::Info("{}: stopping", signals.Wait());
-  demo.reset();
+  if (demo) demo->Stop();
   http.Stop();
   return kDone;
 }

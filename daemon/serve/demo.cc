@@ -149,9 +149,13 @@ struct Demo::Impl {
 
 Demo::Demo(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Demo::~Demo() {
+Demo::~Demo() { Stop(); }
+
+void Demo::Stop() {
   impl_->fleet.request_stop();
   impl_->narrator.request_stop();
+  if (impl_->fleet.joinable()) impl_->fleet.join();
+  if (impl_->narrator.joinable()) impl_->narrator.join();
 }
 
 Result<std::unique_ptr<Demo>> Demo::Create(uint64_t seed) {

@@ -19,7 +19,7 @@ namespace conductor::serve {
 class Demo {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Demo>> Create(uint64_t seed);
-  ~Demo();
+  ~Demo();  // Stop()
   Demo(const Demo&) = delete;
   Demo& operator=(const Demo&) = delete;
 
@@ -30,6 +30,10 @@ class Demo {
   // watched prompt and prints each change of the answer to stdout, after one line with a curl
   // command that asks the same.
   void Start(const std::string& url);
+
+  // Ends the fleet's traffic and the narrator. The publishers' sockets stay until the Demo goes,
+  // so that nobody who still listens takes them for engines that died.
+  void Stop();
 
  private:
   struct Impl;
