@@ -31,6 +31,37 @@ bool HasCleared(const wire::EventBatch& batch) {
   return false;
 }
 
+using Lost = stream::Consumer::Lost;
+
+// What the batch's decoding lost.
+void NoteSkips(const wire::EventBatch& batch, stream::Consumer::Applied& applied) {
+  if (!batch.lost_stores && !batch.lost_removals) return;
+  applied.lost = batch.lost_removals ? Lost::kRemovals : Lost::kStores;
+  const auto skip =
+      std::ranges::find(batch.skips, wire::SkipReason::kMalformedEvent, &wire::Skip::reason);
+  // Only the first skips have a text.
+  applied.what = skip != batch.skips.end() ? skip->Describe() : "an event that cannot be read";
+}
+
+// What came between two readings of the counters and could not be taken into the index.
+void NoteRefused(const ingest::IngestCounters& before, const ingest::IngestCounters& after,
+                 stream::Consumer::Applied& applied) {
+  std::string what;
+  if (after.refused_block_size > before.refused_block_size) {
+    what = fmt::format("blocks of {} tokens do not fit blocks of {}", after.last_refused_block_size,
+                       after.block_size);
+  } else if (after.refused_shape > before.refused_shape) {
+    what = "hashes, tokens and block size of an event do not fit one another";
+  } else if (after.refused_names > before.refused_names) {
+    what = "it names more ranks, adapters or groups than one publisher may";
+  } else if (after.waiting_dropped > before.waiting_dropped) {
+    what = "events whose parent is unknown filled the memory that they may take";
+  }
+  if (what.empty() || applied.lost != Lost::kNothing) return;
+  applied.lost = Lost::kStores;
+  applied.what = std::move(what);
+}
+
 std::string Describe(const stream::Trust& trust) {
   std::string text(stream::TrustStateName(trust.state));
   if (!trust.reason.empty()) text += fmt::format(" ({})", trust.reason);
@@ -63,14 +94,16 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   if (type_ != PublisherType::kVllm) {
     CountSkip("unread_dialect", 1,
               where() + ": events of a Mooncake master are received but not indexed");
-    return {.failed = true};
+    return {.lost = Lost::kRemovals, .what = "events of a Mooncake master are not indexed"};
   }
   const Result<wire::EventBatch> batch = decoder_.Decode(payload);
   if (!batch) {
     CountSkip("not_a_batch", 1, Error(batch.error()).Within(where()).Message());
-    return {.failed = true};
+    return {.lost = Lost::kRemovals, .what = "it is no batch: " + batch.error().Message()};
   }
+  const ingest::IngestCounters before = ingest_.Counters();
   ingest_.Apply(*batch);
+  const ingest::IngestCounters after = ingest_.Counters();
   for (const auto& [reason, count] : batch->skipped) {
     const auto skip = std::ranges::find(batch->skips, reason, &wire::Skip::reason);
     std::string error;
@@ -81,12 +114,14 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   }
   {
     const std::lock_guard lock(board_->mutex);
-    board_->ingest = ingest_.Counters();
+    board_->ingest = after;
     board_->last_applied = MonoNow();
     if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
   }
-  return {.holds_nothing = HasCleared(*batch) && ingest_.HoldsNothing(),
-          .failed = batch->lost_removals};
+  Applied applied{.holds_nothing = HasCleared(*batch) && ingest_.HoldsNothing()};
+  NoteSkips(*batch, applied);
+  NoteRefused(before, after, applied);
+  return applied;
 }
 
 void PublisherConsumer::NewLife() {

@@ -1,6 +1,8 @@
 #ifndef CONDUCTOR_LIB_STREAM_CONSUMER_H_
 #define CONDUCTOR_LIB_STREAM_CONSUMER_H_
 
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "lib/stream/trust.h"
@@ -11,13 +13,21 @@ namespace conductor::stream {
 // from one thread at a time and in the order in which they take effect.
 class Consumer {
  public:
+  // What a batch said and the consumer could not use; the greater is the worse.
+  enum class Lost : uint8_t {
+    kNothing,   // or what is part of no figure
+    kStores,    // figures can only be too low: the publisher turns incomplete
+    kRemovals,  // or what may have been some: the publisher turns doubtful
+  };
+
   struct Applied {
     // The batch left the publisher with nothing at all that could be wrong: an AllBlocksCleared,
-    // after which it holds nothing on any tier. Ends a degraded state.
+    // after which it holds nothing on any tier. Ends a degraded state, but for what `lost` says:
+    // that may have come after the clearing.
     bool holds_nothing = false;
-    // The batch could not be used: what it said is lost, and that may be removals. The publisher
-    // turns doubtful. Not for single events that were skipped and counted.
-    bool failed = false;
+    Lost lost = Lost::kNothing;
+    // What was lost and why, a clause for Trust::detail: "blocks of 12 tokens do not fit 16".
+    std::string what;
   };
 
   virtual ~Consumer() = default;

@@ -13,7 +13,7 @@
 namespace conductor::stream {
 
 // Keeps what a consumer throws from the ingest thread, which other publishers share: the batch
-// counts as failed, and the first failure in a row is logged.
+// counts as lost, and the first failure in a row is logged.
 class GuardedConsumer : public Consumer {
  public:
   GuardedConsumer(std::string name, std::unique_ptr<Consumer> consumer)
@@ -22,7 +22,8 @@ class GuardedConsumer : public Consumer {
   Applied Apply(Sequence sequence, std::string_view payload) override {
     Applied applied;
     if (!Guard("Apply", [&] { applied = consumer_->Apply(sequence, payload); })) {
-      return {.holds_nothing = false, .failed = true};
+      return {
+          .holds_nothing = false, .lost = Lost::kRemovals, .what = "an error of Conductor's own"};
     }
     told_ = false;
     return applied;

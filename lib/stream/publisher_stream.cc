@@ -317,21 +317,15 @@ void PublisherStream::Apply(MonoTime now, Life& life, uint64_t sequence, std::st
       life.newest_time = std::max(life.newest_time.value_or(*time), *time);
     }
   }
-  life.holds_nothing = applied.holds_nothing && !applied.failed;
-  if (applied.failed) {
-    ++counters_.consumer_failures;
-    life.Worsen(Damage::Kind::kDoubtful,
-                fmt::format("the batch with sequence {} of {} could not be used and what it said "
-                            "is lost; the log and the decode counters say why",
-                            sequence, options_.endpoint),
-                now);
-  } else if (applied.holds_nothing) {
+  life.holds_nothing = applied.holds_nothing && applied.lost != Consumer::Lost::kRemovals;
+  if (life.holds_nothing) {
     life.damage = {};
     if (visible) {
       needs_rebuild_ = false;
       retry_at_.reset();
     }
   }
+  NoteLost(now, life, sequence, applied);
   if (source == Source::kReplay) {
     ++counters_.applied_replay;
     request_->moved = true;
@@ -346,6 +340,21 @@ void PublisherStream::Apply(MonoTime now, Life& life, uint64_t sequence, std::st
     gap_->missing = sequence + 1;
     gap_->asks = 0;
   }
+}
+
+void PublisherStream::NoteLost(MonoTime now, Life& life, uint64_t sequence,
+                               const Consumer::Applied& applied) {
+  if (applied.lost == Consumer::Lost::kNothing) return;
+  ++counters_.lossy_batches;
+  const bool removals = applied.lost == Consumer::Lost::kRemovals;
+  const auto kind = removals ? Damage::Kind::kDoubtful : Damage::Kind::kIncomplete;
+  if (kind <= life.damage.kind) return;  // some publishers lose something with every batch
+  const std::string_view effect = removals ? "removals may be lost with what could not be used of"
+                                           : "stored blocks are missing from";
+  life.Worsen(kind,
+              fmt::format("{} sequence {} of {}: {}. Clearing the engine's cache ends it", effect,
+                          sequence, options_.endpoint, applied.what),
+              now);
 }
 
 void PublisherStream::NewLife(MonoTime now) {

@@ -70,7 +70,7 @@ struct StreamCounters {
   uint64_t connects = 0;
   uint64_t disconnects = 0;
   uint64_t pending_dropped = 0;          // live frames dropped for max_pending_bytes
-  uint64_t consumer_failures = 0;        // batches that the consumer could not use
+  uint64_t lossy_batches = 0;            // of which the consumer could not use something
   std::optional<uint64_t> cursor;        // last applied sequence of this life
   std::optional<uint64_t> highest_seen;  // highest sequence received in this life
 };
@@ -187,6 +187,7 @@ class PublisherStream {
   void Drain(MonoTime now);
   void DropQueue();
   void Apply(MonoTime now, Life& life, uint64_t sequence, std::string_view payload, Source source);
+  void NoteLost(MonoTime now, Life& life, uint64_t sequence, const Consumer::Applied& applied);
   void NewLife(MonoTime now);
   void SeeGap(uint64_t missing, uint64_t next);
   void EndGap(uint64_t StreamCounters::*outcome);

@@ -91,7 +91,9 @@ struct EventBatch {
   std::vector<KvEvent> events;             // in order, without those skipped
   std::vector<Skip> skips;                 // at most kMaxSkips are kept ...
   std::map<SkipReason, uint64_t> skipped;  // ... all are counted
-  // A removal or clearing was among the skipped: the publisher may hold less than it told.
+  // What was among the malformed events: a BlockStored; a removal, or what may have been one
+  // because its tag cannot be read. Types that are not known count as nothing lost.
+  bool lost_stores = false;
   bool lost_removals = false;
 
   static constexpr size_t kMaxSkips = 16;

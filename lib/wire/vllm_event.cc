@@ -179,6 +179,7 @@ std::optional<TokenId> TokenOf(MsgpackValue value) {
 void EventReader::Read() {
   const auto tag = Tag();
   if (error_) {
+    batch_.lost_removals = true;
     AddSkip(batch_, SkipReason::kMalformedEvent, index_, [&] { return error_->Message(); });
     return;
   }
@@ -195,7 +196,8 @@ void EventReader::Read() {
     return;
   }
   if (error_) {
-    if (!std::holds_alternative<BlockStored>(batch_.events.back())) batch_.lost_removals = true;
+    const bool stored = std::holds_alternative<BlockStored>(batch_.events.back());
+    (stored ? batch_.lost_stores : batch_.lost_removals) = true;
     batch_.events.pop_back();
     AddSkip(batch_, SkipReason::kMalformedEvent, index_, [&] { return error_->Message(); });
   }

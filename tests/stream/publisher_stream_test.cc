@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <string>
@@ -383,11 +384,80 @@ TEST_F(WithoutReplay, DoubtfulHoldingsAreDroppedAfterTheGrace) {
   EXPECT_EQ(State(), "degraded incomplete");
 }
 
-TEST_F(WithoutReplay, ABatchThatCouldNotBeUsedIsDoubtful) {
+// Batches of which something could not be used.
+
+TEST_F(WithoutReplay, LostRemovalsAreDoubtfulAndToldWithTheirBatch) {
   Connect();
-  Live(0, "bad");
+  Live(0, "lost removals");
   EXPECT_EQ(State(), "degraded doubtful");
-  EXPECT_EQ(Counters().consumer_failures, 1u);
+  EXPECT_EQ(stream->trust().detail,
+            "removals may be lost with what could not be used of sequence 0 of tcp://engine:5557: "
+            "an event that nobody can read. Clearing the engine's cache ends it");
+  EXPECT_EQ(Counters().lossy_batches, 1u);
+}
+
+TEST_F(WithoutReplay, LostStoresAreIncompleteAndToldWithTheirBatch) {
+  Connect();
+  Live(0, "a0");
+  Live(1, "lost stores");
+  EXPECT_EQ(State(), "degraded incomplete");
+  EXPECT_EQ(stream->trust().detail,
+            "stored blocks are missing from sequence 1 of tcp://engine:5557: an event that nobody "
+            "can read. Clearing the engine's cache ends it");
+  EXPECT_EQ(Counters().lossy_batches, 1u);
+}
+
+TEST_F(WithoutReplay, StoresThatAreLostAgainAndAgainAreToldOnce) {
+  Connect();
+  for (uint64_t sequence = 0; sequence < 100; ++sequence) {
+    Live(sequence, sequence % 2 == 0 ? "lost stores" : "good");
+  }
+  EXPECT_EQ(State(), "degraded incomplete");
+  EXPECT_EQ(Counters().lossy_batches, 50u);
+  EXPECT_EQ(std::ranges::count(consumer.told, TrustState::kDegraded, &Trust::state), 1);
+  EXPECT_EQ(consumer.told.back().state, TrustState::kDegraded);
+}
+
+TEST_F(WithoutReplay, LostRemovalsAreWorseThanLostStores) {
+  Connect();
+  Live(0, "lost stores");
+  Live(1, "lost removals");
+  EXPECT_EQ(State(), "degraded doubtful");
+  Live(2, "lost stores");
+  EXPECT_EQ(State(), "degraded doubtful");
+}
+
+TEST_F(WithoutReplay, HoldingNothingEndsWhatWasLostBeforeAndNotWhatIsLostWithIt) {
+  struct Case {
+    const char* before;
+    const char* clearing;
+    const char* state;
+  };
+  const Case cases[] = {
+      {"lost stores", "clear", "live"},
+      {"lost removals", "clear", "live"},
+      {"lost removals", "clear, lost stores", "degraded incomplete"},
+      {"lost removals", "clear, lost removals", "degraded doubtful"},
+      {"good", "clear, lost stores", "degraded incomplete"},
+      {"good", "clear, lost removals", "degraded doubtful"},
+  };
+  Connect();
+  uint64_t sequence = 0;
+  for (const Case& test : cases) {
+    Live(sequence++, test.before);
+    Live(sequence++, test.clearing);
+    EXPECT_EQ(State(), test.state) << test.before << "; " << test.clearing;
+    Live(sequence++, "clear");
+    EXPECT_EQ(State(), "live");
+  }
+}
+
+TEST_F(WithReplay, WhatIsLostInAReplayCountsForTheSetThatItBuilds) {
+  Connect();
+  Replayed(0, "lost stores");
+  Replayed(1, "a1");
+  End();
+  EXPECT_EQ(State(), "degraded incomplete");
 }
 
 // First contact without replay.

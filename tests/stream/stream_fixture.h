@@ -15,14 +15,19 @@
 namespace conductor::stream {
 
 // Keeps what a stream did: the payloads of the visible set in order, and those of the hidden one.
-// The payload "clear" leaves nothing held; "bad" cannot be used.
+// The payload "clear" leaves nothing held; of "lost stores" and "lost removals" that is lost; both
+// may stand in one payload.
 class RecordingConsumer : public Consumer {
  public:
   Applied Apply(Sequence sequence, std::string_view payload) override {
     std::vector<std::string>& set = rebuilding ? hidden : visible;
     set.emplace_back(payload);
     sequences.push_back(static_cast<uint64_t>(sequence));
-    return {.holds_nothing = payload == "clear", .failed = payload == "bad"};
+    Applied applied{.holds_nothing = payload.starts_with("clear")};
+    if (payload.ends_with("lost stores")) applied.lost = Lost::kStores;
+    if (payload.ends_with("lost removals")) applied.lost = Lost::kRemovals;
+    if (applied.lost != Lost::kNothing) applied.what = "an event that nobody can read";
+    return applied;
   }
   void NewLife() override {
     ++new_lives;

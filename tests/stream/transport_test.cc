@@ -300,8 +300,8 @@ TEST_F(TransportTest, AConsumerThatThrowsHarmsOnlyItsPublisher) {
   const auto board =
       Listen(publisher.endpoint(), publisher.replay_endpoint(), [](Board& b) { b.throws = true; });
   ASSERT_TRUE(board->WaitForReason("doubtful"));
-  ASSERT_TRUE(board->Wait(
-      [&](const Board&) { return transport->Counters(last_id).consumer_failures == 1; }));
+  ASSERT_TRUE(
+      board->Wait([&](const Board&) { return transport->Counters(last_id).lossy_batches == 1; }));
   ASSERT_TRUE(Listen(other)->WaitFor(TrustState::kLive, {"b0"}));
 }
 

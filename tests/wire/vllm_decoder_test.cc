@@ -337,10 +337,43 @@ TEST(VllmDecoder, SkipsAnEventThatCannotBeReadAndKeepsItsBatch) {
   }
 }
 
-TEST(VllmDecoder, TellsWhenARemovalWasLost) {
-  EXPECT_TRUE(DecodeEvent({"BlockRemoved", 7}).lost_removals);
-  EXPECT_FALSE(DecodeEvent({"BlockRemoved", {7}}).lost_removals);
-  EXPECT_FALSE(DecodeEvent({"BlockStored", 7}).lost_removals);
+TEST(VllmDecoder, TellsWhetherStoresOrRemovalsWereLost) {
+  struct Case {
+    const char* event;
+    bool stores;
+    bool removals;
+  };
+  const Case cases[] = {
+      {R"(["BlockStored", [7], null, [1], 1])", false, false},
+      {R"(["BlockStored", 7])", true, false},
+      {R"({"type": "BlockStored", "block_hashes": [7], "token_ids": "x"})", true, false},
+      {R"(["BlockRemoved", [7]])", false, false},
+      {R"(["BlockRemoved", 7])", false, true},
+      {R"({"type": "BlockRemoved"})", false, true},
+      {R"(["AllBlocksCleared"])", false, false},
+      {R"(["TierBlocksCleared", "CPU"])", false, false},  // known to be none of the three
+      // It could have been anything.
+      {R"([])", false, true},
+      {R"(7)", false, true},
+      {R"([["BlockStored"]])", false, true},
+      {R"({"type": 5})", false, true},
+      {R"({"no": "type"})", false, true},
+  };
+  for (const Case& test : cases) {
+    const EventBatch batch = DecodeEvent(nlohmann::json::parse(test.event));
+    EXPECT_EQ(batch.lost_stores, test.stores) << test.event;
+    EXPECT_EQ(batch.lost_removals, test.removals) << test.event;
+  }
+}
+
+TEST(VllmDecoder, TellsWhatWasLostBeyondTheSkipsThatAreKept) {
+  nlohmann::json events = nlohmann::json::array();
+  for (int i = 0; i < 100; ++i) events.push_back({"Unheard"});
+  events.push_back({"BlockStored", 7});
+  events.push_back({"BlockRemoved", 7});
+  const EventBatch batch = Decode(Msgpack(nlohmann::json::array({1.5, events})));
+  EXPECT_TRUE(batch.lost_stores);
+  EXPECT_TRUE(batch.lost_removals);
 }
 
 TEST(VllmDecoder, RefusesDigestsOfOtherLengths) {
