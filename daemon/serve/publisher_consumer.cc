@@ -56,6 +56,8 @@ void NoteRefused(const ingest::IngestCounters& before, const ingest::IngestCount
     what = "it names more ranks, adapters or groups than one publisher may";
   } else if (after.waiting_dropped > before.waiting_dropped) {
     what = "events whose parent is unknown filled the memory that they may take";
+  } else if (after.orphaned - after.detached > before.orphaned - before.detached) {
+    what = "it stored blocks after one that was never announced";
   }
   if (what.empty() || applied.lost != Lost::kNothing) return;
   applied.lost = Lost::kStores;
@@ -94,7 +96,7 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   if (type_ != PublisherType::kVllm) {
     CountSkip("unread_dialect", 1,
               where() + ": events of a Mooncake master are received but not indexed");
-    return {.lost = Lost::kRemovals, .what = "events of a Mooncake master are not indexed"};
+    return {.lost = Lost::kStores, .what = "events of a Mooncake master are not indexed"};
   }
   const Result<wire::EventBatch> batch = decoder_.Decode(payload);
   if (!batch) {

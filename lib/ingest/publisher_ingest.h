@@ -42,6 +42,7 @@ struct IngestCounters {
   uint64_t removed_blocks = 0;      // by name or by AllBlocksCleared
   uint64_t removed_unknown = 0;     // removals of what this publisher does not hold
   uint64_t orphaned = 0;            // events that had to wait, ever
+  uint64_t detached = 0;            // of these: without tokens
   uint64_t joined = 0;              // of these: found their place
   uint64_t waiting_dropped = 0;     // of these: dropped because max_waiting_bytes was reached
   uint64_t refused_block_size = 0;  // not a multiple of the namespace's

@@ -195,6 +195,7 @@ void PublisherLife::PlaceOrWait(Writer& writer, WaitingEvent event) {
       break;
     case Placed::kWaits:
       ++counters_.orphaned;
+      if (event.locals.empty()) ++counters_.detached;
       counters_.waiting_dropped += waiting_.Add(std::move(event));
       break;
     case Placed::kRefused:

@@ -25,14 +25,16 @@ std::string Batch(const char* events) {
 
 // A publisher of blocks of 2 tokens that may have no orphans and only short names.
 struct ConsumerUnderTest {
-  explicit ConsumerUnderTest(PublisherType type = PublisherType::kVllm)
+  explicit ConsumerUnderTest(PublisherType type = PublisherType::kVllm,
+                             const ingest::IngestLimits& limits = {.max_waiting_bytes = 1,
+                                                                   .max_name_bytes = 6})
       : consumer(index,
                  {.endpoint = "tcp://engine:5557",
                   .type = type,
                   .model = "m",
                   .instance_id = "a",
                   .block_size = 2},
-                 {.max_waiting_bytes = 1, .max_name_bytes = 6}, 1, board) {}
+                 limits, 1, board) {}
 
   Applied Apply(const std::string& payload) {
     return consumer.Apply(stream::Sequence{next++}, payload);
@@ -103,7 +105,16 @@ TEST(PublisherConsumer, TellsWhatABatchLost) {
 
 TEST(PublisherConsumer, EventsOfAMooncakeMasterAreLostUntilTheyAreRead) {
   ConsumerUnderTest publisher(PublisherType::kMooncake);
-  EXPECT_EQ(publisher.Apply(Batch("[]")).lost, Lost::kRemovals);
+  EXPECT_EQ(publisher.Apply(Batch("[]")).lost, Lost::kStores);
+}
+
+TEST(PublisherConsumer, AnOrphanIsAStoreThatIsInNoFigure) {
+  ConsumerUnderTest publisher(PublisherType::kVllm, {});
+  const Applied applied = publisher.Apply(Batch(R"([["BlockStored", [5], 4, [1, 2], 2]])"));
+  EXPECT_EQ(applied.lost, Lost::kStores);
+  EXPECT_EQ(applied.what, "it stored blocks after one that was never announced");
+  const Applied detached = publisher.Apply(Batch(R"([["BlockStored", [9], null, [], 0]])"));
+  EXPECT_EQ(detached.lost, Lost::kNothing) << "no tokens: it may not be a prefix at all";
 }
 
 TEST(PublisherConsumer, WhatABatchLostIsNotAskedOfTheNextOne) {
