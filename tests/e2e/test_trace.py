@@ -1,30 +1,40 @@
-"""Real chat traffic through two simulated caches, every answer compared with the model.
+"""Chat traffic through two simulated caches, every answer compared with the model.
 
-The trace is one JSON object a line with `hash_ids`, an integer per 512-token block of the prompt,
-and `input_length` in tokens. It is looked for in $CONDUCTOR_TRACES, then in shared/traces beside
-the repository; without it the test is skipped.
+testdata/traces/README.md has the form of a trace. The one that is there is always replayed, and so
+is every other in the folder that $CONDUCTOR_TRACES names.
 """
 
 import glob
 import json
 import os
+import subprocess
+import sys
 import unittest
 
 from daemon import key
 from engine import Engine
 from model import Model
-from suite import MODEL, EndToEndTest, prompt
+from suite import EndToEndTest, prompt
 
 REQUESTS = 300
 TRACE_BLOCK = 512
 BLOCK_SIZE = 128
+CAPACITY = 1000  # blocks
 
 
-def find_trace():
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    folder = os.environ.get("CONDUCTOR_TRACES") or os.path.join(root, "..", "shared", "traces")
-    found = sorted(glob.glob(os.path.join(folder, "*conversation*.jsonl")))
-    return found[0] if found else None
+TRACES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "testdata", "traces")
+OWN_TRACE = os.path.join(TRACES, "conversation.jsonl")
+
+
+def other_traces():
+    """Those of $CONDUCTOR_TRACES. None is an error where a folder was named."""
+    folder = os.environ.get("CONDUCTOR_TRACES")
+    if not folder:
+        return []
+    found = sorted(glob.glob(os.path.join(folder, "*.jsonl")))
+    if not found:
+        raise RuntimeError(f"CONDUCTOR_TRACES: no *.jsonl in {folder}")
+    return found
 
 
 def prompts(path):
@@ -40,16 +50,18 @@ def prompts(path):
 
 class ConversationTrace(EndToEndTest):
     def test_every_answer_equals_the_model(self):
-        path = find_trace()
-        if path is None:
-            self.skipTest("no conversation trace: set CONDUCTOR_TRACES to a folder that has one")
+        for path in [OWN_TRACE, *other_traces()]:
+            with self.subTest(trace=path):
+                self.replay(path)
+
+    def replay(self, path):
         daemon = self.daemon()
         model = Model(BLOCK_SIZE)
         engines = []
         for name in ("prefill-0", "prefill-1"):
             publisher = self.publisher()
             # Room for a few dozen prompts: both evict all the time.
-            engines.append(Engine(model, publisher, name, capacity=4000))
+            engines.append(Engine(model, publisher, name, capacity=CAPACITY))
             daemon.register(publisher, name, block_size=BLOCK_SIZE)
         matched = 0
         for index, tokens in enumerate(prompts(path)):
@@ -64,6 +76,13 @@ class ConversationTrace(EndToEndTest):
             (holder if best > len(tokens) // 2 else turn).run(tokens)
         self.assertGreater(matched, 0)
         self.assertGreater(min(engine.evicted_blocks for engine in engines), 0)
+        daemon.stop()
+
+    def test_the_trace_is_what_its_generator_writes(self):
+        made = subprocess.run([sys.executable, os.path.join(TRACES, "make_conversation.py")],
+                              check=True, capture_output=True).stdout
+        with open(OWN_TRACE, "rb") as file:
+            self.assertEqual(file.read(), made)
 
 
 if __name__ == "__main__":
