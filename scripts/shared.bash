@@ -4,8 +4,13 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { echo "$(basename "$0"): $*" >&2; }
 
-# The packages of scripts/packages.
-listed_packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$root/scripts/packages"; }
+# listed_packages <list...>: those of scripts/packages.<list>.
+listed_packages() {
+  local list
+  for list in "$@"; do
+    sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$root/scripts/packages.$list"
+  done
+}
 
 # Those of them that are not installed.
 missing_packages() {
@@ -14,18 +19,18 @@ missing_packages() {
     if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
       echo "$package"
     fi
-  done < <(listed_packages)
+  done < <(listed_packages "$@")
 }
 
-# Installs what is missing. Asks apt for nothing when all is there.
+# install_packages <list...>: what is missing of them. Asks apt for nothing when all is there.
 install_packages() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     say "this is no Debian: going on with what is installed. Needed are, by Debian 12's names:"
-    say "  $(listed_packages | tr '\n' ' ')"
+    say "  $(listed_packages "$@" | tr '\n' ' ')"
     return
   fi
   local missing as_root=()
-  mapfile -t missing < <(missing_packages)
+  mapfile -t missing < <(missing_packages "$@")
   if ((${#missing[@]} == 0)); then return; fi
   local needed="apt-get install --no-install-recommends ${missing[*]}"
   if ((EUID != 0)); then
@@ -52,24 +57,35 @@ warnings_as_errors() {
     echo ON || echo OFF
 }
 
-# Whether build/<preset> was configured as `build` would do it.
+# Whether build/<preset> is configured, and has each of the -D arguments.
 is_configured() {
-  local cache="$root/build/$1/CMakeCache.txt"
-  [[ -f "$root/build/$1/build.ninja" && -f $cache ]] &&
-    grep -q "^CONDUCTOR_WERROR:BOOL=$2\$" "$cache"
+  local cache="$root/build/$1/CMakeCache.txt" setting
+  shift
+  [[ -f $cache && -f "$(dirname "$cache")/build.ninja" ]] || return
+  for setting in "$@"; do
+    setting=${setting#-D}
+    grep -q "^${setting%%=*}:[A-Z]*=${setting#*=}\$" "$cache" || return
+  done
 }
 
-# build <preset> [target...]: all without a target. Does nothing that is done already.
+# build [--program] <preset> [target...]: all without a target. Does nothing that is done already.
+# With --program the tests need not be there, nor what they need to be configured.
 build() {
-  local preset=$1 werror arguments=()
+  local settings=("-DCONDUCTOR_WERROR=$(warnings_as_errors)") first=()
+  if [[ $1 == --program ]]; then
+    first+=(-DBUILD_TESTING=OFF)
+    shift
+  else
+    settings+=(-DBUILD_TESTING=ON)
+  fi
+  local preset=$1
   shift
-  werror=$(warnings_as_errors)
-  if ! is_configured "$preset" "$werror"; then
-    arguments=(-DCONDUCTOR_WERROR="$werror")
+  if ! is_configured "$preset" "${settings[@]}"; then
+    if [[ ! -f "$root/build/$preset/CMakeCache.txt" ]]; then settings+=("${first[@]}"); fi
     if command -v ccache >/dev/null; then
-      arguments+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+      settings+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
     fi
-    (cd "$root" && cmake --preset "$preset" "${arguments[@]}") >&2
+    (cd "$root" && cmake --preset "$preset" "${settings[@]}") >&2
   fi
   cmake --build "$root/build/$preset" --parallel "$(nproc)" ${1:+--target "$@"} >&2
 }
