@@ -79,7 +79,12 @@ Status SetLogLevel(const ServeOptions& options) {
 
 // A file that somebody named must be there; the default one may be missing.
 Result<Config> ReadConfig(const ServeOptions& options) {
-  if (options.demo && !options.config_path) return Config{};
+  if (options.demo && !options.config_path) {
+    if (const auto path = Environment("CONDUCTOR_CONFIG_PATH")) {
+      log::Info("CONDUCTOR_CONFIG_PATH: {} is not read beside --demo; --config is", *path);
+    }
+    return Config{};
+  }
   if (options.config_path) return LoadConfig(*options.config_path);
   if (const auto path = Environment("CONDUCTOR_CONFIG_PATH")) return LoadConfig(*path);
   const std::string path = DefaultConfigPath();

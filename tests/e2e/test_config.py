@@ -134,6 +134,11 @@ class WhereTheFileIs(EndToEndTest):
         daemon = self.daemon()
         self.assertEqual(daemon.services(), [])
 
+    def test_demo_says_that_it_does_not_read_the_file_of_the_environment(self):
+        daemon = self.daemon("--demo", config=self.CONFIG, where="environment")
+        self.assertNotIn("somebody", [entry["InstanceID"] for entry in daemon.services()])
+        self.assertIn("CONDUCTOR_CONFIG_PATH: ", daemon.log())
+
     def test_port_of_the_file_is_used_without_the_flag(self):
         port = free_ports()
         daemon = self.daemon(config={"http_server_port": port}, port=None)
