@@ -10,10 +10,10 @@
 #include <limits>
 #include <map>
 #include <system_error>
-#include <unordered_map>
 #include <utility>
 
 #include "daemon/serve/json_document.h"
+#include "daemon/serve/reservations.h"
 #include "lib/base/endpoint.h"
 
 namespace conductor::serve {
@@ -172,9 +172,19 @@ class Fields {
   bool good_ = true;
 };
 
+// An entry that can be used.
+struct Entry {
+  const Json* json = nullptr;
+  std::string path;
+  Registration registration;
+  // The replay endpoint that `ip` and `port` imply; the registration has none then. Empty when the
+  // entry says itself where replay is, or that there is none.
+  std::string implied_replay;
+};
+
 // `ip` and `port`, as the first generations have it: vLLM's replay socket is one port further on
 // unless the entry says where it is, or "" that there is none.
-void ReadIpAndPort(Fields& fields, Registration& registration, bool replay_is_given) {
+void ReadIpAndPort(Fields& fields, Entry& entry, bool replay_is_given) {
   std::string host = fields.Text("ip").value_or("");
   const auto port = fields.Integer("port", "a port", 1, 65535);
   if (!fields.good()) return;
@@ -187,26 +197,26 @@ void ReadIpAndPort(Fields& fields, Registration& registration, bool replay_is_gi
     host = host.substr(1, host.size() - 2);
   }
   const Endpoint events{"tcp", host, static_cast<uint16_t>(*port)};
-  registration.endpoint = events.ToString();
-  if (replay_is_given || registration.type != PublisherType::kVllm) return;
+  entry.registration.endpoint = events.ToString();
+  if (replay_is_given || entry.registration.type != PublisherType::kVllm) return;
   if (const auto replay = events.PortPlus(1)) {
-    registration.replay_endpoint = replay->ToString();
+    entry.implied_replay = replay->ToString();
   } else {
     fields.Note("port", "there is no next port for replay, so none is asked for");
   }
 }
 
-void ReadAddresses(Fields& fields, Registration& registration) {
+void ReadAddresses(Fields& fields, Entry& entry) {
   const bool has_endpoint = fields.Get("endpoint") != nullptr;
   const bool has_ip_and_port = fields.Get("ip") != nullptr || fields.Get("port") != nullptr;
   const auto replay = fields.Text("replay_endpoint");
-  registration.replay_endpoint = replay.value_or("");
+  entry.registration.replay_endpoint = replay.value_or("");
   if (has_endpoint && has_ip_and_port) {
     fields.Problem("endpoint", "stands beside ip or port", "either endpoint, or ip and port");
   } else if (has_endpoint) {
-    registration.endpoint = fields.Text("endpoint").value_or("");
+    entry.registration.endpoint = fields.Text("endpoint").value_or("");
   } else {
-    ReadIpAndPort(fields, registration, replay.has_value());
+    ReadIpAndPort(fields, entry, replay.has_value());
   }
 }
 
@@ -260,14 +270,25 @@ std::string_view SourceField(const Json& entry, std::string_view field) {
   return field;
 }
 
-std::optional<Registration> ReadEntry(const std::string& name, const Json& entry, std::string path,
-                                      Findings& findings) {
-  if (!entry.is_object()) {
-    findings.Problem(WrongValue(entry, path, "a publisher", "an object"));
+// `name` is the instance's unless the entry gives another.
+void ReadInstance(Fields& fields, Registration& registration, const std::string& name) {
+  registration.instance_id = fields.Text("instance_id").value_or("");
+  if (registration.instance_id.empty()) registration.instance_id = name;
+  if (registration.instance_id != name && fields.Get("hash_profile") == nullptr) {
+    fields.Note("instance_id",
+                "answers use it; the Mooncake Conductor in Go used the name of the entry");
+  }
+}
+
+std::optional<Entry> ReadEntry(const std::string& name, const Json& json, const std::string& path,
+                               Findings& findings) {
+  if (!json.is_object()) {
+    findings.Problem(WrongValue(json, path, "a publisher", "an object"));
     return std::nullopt;
   }
-  Fields fields(entry, std::move(path), findings);
-  Registration registration;
+  Fields fields(json, path, findings);
+  Entry entry{.json = &json, .path = path, .registration = {}, .implied_replay = {}};
+  Registration& registration = entry.registration;
   if (const auto type = fields.Text("type")) {
     if (const auto parsed = ParsePublisherType(*type)) {
       registration.type = *parsed;
@@ -275,7 +296,7 @@ std::optional<Registration> ReadEntry(const std::string& name, const Json& entry
       fields.Problem("type", parsed.error().what, parsed.error().expected);
     }
   }
-  ReadAddresses(fields, registration);
+  ReadAddresses(fields, entry);
   ReadLora(fields, registration);
   ReadCopies(fields, registration);
   ReadCacheGroup(fields);
@@ -287,8 +308,7 @@ std::optional<Registration> ReadEntry(const std::string& name, const Json& entry
   if (auto tenant = fields.Text("tenant_id").value_or(""); !tenant.empty()) {
     registration.tenant = std::move(tenant);
   }
-  registration.instance_id = fields.Text("instance_id").value_or("");
-  if (registration.instance_id.empty()) registration.instance_id = name;
+  ReadInstance(fields, registration, name);
   registration.block_size = static_cast<uint32_t>(
       fields.Integer("block_size", "a block size", 0, kMaxNumber).value_or(0));
   registration.dp_rank =
@@ -297,36 +317,12 @@ std::optional<Registration> ReadEntry(const std::string& name, const Json& entry
   if (!fields.good()) return std::nullopt;
   if (auto valid = Validate(registration); !valid) {
     Error error = std::move(valid.error());
-    error.where = JsonMemberPath(fields.path(), SourceField(entry, error.where));
+    error.where = JsonMemberPath(fields.path(), SourceField(json, error.where));
     findings.Problem(std::move(error));
     return std::nullopt;
   }
-  return registration;
+  return entry;
 }
-
-// Which entry has a publisher's key, and which its endpoint: no two can share either.
-class Taken {
- public:
-  // What of `registration` another entry has already, or nothing, and then it is taken.
-  std::optional<std::string> Take(const Registration& registration, const std::string& path) {
-    const auto endpoint = Endpoint::Parse(registration.endpoint);
-    const std::string address = endpoint ? endpoint->ToString() : registration.endpoint;
-    if (const auto other = keys_.find(registration.Key()); other != keys_.end()) {
-      return fmt::format("has the instance_id, tenant_id and dp_rank ('{}') of {}", other->first,
-                         other->second);
-    }
-    if (const auto other = addresses_.find(address); other != addresses_.end()) {
-      return fmt::format("has the endpoint '{}' of {}", other->first, other->second);
-    }
-    keys_.emplace(registration.Key(), path);
-    addresses_.emplace(address, path);
-    return std::nullopt;
-  }
-
- private:
-  std::unordered_map<std::string, std::string> keys_;       // to the entry's path
-  std::unordered_map<std::string, std::string> addresses_;  // to the entry's path
-};
 
 // True when `path` is a place inside `entry`.
 bool IsInside(std::string_view path, std::string_view entry) {
@@ -343,20 +339,50 @@ bool AnyInside(const std::vector<std::string>& sorted, const std::string& entry)
   return false;
 }
 
+// Takes the entry's key and endpoint, and notes a replay endpoint that cannot be right. False when
+// an earlier entry has the key or the endpoint.
+bool Reserve(const Entry& entry, Reservations& reservations, Findings& findings) {
+  const Registration& registration = entry.registration;
+  if (const auto conflict = reservations.FindConflict(registration)) {
+    std::string what =
+        conflict->what == Reservations::What::kKey
+            ? fmt::format("has the instance_id, tenant_id and dp_rank ('{}') of {}",
+                          registration.Key(), conflict->holder)
+            : fmt::format("has the endpoint '{}' of {}", registration.endpoint, conflict->holder);
+    findings.Problem(Error{std::move(what), entry.path, "one entry for each publisher"});
+    return false;
+  }
+  for (const auto& [field, what] : reservations.Clashes(registration)) {
+    findings.Note(entry.path, SourceField(*entry.json, field), what + ": one of the two is wrong");
+  }
+  reservations.Add(registration, entry.path);
+  return true;
+}
+
 void ReadEntries(const Json& entries, std::vector<std::string> repeated, Config& config,
                  Findings& findings) {
   std::ranges::sort(repeated);
-  Taken taken;
-  for (const auto& [name, entry] : entries.items()) {
+  Reservations reservations;
+  std::vector<Entry> good;
+  for (const auto& [name, json] : entries.items()) {
     const std::string path = JsonMemberPath("kvevent_instance", name);
-    auto registration = ReadEntry(name, entry, path, findings);
+    auto entry = ReadEntry(name, json, path, findings);
     // Which of two values was meant nobody can know; the repeated key has been told.
-    if (!registration || AnyInside(repeated, path)) continue;
-    if (auto other = taken.Take(*registration, path)) {
-      findings.Problem(Error{*std::move(other), path, "one entry for each publisher"});
-    } else {
-      config.publishers.push_back(*std::move(registration));
+    if (!entry || AnyInside(repeated, path)) continue;
+    if (Reserve(*entry, reservations, findings)) good.push_back(*std::move(entry));
+  }
+  for (Entry& entry : good) {
+    // Only now: the next port may be the event port of an entry further on.
+    if (!entry.implied_replay.empty()) {
+      if (const auto role = reservations.RoleOf(entry.implied_replay)) {
+        findings.Note(entry.path, "port",
+                      fmt::format("replay is not asked for at the next port: '{}' is {}",
+                                  entry.implied_replay, *role));
+      } else {
+        entry.registration.replay_endpoint = std::move(entry.implied_replay);
+      }
     }
+    config.publishers.push_back(std::move(entry.registration));
   }
 }
 
@@ -368,6 +394,8 @@ Error TopLevelError(const Json& value, std::string_view name, std::string_view k
 Status ReadTopLevel(JsonDocument document, std::string_view name, Config& config,
                     Findings& findings) {
   for (const auto& [key, value] : document.root.items()) {
+    const bool is_known = key == "http_server_port" || key == "host" || key == "kvevent_instance";
+    if (value.is_null() && is_known) continue;
     if (key == "http_server_port") {
       const auto port = ReadInteger(value, key, "a port", 0, 65535);
       if (!port) return tl::unexpected(Error(port.error()).Within(name));

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "daemon/serve/publisher_consumer.h"
+#include "daemon/serve/reservations.h"
 #include "lib/base/log.h"
 #include "lib/wire/vllm_decoder.h"
 
@@ -28,14 +29,37 @@ struct Registry::Impl {
 
   const Options options;
   index::PrefixIndex index;
-  mutable std::mutex mutex;  // guards entries and next_number; never held across a wait
+  // Guards entries, reservations and next_number; never held across a wait.
+  mutable std::mutex mutex;
   std::map<std::string, Entry> entries;
+  Reservations reservations;  // of all entries, held by their keys
   uint32_t next_number = 0;
   // Last, so that its threads, which use the index, end first.
   stream::Transport transport;
 
   [[nodiscard]] Result<Added> Reserve(const Registration& registration);
+  // The end of what Reserve() began.
+  void Erase(const std::string& key);
 };
+
+namespace {
+
+// What is worth knowing of a registration that can be followed, but not as well as it could be.
+void Advise(const Registration& registration, const std::vector<Reservations::Clash>& clashes) {
+  for (const auto& [field, what] : clashes) {
+    log::Warn(
+        "publisher {}: its {} {}: one of the two is wrong, and what was missed may not be healed",
+        registration.Key(), field, what);
+  }
+  if (registration.type == PublisherType::kVllm && registration.replay_endpoint.empty()) {
+    log::Info(
+        "publisher {}: no replay endpoint: what the engine stored before cannot be learnt, and "
+        "after a hole or a reconnect its figures are no longer proven",
+        registration.Key());
+  }
+}
+
+}  // namespace
 
 Registry::Registry(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 Registry::~Registry() = default;
@@ -43,19 +67,16 @@ Registry::~Registry() = default;
 // Takes the key and the endpoint, or says who has them.
 Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration) {
   const std::string key = registration.Key();
-  if (const auto found = entries.find(key); found != entries.end()) {
-    if (found->second.id && *found->second.registration == registration) {
-      return Added::kAlreadyThere;
-    }
-    return Fail(fmt::format("conflicting registration for service key: {}", key), "instance_id",
-                "the same fields as before, or /unregister first");
-  }
-  for (const auto& [other, entry] : entries) {
-    if (entry.registration->endpoint == registration.endpoint) {
+  if (const auto conflict = reservations.FindConflict(registration)) {
+    if (conflict->what == Reservations::What::kEndpoint) {
       return Fail(fmt::format("conflicting active registration for endpoint: {} (it is {})",
-                              registration.endpoint, other),
+                              registration.endpoint, conflict->holder),
                   "endpoint", "an endpoint of its own for each publisher");
     }
+    const Entry& same = entries.at(key);
+    if (same.id && *same.registration == registration) return Added::kAlreadyThere;
+    return Fail(fmt::format("conflicting registration for service key: {}", key), "instance_id",
+                "the same fields as before, or /unregister first");
   }
   if (entries.size() >= options.transport.max_publishers) {
     return Fail(fmt::format("the limit of {} publishers is reached", entries.size()), "instance_id",
@@ -63,7 +84,14 @@ Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration
   }
   entries.emplace(key, Entry{std::make_shared<const Registration>(registration),
                              std::make_shared<PublisherBoard>(), std::nullopt});
+  reservations.Add(registration, key);
   return Added::kNew;
+}
+
+void Registry::Impl::Erase(const std::string& key) {
+  const auto found = entries.find(key);
+  reservations.Remove(*found->second.registration);
+  entries.erase(found);
 }
 
 Result<Registry::Added> Registry::Add(const Registration& registration) {
@@ -71,8 +99,10 @@ Result<Registry::Added> Registry::Add(const Registration& registration) {
   const std::string key = registration.Key();
   std::shared_ptr<PublisherBoard> board;
   uint32_t number = 0;
+  std::vector<Reservations::Clash> clashes;
   {
     const std::lock_guard lock(impl_->mutex);
+    clashes = impl_->reservations.Clashes(registration);
     const auto reserved = impl_->Reserve(registration);
     if (!reserved || *reserved == Added::kAlreadyThere) return reserved;
     board = impl_->entries.at(key).board;
@@ -90,12 +120,15 @@ Result<Registry::Added> Registry::Add(const Registration& registration) {
       address, stream,
       std::make_unique<PublisherConsumer>(impl_->index, registration, impl_->options.ingest, number,
                                           std::move(board)));
-  const std::lock_guard lock(impl_->mutex);
-  if (!id) {
-    impl_->entries.erase(key);
-    return tl::unexpected(std::move(id.error()));
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (!id) {
+      impl_->Erase(key);
+      return tl::unexpected(std::move(id.error()));
+    }
+    impl_->entries.at(key).id = *id;
   }
-  impl_->entries.at(key).id = *id;
+  Advise(registration, clashes);
   return Added::kNew;
 }
 
@@ -109,7 +142,7 @@ bool Registry::Remove(const std::string& key) {
   }
   impl_->transport.Remove(id);
   const std::lock_guard lock(impl_->mutex);
-  impl_->entries.erase(key);
+  impl_->Erase(key);
   return true;
 }
 

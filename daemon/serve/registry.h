@@ -62,7 +62,9 @@ class Registry {
   Registry& operator=(const Registry&) = delete;
 
   // Errors, with `where` the field to blame: what Validate() says; the same key registered with
-  // other values; an endpoint that another publisher has; the limit of publishers reached.
+  // other values; an endpoint that another publisher has; the limit of publishers reached. What can
+  // be followed, but not as well as it could be, is logged: no replay endpoint, or one that is
+  // another's socket (Reservations).
   [[nodiscard]] Result<Added> Add(const Registration& registration);
 
   // False when no publisher has this key. Its blocks are gone when it returns.

@@ -66,6 +66,16 @@ class FilesOfEveryGeneration(EndToEndTest):
                 if f":{master.port}" in line and "ZeroMQ" in line]
         self.assertEqual(len(told), 1, daemon.log())
 
+    def test_next_port_of_another_engine_is_not_its_replay(self):
+        port = free_ports(2)
+        entry = {"ip": "127.0.0.1", "type": "vLLM", "modelname": MODEL}
+        daemon = self.daemon("--strict", config={"kvevent_instance": {
+            "first": {**entry, "port": port},
+            "second": {**entry, "port": port + 1}}})
+        service = {entry["InstanceID"]: entry for entry in daemon.services()}
+        self.assertEqual(service["first"]["ReplayEndpoint"], "")
+        self.assertIn("kvevent_instance.first.port: replay is not asked for", daemon.log())
+
     def test_late_go_entry(self):
         publisher = self.publisher()
         daemon = self.daemon("--strict", config={
@@ -138,6 +148,11 @@ class WhereTheFileIs(EndToEndTest):
         daemon = self.daemon("--demo", config=self.CONFIG, where="environment")
         self.assertNotIn("somebody", [entry["InstanceID"] for entry in daemon.services()])
         self.assertIn("CONDUCTOR_CONFIG_PATH: ", daemon.log())
+
+    def test_null_at_the_top_is_like_absent(self):
+        daemon = self.daemon("--strict", config={
+            "http_server_port": None, "host": None, "kvevent_instance": None})
+        self.assertEqual(daemon.services(), [])
 
     def test_port_of_the_file_is_used_without_the_flag(self):
         port = free_ports()

@@ -169,7 +169,6 @@ TEST(Config, SaysWhatIsWrongWithTheFileAndWhere) {
       {R"({"http_server_port": 65536})", "conductor.json: http_server_port: 65536 is not a port"},
       {R"({"http_server_port": -1})", "conductor.json: http_server_port: -1 is not a port"},
       {R"({"http_server_port": 80.5})", "conductor.json: http_server_port: 80.5 is not a port"},
-      {R"({"http_server_port": null})", "conductor.json: http_server_port: null is not a port"},
       {R"({"http_server_port": 18446744073709551615})",
        "conductor.json: http_server_port: 18446744073709551615 is not a port"},
       {R"({"host": ""})", "conductor.json: host: \"\" is not a host (expected a name or an "},
@@ -313,6 +312,17 @@ TEST(Config, BracketsAroundAnIpv6AddressDoNotMatter) {
   EXPECT_EQ(config.publishers[0].endpoint, "tcp://[::1]:5557");
 }
 
+TEST(Config, NullAtTheTopIsLikeAbsent) {
+  // Go's encoder writes an empty map so.
+  const Config config =
+      Parse(R"({"http_server_port": null, "host": null, "kvevent_instance": null})");
+  EXPECT_EQ(config.http_server_port, std::nullopt);
+  EXPECT_EQ(config.host, std::nullopt);
+  EXPECT_TRUE(config.publishers.empty());
+  EXPECT_EQ(Messages(config.problems), NoLines());
+  EXPECT_EQ(config.notes, NoLines());
+}
+
 TEST(Config, NullIsLikeAbsent) {
   const Config config = Parse(WithEntry(
       R"("block_size": null, "lora_id": null, "tenant_id": null, "replay_endpoint": null)"));
@@ -371,6 +381,79 @@ TEST(Config, TwoEntriesOfOneEndpointAreAProblemThatNamesBoth) {
             (std::vector<std::string>{
                 "conductor.json: kvevent_instance.b: has the endpoint 'tcp://h:1' of "
                 "kvevent_instance.a (expected one entry for each publisher)"}));
+}
+
+TEST(Config, EndpointsAreComparedAsWhatTheyMean) {
+  const Config config = Parse(R"({"kvevent_instance": {
+      "a": {"endpoint": "tcp://h:5557", "modelname": "m"},
+      "b": {"endpoint": "tcp://H:05557", "modelname": "m"}}})");
+  EXPECT_EQ(config.publishers.size(), 1u);
+  EXPECT_TRUE(IsOneWith(Messages(config.problems), "b: has the endpoint"));
+}
+
+// Two engines at consecutive ports of one host.
+TEST(Config, ReplayIsNotAskedForAtTheNextPortWhenThatIsTheNextEngine) {
+  const Config config = Parse(R"({"kvevent_instance": {
+      "a": {"ip": "h", "port": 3337, "modelname": "m"},
+      "b": {"ip": "h", "port": 3338, "modelname": "m"}}})");
+  EXPECT_EQ(Messages(config.problems), NoLines());
+  ASSERT_EQ(config.publishers.size(), 2u);
+  EXPECT_EQ(config.publishers[0].replay_endpoint, "");
+  EXPECT_EQ(config.publishers[1].replay_endpoint, "tcp://h:3339");
+  EXPECT_EQ(config.notes,
+            (std::vector<std::string>{
+                "conductor.json: kvevent_instance.a.port: replay is not asked for at the next "
+                "port: 'tcp://h:3338' is the event endpoint of kvevent_instance.b"}));
+}
+
+TEST(Config, ReplayIsNotAskedForAtTheNextPortWhenThatIsTheReplayOfAnother) {
+  const Config config = Parse(R"({"kvevent_instance": {
+      "a": {"ip": "h", "port": 3337, "modelname": "m"},
+      "b": {"endpoint": "tcp://h:9", "replay_endpoint": "tcp://h:3338", "modelname": "m"}}})");
+  ASSERT_EQ(config.publishers.size(), 2u);
+  EXPECT_EQ(config.publishers[0].replay_endpoint, "");
+  EXPECT_EQ(config.publishers[1].replay_endpoint, "tcp://h:3338");
+  EXPECT_TRUE(IsOneWith(config.notes, "a.port: replay is not asked for"));
+}
+
+// What a file says explicitly is done, and told.
+TEST(Config, AReplayEndpointThatIsAnothersSocketIsNoted) {
+  const struct {
+    const char* second;  // beside "a" with events at port 1 and replay at port 2
+    const char* note;
+  } cases[] = {
+      {R"("endpoint": "tcp://h:2")",
+       "b.endpoint: 'tcp://h:2' is the replay endpoint of kvevent_instance.a: one of the two is"},
+      {R"("ip": "h", "port": 2)",
+       "b.ip: 'tcp://h:2' is the replay endpoint of kvevent_instance.a: one of the two is wrong"},
+      {R"("endpoint": "tcp://h:3", "replay_endpoint": "tcp://h:1")",
+       "b.replay_endpoint: 'tcp://h:1' is the event endpoint of kvevent_instance.a: one of"},
+      {R"("endpoint": "tcp://h:3", "replay_endpoint": "tcp://h:02")",
+       "b.replay_endpoint: 'tcp://h:02' is the replay endpoint of kvevent_instance.a: one of"},
+  };
+  for (const auto& [second, note] : cases) {
+    const Config config = Parse(fmt::format(
+        R"({{"kvevent_instance": {{
+            "a": {{"endpoint": "tcp://h:1", "replay_endpoint": "tcp://h:2", "modelname": "m"}},
+            "b": {{{}, "modelname": "m"}}}}}})",
+        second));
+    EXPECT_EQ(Messages(config.problems), NoLines()) << second;
+    EXPECT_EQ(config.publishers.size(), 2u) << second;
+    EXPECT_TRUE(IsOneWith(config.notes, note)) << second;
+  }
+}
+
+// The late Go generation had an instance_id in its files and answered by the entry's name.
+TEST(Config, AnInstanceIdBesideAnotherNameIsNotedOnceForAllEntries) {
+  const Config config = Parse(R"({"kvevent_instance": {
+      "a": {"endpoint": "tcp://h:1", "modelname": "m", "instance_id": "x"},
+      "b": {"endpoint": "tcp://h:2", "modelname": "m", "instance_id": "y"},
+      "c": {"endpoint": "tcp://h:3", "modelname": "m", "instance_id": "c"},
+      "d": {"endpoint": "tcp://h:4", "modelname": "m", "instance_id": "z", "hash_profile": {}}}})");
+  ASSERT_EQ(config.publishers.size(), 4u);
+  EXPECT_EQ(config.publishers[0].instance_id, "x");
+  ASSERT_EQ(config.notes.size(), 2u);
+  EXPECT_TRUE(Has(config.notes[1], "kvevent_instance.a.instance_id (and 1 more): answers use it"));
 }
 
 TEST(Config, ABrokenEntryTakesNoEndpointFromAnother) {
