@@ -85,10 +85,13 @@ void AppendInstance(std::string& out, const InstanceAnswer& instance) {
   out.append("}");
 }
 
-bool IsAnswered(const Answer& answer, std::string_view instance_id) {
-  return std::ranges::any_of(answer.instances, [&](const InstanceAnswer& instance) {
-    return instance.instance_id == instance_id;
-  });
+// The instances that the query named and nobody registered, in order.
+std::vector<std::string_view> Unanswered(const Query& query, const Answer& answer) {
+  std::set<std::string_view> answered;
+  for (const InstanceAnswer& instance : answer.instances) answered.insert(instance.instance_id);
+  std::vector<std::string_view> unanswered;
+  std::ranges::set_difference(query.instances, answered, std::back_inserter(unanswered));
+  return unanswered;
 }
 
 Json Counters(const PublisherStatus& status) {
@@ -176,8 +179,7 @@ std::string MooncakeAnswerJson(const Query& query, const Answer& answer) {
     AppendMooncakeInstance(out, instance);
   };
   for (const InstanceAnswer& instance : answer.instances) append(instance);
-  for (const std::string& asked : query.instances) {
-    if (IsAnswered(answer, asked)) continue;
+  for (const std::string_view asked : Unanswered(query, answer)) {
     InstanceAnswer nothing;
     nothing.instance_id = asked;
     append(nothing);
@@ -199,11 +201,7 @@ std::string AnswerJson(const RankedQuery& ranked, const Answer& answer) {
     AppendInstance(out, answer.instances[i]);
   }
   out.append("]");
-  std::set<std::string_view> unknown;
-  for (const std::string& asked : query.instances) {
-    if (!IsAnswered(answer, asked)) unknown.insert(asked);
-  }
-  if (!unknown.empty()) {
+  if (const auto unknown = Unanswered(query, answer); !unknown.empty()) {
     out.append(R"(,"unknown_instances":)").append(Dump(Json(unknown)));
   }
   Append(out, R"(,"reason":"{}","reason_detail":)", QueryReasonName(answer.reason));

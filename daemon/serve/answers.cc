@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <set>
 #include <span>
@@ -20,14 +21,17 @@ namespace {
 // The prefix hashes of a prompt's whole blocks, computed as they are asked for.
 class PromptChain {
  public:
-  // `tokens` must outlive it; block_size > 0.
+  // `tokens` and `stop` must outlive it; block_size > 0.
   PromptChain(std::span<const TokenId> tokens, uint32_t block_size, const std::string& cache_salt,
-              uint64_t hash_seed)
-      : tokens_(tokens), block_size_(block_size), hash_seed_(hash_seed) {
+              uint64_t hash_seed, const std::stop_token& stop)
+      : tokens_(tokens), block_size_(block_size), hash_seed_(hash_seed), stop_(stop) {
     if (!cache_salt.empty()) first_keys_.push_back(hash::TextKey(cache_salt));
   }
 
+  // Nothing at the prompt's end, and soon after a stop was requested.
   [[nodiscard]] std::optional<PrefixHash> Next() {
+    constexpr uint64_t kBlocksBetweenLooks = 1024;
+    if (++blocks_ % kBlocksBetweenLooks == 0 && stop_.stop_requested()) return std::nullopt;
     if (tokens_.size() < block_size_) return std::nullopt;
     const auto block = tokens_.first(block_size_);
     tokens_ = tokens_.subspan(block_size_);
@@ -43,29 +47,17 @@ class PromptChain {
   std::span<const TokenId> tokens_;
   uint32_t block_size_;
   uint64_t hash_seed_;
+  const std::stop_token& stop_;
   hash::ExtraKeys first_keys_;
   std::optional<PrefixHash> previous_;
+  uint64_t blocks_ = 0;
 };
 
-// The namespaces that a prompt is looked up in.
-struct Scope {
-  std::string_view tenant;
-  std::string_view model;
-  std::string_view lora_name;
-  std::optional<std::string_view> additional_salt;  // nothing: any
-};
-
-std::vector<index::RankMatch> MatchAt(const index::PrefixIndex& index, const Scope& scope,
-                                      uint32_t block_size, std::span<const TokenId> tokens,
-                                      const std::string& cache_salt) {
-  PromptChain chain(tokens, block_size, cache_salt, index.options().hash_seed);
-  return index.Match(
-      [&](const index::NamespaceKey& key) {
-        return key.tenant == scope.tenant && key.model == scope.model &&
-               key.lora_name == scope.lora_name && key.block_size == block_size &&
-               (!scope.additional_salt || key.additional_salt == *scope.additional_salt);
-      },
-      [&] { return chain.Next(); });
+std::vector<index::RankMatch> MatchIn(const index::PrefixIndex& index, const index::Scope& scope,
+                                      std::span<const TokenId> tokens,
+                                      const std::string& cache_salt, const std::stop_token& stop) {
+  PromptChain chain(tokens, scope.block_size, cache_salt, index.options().hash_seed, stop);
+  return index.Match(scope, [&chain] { return chain.Next(); });
 }
 
 void TakeBest(TierFigures& best, const TierFigures& other) {
@@ -81,8 +73,7 @@ TierFigures InTokens(const index::RankMatch& match, uint32_t block_size) {
 }
 
 bool IsCandidate(const Query& query, const std::string& instance_id) {
-  return query.instances.empty() ||
-         std::ranges::find(query.instances, instance_id) != query.instances.end();
+  return query.instances.empty() || query.instances.contains(instance_id);
 }
 
 // The answer's rows without figures: every engine of the tenant that may be answered.
@@ -151,6 +142,53 @@ std::set<uint32_t> BlockSizes(const std::vector<EngineView>& engines, const Quer
   return sizes;
 }
 
+// One instance that a CacheQuery asks for, and the hosts as which it does.
+struct CacheCandidate {
+  const EngineView* engine = nullptr;
+  std::set<std::string> hosts;
+};
+
+// Those that serve the model of the query, or all candidates when none does.
+std::vector<CacheCandidate> CacheCandidates(const std::vector<EngineView>& engines,
+                                            const CacheQuery& query) {
+  std::vector<CacheCandidate> candidates;
+  bool model_known = false;
+  for (const EngineView& engine : engines) {
+    CacheCandidate candidate{&engine, {}};
+    const Registration& registration = *engine.registration;
+    if (query.hosts.contains(registration.instance_id)) {
+      candidate.hosts.insert(registration.instance_id);
+    }
+    const auto endpoint = Endpoint::Parse(registration.endpoint);
+    if (endpoint && query.hosts.contains(endpoint->host)) candidate.hosts.insert(endpoint->host);
+    if (candidate.hosts.empty()) continue;
+    model_known |= registration.model == query.model;
+    candidates.push_back(std::move(candidate));
+  }
+  if (model_known) {
+    std::erase_if(candidates, [&query](const CacheCandidate& candidate) {
+      return candidate.engine->registration->model != query.model;
+    });
+  }
+  return candidates;
+}
+
+// The hosts that each instance of one namespace was asked for as.
+using HostsOfInstance = std::map<std::string, std::set<std::string>, std::less<>>;
+
+std::map<index::NamespaceKey, HostsOfInstance> ByNamespace(
+    const std::vector<CacheCandidate>& candidates, const CacheQuery& query) {
+  std::map<index::NamespaceKey, HostsOfInstance> groups;
+  for (const CacheCandidate& candidate : candidates) {
+    const Registration& registration = *candidate.engine->registration;
+    if (candidate.engine->block_size == 0) continue;
+    HostsOfInstance& group = groups[{registration.tenant, registration.model, query.lora_name,
+                                     candidate.engine->block_size, registration.additional_salt}];
+    group[registration.instance_id].insert(candidate.hosts.begin(), candidate.hosts.end());
+  }
+  return groups;
+}
+
 }  // namespace
 
 std::string_view QueryReasonName(QueryReason reason) {
@@ -167,15 +205,17 @@ std::string_view QueryReasonName(QueryReason reason) {
   return "";
 }
 
-Answer AnswerQuery(const Registry& registry, const Query& query) {
+Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop_token& stop) {
   const std::vector<EngineView> engines = registry.Engines();
   Answer answer;
   Explain(engines, query, answer);
   std::map<std::string, InstanceAnswer> rows = Rows(engines, query);
-  const Scope scope{query.tenant, query.model, query.lora_name, query.additional_salt};
   for (const uint32_t block_size : BlockSizes(engines, query)) {
+    if (stop.stop_requested()) break;
+    const index::Scope scope{query.tenant, query.model, query.lora_name, block_size,
+                             query.additional_salt};
     for (const index::RankMatch& match :
-         MatchAt(registry.index(), scope, block_size, query.tokens, query.cache_salt)) {
+         MatchIn(registry.index(), scope, query.tokens, query.cache_salt, stop)) {
       // A publisher may leave between the two looks: answers list registered instances only.
       const auto row = rows.find(match.rank->instance_id);
       if (row == rows.end()) continue;
@@ -196,35 +236,22 @@ Answer AnswerQuery(const Registry& registry, const Query& query) {
   return answer;
 }
 
-std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const CacheQuery& query) {
-  struct Candidate {
-    EngineView engine;
-    std::string host;
-  };
-  std::vector<Candidate> candidates;
-  bool model_known = false;
-  for (EngineView& engine : registry.Engines()) {
-    const auto endpoint = Endpoint::Parse(engine.registration->endpoint);
-    for (const std::string& host : query.hosts) {
-      const bool same_host = endpoint && endpoint->host == host;
-      if (!same_host && engine.registration->instance_id != host) continue;
-      model_known |= engine.registration->model == query.model;
-      candidates.push_back(Candidate{engine, host});
-    }
-  }
+std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const CacheQuery& query,
+                                            const std::stop_token& stop) {
+  const std::vector<EngineView> engines = registry.Engines();
   std::map<std::string, int> hits;
-  for (const auto& [engine, host] : candidates) {
-    const Registration& registration = *engine.registration;
-    if (model_known && registration.model != query.model) continue;
-    if (engine.block_size == 0) continue;
-    const uint64_t prompt_blocks = query.tokens.size() / engine.block_size;
-    const Scope scope{registration.tenant, registration.model, query.lora_name,
-                      registration.additional_salt};
-    for (const index::RankMatch& match :
-         MatchAt(registry.index(), scope, engine.block_size, query.tokens, {})) {
-      if (match.rank->instance_id != registration.instance_id) continue;
+  for (const auto& [key, instances] : ByNamespace(CacheCandidates(engines, query), query)) {
+    if (stop.stop_requested()) break;
+    const uint64_t prompt_blocks = query.tokens.size() / key.block_size;
+    const index::Scope scope{key.tenant, key.model, key.lora_name, key.block_size,
+                             key.additional_salt};
+    for (const index::RankMatch& match : MatchIn(registry.index(), scope, query.tokens, {}, stop)) {
+      const auto asked = instances.find(match.rank->instance_id);
+      if (asked == instances.end()) continue;
       const auto percent = static_cast<int>(uint64_t{match.disk} * 100 / prompt_blocks);
-      hits[host] = std::max({hits[host], percent, 1});
+      for (const std::string& host : asked->second) {
+        hits[host] = std::max({hits[host], percent, 1});
+      }
     }
   }
   return hits;

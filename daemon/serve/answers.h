@@ -4,7 +4,10 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
+#include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemon/serve/registry.h"
@@ -22,7 +25,7 @@ struct Query {
   std::optional<std::string> additional_salt;  // nothing: any
   std::string cache_salt;                      // an extra key of block 0; empty: none
   std::vector<TokenId> tokens;
-  std::vector<std::string> instances;  // candidates; empty: all that are registered
+  std::set<std::string> instances;  // candidates; empty: all that are registered
 };
 
 // All figures in tokens. gpu <= cpu <= disk (see index::RankMatch).
@@ -62,23 +65,27 @@ struct Answer {
   std::string reason_detail;  // what is registered instead
 };
 
-// Answers `query` from the index as it is now.
-[[nodiscard]] Answer AnswerQuery(const Registry& registry, const Query& query);
+// Answers `query` from the index as it is now. Walks the prompt once for each block size. Once
+// `stop` is requested it ends soon, and what it returns is good for nothing.
+[[nodiscard]] Answer AnswerQuery(const Registry& registry, const Query& query,
+                                 const std::stop_token& stop = {});
 
 // The first generation's question: candidates by the host of their event endpoint (or by
 // instance id), matched in the model's namespace, or, where no candidate serves a model of that
-// name, in the candidate's own.
+// name, each in its own model's.
 struct CacheQuery {
   std::string model;
   std::string lora_name;
   std::vector<TokenId> tokens;
-  std::vector<std::string> hosts;
+  std::set<std::string> hosts;
 };
 
 // Host as asked -> matched whole blocks * 100 / whole blocks of the prompt, 1 to 100. Hosts
-// without a hit are absent.
+// without a hit are absent. Walks the prompt once for each namespace of the candidates, however
+// many of them share it; `stop` as above.
 [[nodiscard]] std::map<std::string, int> AnswerCacheQuery(const Registry& registry,
-                                                          const CacheQuery& query);
+                                                          const CacheQuery& query,
+                                                          const std::stop_token& stop = {});
 
 }  // namespace conductor::serve
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -223,24 +224,32 @@ class Body {
     return tokens;
   }
 
-  [[nodiscard]] std::vector<std::string> Texts(std::string_view name) {
-    std::vector<std::string> texts;
+  // At most kMaxTexts of them; duplicates count.
+  [[nodiscard]] std::set<std::string> Texts(std::string_view name) {
+    std::set<std::string> texts;
     const auto array = Array(name, "strings");
     if (!array) return texts;
+    if (array->size() > kMaxTexts) {
+      Fail("too_many", name,
+           fmt::format("{} has {} entries (expected at most {})", name, array->size(), kMaxTexts));
+      return texts;
+    }
+    uint64_t index = 0;
     for (const element item : *array) {
       std::string_view text;
       if (item.get(text) != simdjson::SUCCESS) {
-        Fail("invalid_type", name, fmt::format("\"{}[{}]\" is not a string", name, texts.size()),
-             texts.size());
+        Fail("invalid_type", name, fmt::format("\"{}[{}]\" is not a string", name, index), index);
         break;
       }
-      texts.emplace_back(text);
+      texts.emplace(text);
+      ++index;
     }
     return texts;
   }
 
  private:
   static constexpr size_t kMaxOthers = 64;
+  static constexpr size_t kMaxTexts = 4096;
 
   void Take(simdjson::dom::object object, std::initializer_list<std::string_view> known,
             Others others) {
@@ -379,7 +388,7 @@ Parsed<Query> ParseMooncakeQuery(const std::string& json) {
   Query query = ReadQuery(body);
   query.lora_name = ReadLora(body);
   if (std::string instance = body.Text("instance_id"); !instance.empty()) {
-    query.instances.push_back(std::move(instance));
+    query.instances.insert(std::move(instance));
   }
   query.tokens = body.Tokens("token_ids");
   return body.Finish(std::move(query));

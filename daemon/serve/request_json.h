@@ -26,8 +26,8 @@ namespace conductor::serve {
 struct RequestError {
   std::string error;   // for people
   std::string reason;  // for programs: "invalid_json", "missing", "invalid_type", "invalid_value",
-                       // "out_of_range", "not_array", "unknown_field", "duplicate_field",
-                       // "unsupported"
+                       // "out_of_range", "not_array", "too_many", "unknown_field",
+                       // "duplicate_field", "unsupported"
   std::string field;   // the field to blame; empty: none
   std::optional<uint64_t> index;  // of the element to blame, where the field is an array
 

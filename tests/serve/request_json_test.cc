@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ TEST(MooncakeQuery, ReadsEveryField) {
   EXPECT_EQ(query->block_size, 16U);
   EXPECT_EQ(query->tokens, (std::vector<TokenId>{0, 1, 4294967295}));
   EXPECT_EQ(query->lora_name, "l");
-  EXPECT_EQ(query->instances, std::vector<std::string>{"vllm-1"});
+  EXPECT_EQ(query->instances, std::set<std::string>{"vllm-1"});
   EXPECT_EQ(query->tenant, "t");
   EXPECT_EQ(query->cache_salt, "s");
   EXPECT_EQ(query->additional_salt, "w8a8");
@@ -175,7 +176,7 @@ TEST(RankedQuery, ReadsItsFields) {
   EXPECT_EQ(ranked->query.block_size, 64U);
   EXPECT_EQ(ranked->query.cache_salt, "s");
   EXPECT_EQ(ranked->query.additional_salt, "");
-  EXPECT_EQ(ranked->query.instances, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(ranked->query.instances, (std::set<std::string>{"a", "b"}));
   EXPECT_EQ(ranked->top, 3U);
 }
 
@@ -304,7 +305,7 @@ TEST(CacheQuery, ReadsTheFirstGenerationsFields) {
       R"({"token_ids":[1,2],"instances":["10.0.0.1","10.0.0.2"],"model_name":"ds","lora_id":-1})");
   ASSERT_TRUE(query.has_value()) << query.error().error;
   EXPECT_EQ(query->tokens, (std::vector<TokenId>{1, 2}));
-  EXPECT_EQ(query->hosts, (std::vector<std::string>{"10.0.0.1", "10.0.0.2"}));
+  EXPECT_EQ(query->hosts, (std::set<std::string>{"10.0.0.1", "10.0.0.2"}));
   EXPECT_EQ(query->model, "ds");
   EXPECT_EQ(query->lora_name, "");
   EXPECT_EQ(
@@ -336,6 +337,25 @@ TEST(CacheQuery, HasThatGenerationsErrors) {
   for (const auto& [body, error] : cases) {
     EXPECT_EQ(ErrorOf(ParseCacheQuery(body)).error, error) << body;
   }
+}
+
+TEST(InstancesOfAQuery, AreAtMost4096InEveryDialect) {
+  const auto body = [](size_t entries) {
+    std::string json = R"({"token_ids":[],"model":"m","model_name":"m","instances":[)";
+    for (size_t i = 0; i < entries; ++i) json += i == 0 ? R"("a")" : R"(,"a")";
+    return json + "]}";
+  };
+  const RequestError too_many{
+      "instances has 4097 entries (expected at most 4096)", "too_many", "instances", {}};
+  EXPECT_EQ(ErrorOf(ParseCacheQuery(body(4097))), too_many);
+  EXPECT_EQ(ParseCacheQuery(body(4096)).value().hosts, std::set<std::string>{"a"});
+
+  const auto ranked = [&body](size_t entries) {
+    std::string json = body(entries);
+    return ParseQuery(json.erase(json.find(R"("model_name":"m",)"), 17));
+  };
+  EXPECT_EQ(ErrorOf(ranked(4097)), too_many);
+  EXPECT_EQ(ranked(4096).value().query.instances, std::set<std::string>{"a"});
 }
 
 TEST(RequestErrorJson, HasTheFieldsThatApply) {
