@@ -34,15 +34,31 @@ int Milliseconds(Duration duration) {
   return static_cast<int>(std::clamp<int64_t>(count, 1, 1 << 30));
 }
 
-// Whether the address is an IPv6 one; nothing for a name, which may stand for either family.
-std::optional<bool> IsIpv6(const std::string& text) {
+bool IsIpv4(const std::string& host) {
+  in_addr address{};
+  return inet_pton(AF_INET, host.c_str(), &address) == 1;
+}
+
+// With or without a zone: "fe80::1%eth0".
+bool IsIpv6(const std::string& host) { return host.find(':') != std::string::npos; }
+
+// The endpoint when its host is a name.
+std::optional<Endpoint> NamedEndpoint(const std::string& text) {
+  auto endpoint = Endpoint::Parse(text);
+  if (!endpoint || !endpoint->is_tcp()) return std::nullopt;
+  if (IsIpv4(endpoint->host) || IsIpv6(endpoint->host)) return std::nullopt;
+  return std::move(*endpoint);
+}
+
+std::string HostOf(const std::string& text) {
   const auto endpoint = Endpoint::Parse(text);
-  if (!endpoint || !endpoint->is_tcp()) return false;
-  in_addr v4{};
-  in6_addr v6{};
-  if (inet_pton(AF_INET6, endpoint->host.c_str(), &v6) == 1) return true;
-  if (inet_pton(AF_INET, endpoint->host.c_str(), &v4) == 1) return false;
-  return std::nullopt;
+  return endpoint ? endpoint->host : std::string();
+}
+
+// Of a name's endpoint, with one of its addresses.
+std::string AtAddress(Endpoint endpoint, std::string address) {
+  endpoint.host = std::move(address);
+  return endpoint.ToString();
 }
 
 StreamOptions WithNames(StreamOptions options, const PublisherAddress& address) {
@@ -70,57 +86,87 @@ ZmqMessage Inbox::Pop() {
   return message;
 }
 
-PublisherLink::PublisherLink(void* context, Watcher& watcher, uint64_t id,
+PublisherLink::PublisherLink(void* context, Resolver& resolver, Watcher& watcher, uint64_t id,
                              const Transport::Options& options, PublisherAddress address,
                              StreamOptions stream_options, std::unique_ptr<Consumer> consumer)
     : context_(context),
+      resolver_(resolver),
       watcher_(watcher),
       id_(id),
       options_(options),
       address_(std::move(address)),
       inbox_limit_(std::max<size_t>(stream_options.max_pending_bytes, 1)),
+      replay_timeout_(stream_options.replay_timeout),
+      live_name_(NamedEndpoint(address_.endpoint)),
+      replay_name_(NamedEndpoint(address_.replay_endpoint)),
       consumer_(fmt::format("publisher at {}", address_.endpoint), std::move(consumer)),
       stream_(WithNames(std::move(stream_options), address_), consumer_, *this) {}
 
 PublisherLink::~PublisherLink() {
   if (replay_) CloseReplay(replay_->request);
-  if (live_) watcher_.Unwatch(live_.fd());
-  if (monitor_) watcher_.Unwatch(monitor_.fd());
-  // First: libzmq's I/O thread would wait without end to tell an event to a reader that is gone.
-  if (live_) zmq_socket_monitor(live_.raw(), nullptr, 0);
+  if (lookup_) watcher_.Unwatch(lookup_->fd());
+  CloseLive();
 }
 
 Status PublisherLink::Open(MonoTime now) {
-  const auto family = IsIpv6(address_.endpoint);
-  host_is_name_ = !family;
-  ipv6_ = family.value_or(false);
-  replay_ipv6_ = IsIpv6(address_.replay_endpoint);
+  if (!live_name_) {
+    if (auto opened = OpenLive(address_.endpoint); !opened) return opened;
+  }
+  stream_.Start(now);
+  if (live_name_) Dial();
+  return {};
+}
+
+Status PublisherLink::OpenLive(const std::string& endpoint) {
   auto live = ZmqSocket::Create(context_, ZMQ_SUB);
   if (!live) return tl::unexpected(live.error());
   auto monitor = ZmqSocket::Create(context_, ZMQ_PAIR);
   if (!monitor) return tl::unexpected(monitor.error());
   // Nor may it wait for a reader that is busy.
   monitor->Set(ZMQ_RCVHWM, 0);
-  const std::string monitor_name = fmt::format("inproc://monitor-{}", id_);
+  const std::string monitor_name = fmt::format("inproc://monitor-{}-{}", id_, ++dials_);
   if (zmq_socket_monitor(live->raw(), monitor_name.c_str(), kMonitored) != 0) {
     return Fail(fmt::format("ZeroMQ cannot watch a connection: {}", zmq_strerror(zmq_errno())),
-                fmt::format("endpoint '{}'", address_.endpoint));
+                fmt::format("endpoint '{}'", endpoint));
   }
   live_ = std::move(*live);
   monitor_ = std::move(*monitor);
-  if (auto watched = monitor_.Connect(monitor_name); !watched) return watched;
-  ConfigureSocket(live_, ipv6_);
-  live_.Set(ZMQ_RCVHWM, kLiveHighWaterMark);
-  live_.Set(ZMQ_SUBSCRIBE, address_.topic);
-  if (auto connected = live_.Connect(address_.endpoint); !connected) return connected;
   watcher_.Watch(live_.fd(), id_, /*monitor=*/false);
   watcher_.Watch(monitor_.fd(), id_, /*monitor=*/true);
-  stream_.Start(now);
+  ConfigureSocket(live_, endpoint);
+  live_.Set(ZMQ_RCVHWM, kLiveHighWaterMark);
+  live_.Set(ZMQ_SUBSCRIBE, address_.topic);
+  auto opened = monitor_.Connect(monitor_name);
+  if (opened) opened = live_.Connect(endpoint);
+  if (!opened) {
+    CloseLive();
+    return opened;
+  }
+  live_drained_ = false;
+  monitor_fresh_ = true;
+  retry_is_news_ = true;
   return {};
 }
 
-void PublisherLink::ConfigureSocket(ZmqSocket& socket, bool ipv6) const {
-  socket.Set(ZMQ_IPV6, ipv6 ? 1 : 0);
+// What it had received and not handed on goes: it is lost with the connection.
+void PublisherLink::CloseLive() {
+  abandoned_ = false;
+  monitor_fresh_ = false;
+  live_drained_ = true;
+  of_connection_.reset();
+  events_.clear();
+  inbox_ = {};
+  if (!live_) return;
+  watcher_.Unwatch(live_.fd());
+  watcher_.Unwatch(monitor_.fd());
+  // First: libzmq's I/O thread would wait without end to tell an event to a reader that is gone.
+  zmq_socket_monitor(live_.raw(), nullptr, 0);
+  live_ = ZmqSocket();
+  monitor_ = ZmqSocket();
+}
+
+void PublisherLink::ConfigureSocket(ZmqSocket& socket, const std::string& endpoint) const {
+  socket.Set(ZMQ_IPV6, IsIpv6(HostOf(endpoint)) ? 1 : 0);
   socket.Set(ZMQ_RECONNECT_IVL, Milliseconds(options_.reconnect_min));
   socket.Set(ZMQ_RECONNECT_IVL_MAX, Milliseconds(options_.reconnect_max));
   socket.Set(ZMQ_CONNECT_TIMEOUT, Milliseconds(options_.handshake_timeout));
@@ -130,19 +176,96 @@ void PublisherLink::ConfigureSocket(ZmqSocket& socket, bool ipv6) const {
   socket.SetInt64(ZMQ_MAXMSGSIZE, options_.max_message_bytes);
 }
 
-bool PublisherLink::Turn(bool monitor) {
-  const MonoTime now = MonoNow();
-  const MonoTime until = now + kTurn;
-  if (redial_at_ && now >= *redial_at_) Redial(/*toggle_family=*/false);
-  if (monitor) DrainMonitor();
-  // Every frame that came before these events can be received now.
-  const size_t ripe = events_.size();
-  live_drained_ = inbox_.Fill(live_, inbox_limit_);
-  while (!inbox_.messages.empty()) {
-    HandleLive(inbox_.Pop());
-    if (MonoNow() >= until) break;
+// Begins to connect, with new sockets: to the next address of a name, which is looked up when there
+// is none left.
+void PublisherLink::Dial() {
+  redial_at_.reset();
+  CloseLive();
+  if (live_name_ && untried_.empty()) {
+    LookUp();
+    return;
   }
-  if (inbox_.messages.empty() && live_drained_) HandleEvents(std::min(ripe, events_.size()));
+  std::string endpoint = address_.endpoint;
+  if (live_name_) {
+    live_address_ = std::move(untried_.front());
+    untried_.pop_front();
+    endpoint = AtAddress(*live_name_, live_address_);
+  }
+  if (auto opened = OpenLive(endpoint); !opened) {
+    stream_.ConnectFailed(MonoNow(), "unreachable", opened.error().Message());
+    redial_at_ = MonoNow() + options_.reconnect_max;
+  }
+}
+
+void PublisherLink::LookUp() {
+  auto lookup = resolver_.Resolve(live_name_->host);
+  if (!lookup) {
+    CannotResolve(lookup.error().Message());
+    return;
+  }
+  lookup_ = std::move(*lookup);
+  lookup_late_at_ = MonoNow() + options_.handshake_timeout;
+  watcher_.Watch(lookup_->fd(), id_, /*monitor=*/false);
+}
+
+void PublisherLink::TurnLookup() {
+  if (!lookup_) return;
+  const auto addresses = lookup_->Take();
+  if (!addresses) {
+    if (!lookup_late_at_ || MonoNow() < *lookup_late_at_) return;
+    lookup_late_at_.reset();
+    stream_.ConnectFailed(
+        MonoNow(), "unreachable",
+        fmt::format("cannot resolve host '{}' of {}: no answer for {}; still waiting. Does this "
+                    "machine reach its name server?",
+                    live_name_->host, address_.endpoint,
+                    FormatDuration(options_.handshake_timeout)));
+    return;
+  }
+  watcher_.Unwatch(lookup_->fd());
+  lookup_.reset();
+  lookup_late_at_.reset();
+  if (!*addresses) {
+    CannotResolve(addresses->error().Message());
+    return;
+  }
+  untried_.assign((*addresses)->begin(), (*addresses)->end());
+  Dial();
+}
+
+void PublisherLink::CannotResolve(const std::string& why) {
+  const MonoTime now = MonoNow();
+  redial_at_ = now + Backoff(options_.reconnect_min);
+  ++failures_;
+  stream_.ConnectFailed(now, "unreachable",
+                        fmt::format("cannot resolve host '{}' of {}: {}; it is tried again. Is "
+                                    "that the engine's name?",
+                                    live_name_->host, address_.endpoint, why));
+}
+
+Duration PublisherLink::Backoff(Duration least) const {
+  return std::min<Duration>(options_.reconnect_max,
+                            least * (1 << std::min<uint32_t>(failures_, 8)));
+}
+
+bool PublisherLink::Turn(bool monitor) {
+  const MonoTime until = MonoNow() + kTurn;
+  const auto redial_is_due = [this] { return redial_at_ && MonoNow() >= *redial_at_; };
+  TurnLookup();
+  if (live_) {
+    // libzmq may have connected by itself in the meantime.
+    if (monitor || std::exchange(monitor_fresh_, false) || redial_is_due()) DrainMonitor();
+    // Every frame that came before these events can be received now.
+    const size_t ripe = events_.size();
+    live_drained_ = inbox_.Fill(live_, inbox_limit_);
+    while (!inbox_.messages.empty()) {
+      HandleLive(inbox_.Pop());
+      if (MonoNow() >= until) break;
+    }
+    if (inbox_.messages.empty() && live_drained_) HandleEvents(std::min(ripe, events_.size()));
+  }
+  if (abandoned_) CloseLive();
+  if (redial_is_due() && inbox_.messages.empty() && events_.empty()) Dial();
   TurnReplay(MonoNow() + kTurn);
   if (const auto deadline = stream_.NextDeadline()) {
     const MonoTime later = MonoNow();
@@ -152,17 +275,21 @@ bool PublisherLink::Turn(bool monitor) {
 }
 
 bool PublisherLink::HasMoreWork() const {
-  if (!inbox_.messages.empty() || !live_drained_ || !events_.empty()) return true;
-  return replay_ && (!replay_->inbox.messages.empty() || replay_->lost || !replay_->polled);
+  if (!inbox_.messages.empty() || !live_drained_ || !events_.empty() || monitor_fresh_) return true;
+  if (!replay_) return false;
+  return !replay_->inbox.messages.empty() || replay_->lost || (replay_->socket && !replay_->polled);
 }
 
 std::optional<MonoTime> PublisherLink::Deadline() const {
   std::optional<MonoTime> next = stream_.NextDeadline();
-  if (redial_at_ && (!next || *redial_at_ < *next)) next = redial_at_;
+  for (const auto& time : {redial_at_, lookup_late_at_}) {
+    if (time && (!next || *time < *next)) next = time;
+  }
   return next;
 }
 
 void PublisherLink::HandleLive(const ZmqMessage& message) {
+  if (abandoned_) return;
   const void* connection = message.frames.front().connection();
   const bool same = of_connection_ && of_connection_->connection() == connection;
   if (!same) {
@@ -204,6 +331,7 @@ void PublisherLink::HandleEvents(size_t count) {
 }
 
 void PublisherLink::HandleEvent(const LinkEvent& event) {
+  if (abandoned_) return;
   const MonoTime now = MonoNow();
   switch (event.event) {
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
@@ -211,6 +339,7 @@ void PublisherLink::HandleEvent(const LinkEvent& event) {
       failures_ = 0;
       retry_is_news_ = true;
       redial_at_.reset();
+      untried_.clear();
       of_connection_.reset();
       stream_.Connected(now);
       break;
@@ -218,7 +347,8 @@ void PublisherLink::HandleEvent(const LinkEvent& event) {
       of_connection_.reset();
       if (std::exchange(up_, false)) {
         retry_is_news_ = false;
-        redial_at_ = now + kGivenUp;
+        // A name may stand for another address by now.
+        redial_at_ = now + (live_name_ ? options_.reconnect_min : kGivenUp);
         stream_.Disconnected(now);
       } else if (!redial_at_) {
         HandshakeFailed("closed the connection before ZeroMQ's handshake was done");
@@ -239,16 +369,20 @@ void PublisherLink::HandleEvent(const LinkEvent& event) {
     case ZMQ_EVENT_CONNECT_RETRIED:
       if (up_) break;
       if (!std::exchange(retry_is_news_, true)) {
-        redial_at_.reset();  // libzmq goes on by itself
+        if (!live_name_) redial_at_.reset();  // libzmq goes on by itself
         break;
       }
       if (redial_at_) break;
+      if (!untried_.empty()) {
+        redial_at_ = now;
+        break;
+      }
+      if (live_name_) redial_at_ = now + Backoff(options_.reconnect_min);
+      ++failures_;
       stream_.ConnectFailed(now, "unreachable",
                             fmt::format("cannot connect to {}; it is tried again. Does the engine "
                                         "run there, with KV events enabled on that port?",
-                                        address_.endpoint));
-      ++failures_;
-      if (host_is_name_) Redial(/*toggle_family=*/true);
+                                        Shown()));
       break;
     default:
       break;
@@ -264,51 +398,78 @@ void PublisherLink::HandshakeFailed(const std::string& why) {
   stream_.ConnectFailed(now, "not_zmtp",
                         fmt::format("the peer at {} does not speak ZeroMQ: it {}. Is that the "
                                     "port of the engine's KV events?",
-                                    address_.endpoint, why));
-  live_.Disconnect(address_.endpoint);
-  const uint32_t doublings = std::min<uint32_t>(failures_++, 8);
-  redial_at_ = now + std::min<Duration>(options_.reconnect_max,
-                                        std::chrono::milliseconds(250) * (1 << doublings));
+                                    Shown(), why));
+  abandoned_ = true;
+  redial_at_ = untried_.empty() ? now + Backoff(std::chrono::milliseconds(250)) : now;
+  ++failures_;
 }
 
-// A name may stand for addresses of both families, of which libzmq tries one: an engine that
-// listens on IPv4 alone is not found through the IPv6 address of "localhost".
-void PublisherLink::Redial(bool toggle_family) {
-  live_.Disconnect(address_.endpoint);
-  if (toggle_family) {
-    ipv6_ = !ipv6_;
-    const uint32_t doublings = std::min<uint32_t>(failures_ / 2, 8);
-    redial_at_ = MonoNow() + std::min<Duration>(options_.reconnect_max,
-                                                options_.reconnect_min * (1 << doublings));
-    return;
-  }
-  redial_at_.reset();
-  retry_is_news_ = true;
-  live_.Set(ZMQ_IPV6, ipv6_ ? 1 : 0);
-  if (auto connected = live_.Connect(address_.endpoint); !connected) {
-    stream_.ConnectFailed(MonoNow(), "unreachable", connected.error().Message());
-    redial_at_ = MonoNow() + options_.reconnect_max;
-  }
+// The live endpoint for people, with the address that its name stood for.
+std::string PublisherLink::Shown() const {
+  if (!live_name_) return address_.endpoint;
+  return fmt::format("{} ({})", address_.endpoint, live_address_);
 }
 
 void PublisherLink::OpenReplay(uint64_t request, uint64_t from) {
   replay_ = std::make_unique<Replay>();
   replay_->request = request;
-  auto socket = ZmqSocket::Create(context_, ZMQ_DEALER);
-  if (!socket) {
-    log::Warn("{}: no replay request is possible: {}", address_.replay_endpoint,
-              socket.error().Message());
-    replay_->lost = true;
+  replay_->from = from;
+  replay_->opened = MonoNow();
+  if (!replay_name_) {
+    AskReplay(address_.replay_endpoint);
     return;
   }
-  ConfigureSocket(*socket, replay_ipv6_.value_or(ipv6_));
+  if (live_name_ && live_name_->host == replay_name_->host && live_) {
+    // Of several engines behind one name, the one that is listened to.
+    AskReplay(AtAddress(*replay_name_, live_address_));
+    return;
+  }
+  auto lookup = resolver_.Resolve(replay_name_->host);
+  if (!lookup) {
+    LoseReplay(fmt::format("cannot resolve host '{}' of {}: {}", replay_name_->host,
+                           address_.replay_endpoint, lookup.error().Message()));
+    return;
+  }
+  replay_->lookup = std::move(*lookup);
+  watcher_.Watch(replay_->lookup->fd(), id_, /*monitor=*/false);
+}
+
+void PublisherLink::TurnReplayLookup() {
+  if (!replay_->lookup) return;
+  const auto found = replay_->lookup->Take();
+  if (!found) return;
+  watcher_.Unwatch(replay_->lookup->fd());
+  replay_->lookup.reset();
+  if (!*found) {
+    LoseReplay(fmt::format("cannot resolve host '{}' of {}: {}", replay_name_->host,
+                           address_.replay_endpoint, found->error().Message()));
+    return;
+  }
+  // First those of the family that the live connection has.
+  std::vector<std::string> addresses = **found;
+  const bool prefer_ipv6 = IsIpv6(live_name_ ? live_address_ : HostOf(address_.endpoint));
+  std::ranges::stable_partition(
+      addresses, [&](const std::string& address) { return IsIpv6(address) == prefer_ipv6; });
+  AskReplay(AtAddress(*replay_name_, addresses[replay_turn_ % addresses.size()]));
+}
+
+void PublisherLink::AskReplay(const std::string& endpoint) {
+  auto socket = ZmqSocket::Create(context_, ZMQ_DEALER);
+  if (!socket) {
+    LoseReplay(socket.error().Message());
+    return;
+  }
+  ConfigureSocket(*socket, endpoint);
   socket->Set(ZMQ_RCVHWM, 0);  // a ROUTER drops what does not fit
-  const auto number = StoreBigEndian64(from);
+  const auto number = StoreBigEndian64(replay_->from);
   const std::array<std::string_view, 2> frames = {std::string_view(),
                                                   std::string_view(number.data(), number.size())};
-  const auto connected = socket->Connect(address_.replay_endpoint);
-  if (!connected || !socket->Send(frames)) {
-    replay_->lost = true;
+  if (auto connected = socket->Connect(endpoint); !connected) {
+    LoseReplay(connected.error().Message());
+    return;
+  }
+  if (!socket->Send(frames)) {
+    LoseReplay(fmt::format("ZeroMQ does not take a request for {}", endpoint));
     return;
   }
   replay_->socket = std::move(*socket);
@@ -316,15 +477,25 @@ void PublisherLink::OpenReplay(uint64_t request, uint64_t from) {
   watcher_.Watch(replay_->fd, id_, /*monitor=*/false);
 }
 
+// The stream is told at the next turn: it may be the one that asks.
+void PublisherLink::LoseReplay(std::string why) {
+  replay_->lost = true;
+  replay_->why = std::move(why);
+}
+
 void PublisherLink::CloseReplay(uint64_t request) {
   if (!replay_ || replay_->request != request) return;
+  const bool in_vain = replay_->socket && !replay_->answered;
+  if (in_vain && MonoNow() >= replay_->opened + replay_timeout_) ++replay_turn_;
   if (replay_->socket) watcher_.Unwatch(replay_->fd);
+  if (replay_->lookup) watcher_.Unwatch(replay_->lookup->fd());
   replay_.reset();
 }
 
 void PublisherLink::TurnReplay(MonoTime until) {
   if (!replay_) return;
-  replay_->polled = true;
+  TurnReplayLookup();
+  replay_->polled = replay_->polled || replay_->socket;
   if (replay_->socket && !replay_->inbox.Fill(replay_->socket, options_.max_replay_bytes)) {
     // It comes faster than it can be applied: the rest is asked for when this much is done.
     watcher_.Unwatch(replay_->fd);
@@ -333,6 +504,7 @@ void PublisherLink::TurnReplay(MonoTime until) {
   }
   const uint64_t request = replay_->request;
   while (replay_ && replay_->request == request && !replay_->inbox.messages.empty()) {
+    replay_->answered = true;
     const ZmqMessage message = replay_->inbox.Pop();
     std::array<std::string_view, ZmqMessage::kMostFrames> frames;
     for (size_t i = 0; i < message.frames.size(); ++i) frames[i] = message.frames[i].view();
@@ -341,7 +513,7 @@ void PublisherLink::TurnReplay(MonoTime until) {
   }
   if (replay_ && replay_->request == request && replay_->lost) {
     replay_->lost = false;
-    stream_.ReplayLost(MonoNow(), request);
+    stream_.ReplayLost(MonoNow(), request, std::move(replay_->why));
   }
 }
 

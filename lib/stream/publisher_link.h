@@ -13,6 +13,7 @@
 #include "lib/base/result.h"
 #include "lib/stream/guarded_consumer.h"
 #include "lib/stream/publisher_stream.h"
+#include "lib/stream/resolver.h"
 #include "lib/stream/transport.h"
 #include "lib/stream/zmq_socket.h"
 
@@ -43,12 +44,17 @@ struct Inbox {
 // taken for the next one of its former life) but libzmq tells them through two sockets. Two facts
 // put them together: the event of a connection's handshake is visible before any of its frames,
 // and each frame knows its connection.
+//
+// libzmq is given numeric addresses only. A name is looked up anew for every connection, for its
+// addresses move, and they are tried in turn; each try has sockets of its own, so that nothing that
+// is told of the former one is taken for the present one's.
 class PublisherLink : public ReplayOutbox {
  public:
-  // `context` and `watcher` must outlive the link. `id` is what `watcher` is told.
-  PublisherLink(void* context, Watcher& watcher, uint64_t id, const Transport::Options& options,
-                PublisherAddress address, StreamOptions stream_options,
-                std::unique_ptr<Consumer> consumer);
+  // `context`, `resolver`, `watcher` and `options` must outlive the link. `id` is what `watcher` is
+  // told.
+  PublisherLink(void* context, Resolver& resolver, Watcher& watcher, uint64_t id,
+                const Transport::Options& options, PublisherAddress address,
+                StreamOptions stream_options, std::unique_ptr<Consumer> consumer);
   ~PublisherLink() override;
 
   // Opens the sockets and starts to connect.
@@ -75,40 +81,67 @@ class PublisherLink : public ReplayOutbox {
   };
   struct Replay {
     uint64_t request = 0;
-    ZmqSocket socket;  // closed when the answer was cut off
+    uint64_t from = 0;
+    MonoTime opened{};
+    bool answered = false;
+    std::shared_ptr<Lookup> lookup;  // of the endpoint's name, before there is a socket
+    ZmqSocket socket;                // closed when the answer was cut off
     int fd = -1;
     Inbox inbox;
     bool lost = false;
+    std::string why;  // it was lost, for people
     // libzmq signals nothing for a socket before the first attempt to receive.
     bool polled = false;
   };
 
-  void ConfigureSocket(ZmqSocket& socket, bool ipv6) const;
+  void ConfigureSocket(ZmqSocket& socket, const std::string& endpoint) const;
+  [[nodiscard]] Status OpenLive(const std::string& endpoint);
+  void CloseLive();
+  void Dial();
+  void LookUp();
+  void TurnLookup();
+  void CannotResolve(const std::string& why);
+  [[nodiscard]] Duration Backoff(Duration least) const;
+  [[nodiscard]] std::string Shown() const;
   void DrainMonitor();
   void HandleEvents(size_t count);
   void HandleEvent(const LinkEvent& event);
   void HandleLive(const ZmqMessage& message);
   void HandshakeFailed(const std::string& why);
-  void Redial(bool toggle_family);
   void TurnReplay(MonoTime until);
+  void TurnReplayLookup();
+  void AskReplay(const std::string& endpoint);
+  void LoseReplay(std::string why);
   [[nodiscard]] bool HasMoreWork() const;
 
   void* const context_;
+  Resolver& resolver_;
   Watcher& watcher_;
   const uint64_t id_;
   const Transport::Options& options_;
   const PublisherAddress address_;
   const size_t inbox_limit_;
-  bool host_is_name_ = false;  // could be of either address family
-  bool ipv6_ = false;          // the family that is tried, or was found to work
-  // That of the replay endpoint; nothing for a name: like the live one.
-  std::optional<bool> replay_ipv6_;
+  const Duration replay_timeout_;
+  // The endpoints whose host is a name; nothing for those that libzmq can be given as they are.
+  const std::optional<Endpoint> live_name_;
+  const std::optional<Endpoint> replay_name_;
 
   GuardedConsumer consumer_;
   PublisherStream stream_;
 
-  ZmqSocket live_;
+  std::shared_ptr<Lookup> lookup_;  // of live_name_'s host
+  std::optional<MonoTime> lookup_late_at_;
+  std::deque<std::string> untried_;  // addresses that it found
+  std::string live_address_;         // the one that live_ connects to
+  // Which of the addresses of the replay endpoint's name is asked: the next one after each request
+  // in vain.
+  size_t replay_turn_ = 0;
+
+  ZmqSocket live_;  // null while a name is looked up
   ZmqSocket monitor_;
+  uint64_t dials_ = 0;
+  bool monitor_fresh_ = false;  // libzmq signals nothing before the first attempt to receive
+  bool abandoned_ = false;      // the sockets are to be closed
   Inbox inbox_;
   std::vector<LinkEvent> events_;  // not handled yet, oldest first
   bool live_drained_ = true;

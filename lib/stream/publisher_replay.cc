@@ -58,6 +58,7 @@ void PublisherStream::ReplayMessage(MonoTime now, uint64_t request,
   }
   if (!std::exchange(heard_, true)) ++counters_.lives;
   unanswered_ = 0;
+  replay_problem_.clear();
   const bool nothing_at_all = sequence == kEndMarker && !life_.cursor;
   if (request_->rebuild && !hidden_ && !nothing_at_all) BeginRebuild();
   if (sequence == kEndMarker) {
@@ -214,8 +215,9 @@ void PublisherStream::GiveUp(MonoTime now) {
   Settle(now);
 }
 
-void PublisherStream::ReplayLost(MonoTime now, uint64_t request) {
+void PublisherStream::ReplayLost(MonoTime now, uint64_t request, std::string why) {
   if (!request_ || request_->id != request) return;
+  replay_problem_ = std::move(why);
   GiveUp(now);
   Tell();
 }

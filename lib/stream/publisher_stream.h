@@ -121,8 +121,9 @@ class PublisherStream {
   // Those of a closed request are ignored.
   void ReplayMessage(MonoTime now, uint64_t request, std::span<const std::string_view> frames);
 
-  // The answer to `request` was cut off by the transport: as if it had timed out now.
-  void ReplayLost(MonoTime now, uint64_t request);
+  // The answer to `request` was cut off by the transport: as if it had timed out now. `why` is a
+  // clause for Trust::detail; empty for what needs nobody.
+  void ReplayLost(MonoTime now, uint64_t request, std::string why);
 
   // When Tick has something to do next; nothing while only events can change anything.
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const;
@@ -250,7 +251,8 @@ class PublisherStream {
   std::optional<MonoTime> retry_at_;
   std::optional<MonoTime> probe_at_;
   uint64_t jitter_state_;
-  std::string malformed_;  // what was wrong with the last malformed message
+  std::string malformed_;       // what was wrong with the last malformed message
+  std::string replay_problem_;  // why the last request could not be made
 
   Trust trust_;
   StreamCounters counters_;

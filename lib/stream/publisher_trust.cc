@@ -78,6 +78,9 @@ Trust PublisherStream::Judge() const {
 void PublisherStream::Tell() {
   counters_.cursor = life_.cursor;
   Trust trust = Judge();
+  if (!replay_problem_.empty() && trust.state != TrustState::kLive) {
+    trust.detail += fmt::format("{}{}", trust.detail.empty() ? "" : ". Also: ", replay_problem_);
+  }
   if (!malformed_.empty()) {
     trust.detail +=
         fmt::format("{}{} was ignored. Does something else publish on {}?",

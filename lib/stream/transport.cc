@@ -18,7 +18,8 @@ namespace conductor::stream {
 namespace {
 
 // A publisher's ZeroMQ sockets: SUB, both ends of its monitor, a DEALER while it is asked. Each is
-// a descriptor, the SUB and the DEALER have a connection besides.
+// a descriptor, the SUB and the DEALER have a connection besides, or while their host's name is
+// looked up its lookup.
 constexpr uint64_t kSocketsEach = 4;
 constexpr uint64_t kFilesEach = 6;
 // For closing sockets that are not gone yet, and for the rest of the process: HTTP connections
@@ -59,7 +60,7 @@ struct Transport::Impl {
     std::shared_ptr<CounterBoard> board;
   };
 
-  explicit Impl(const Options& with) : options(with) {}
+  explicit Impl(const Options& with) : options(with), resolver(with.resolve) {}
   ~Impl() {
     loops.clear();  // the sockets go with their threads, before the context
     if (context) zmq_ctx_term(context);
@@ -85,6 +86,7 @@ struct Transport::Impl {
   }
 
   const Options options;
+  Resolver resolver;
   void* context = nullptr;
   std::string limit_warning;
   std::vector<std::unique_ptr<IngestLoop>> loops;  // fixed after construction
@@ -149,8 +151,8 @@ Result<Transport::PublisherId> Transport::Add(const PublisherAddress& address,
   publisher.loop->Call([&] {
     added = publisher.loop->Add(
         id,
-        std::make_unique<PublisherLink>(impl_->context, publisher.loop->watcher(), id,
-                                        impl_->options, address, options, std::move(consumer)),
+        std::make_unique<PublisherLink>(impl_->context, impl_->resolver, publisher.loop->watcher(),
+                                        id, impl_->options, address, options, std::move(consumer)),
         publisher.board);
   });
   if (added) return id;

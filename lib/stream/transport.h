@@ -10,6 +10,7 @@
 #include "lib/base/result.h"
 #include "lib/stream/consumer.h"
 #include "lib/stream/publisher_stream.h"
+#include "lib/stream/resolver.h"
 
 namespace conductor::stream {
 
@@ -47,6 +48,8 @@ class Transport {
     int64_t max_message_bytes = 256 << 20;  // of one frame; a peer that sends more is cut off
     // Of one replay's answer that may wait for being applied; beyond it the rest is asked for anew.
     size_t max_replay_bytes = 256 << 20;
+    // How host names become addresses.
+    ResolveFunction resolve = ResolveHost;
   };
 
   using PublisherId = uint64_t;
@@ -54,7 +57,7 @@ class Transport {
   // Raises the soft limits of file descriptors and ZeroMQ sockets to what `max_publishers` needs;
   // limit_warning() says so when it could not.
   explicit Transport(const Options& options);
-  // Stops the threads and closes all sockets within a second, whatever peers do.
+  // Stops the threads and closes all sockets within a second, whatever peers and name servers do.
   ~Transport();
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;

@@ -33,10 +33,6 @@ Status ZmqSocket::Connect(const std::string& endpoint) {
               fmt::format("endpoint '{}'", endpoint), "tcp://HOST:PORT or ipc://PATH");
 }
 
-void ZmqSocket::Disconnect(const std::string& endpoint) {
-  zmq_disconnect(socket_, endpoint.c_str());
-}
-
 bool ZmqSocket::Send(std::span<const std::string_view> frames) {
   for (size_t i = 0; i < frames.size(); ++i) {
     const int more = i + 1 < frames.size() ? ZMQ_SNDMORE : 0;

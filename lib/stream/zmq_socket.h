@@ -79,11 +79,9 @@ class ZmqSocket {
   bool Set(int option, std::string_view value);
   bool SetInt64(int option, int64_t value);
 
-  // Begins to connect; only an address that can never work is an error.
+  // Begins to connect; only an address that can never work is an error. A host name would be
+  // looked up on the I/O threads of all sockets: see Resolver.
   [[nodiscard]] Status Connect(const std::string& endpoint);
-  // Errors are of no interest: a connection that libzmq has given up by itself is not known to it
-  // any more.
-  void Disconnect(const std::string& endpoint);
 
   // Never blocks. False when the message could not be queued.
   [[nodiscard]] bool Send(std::span<const std::string_view> frames);

@@ -460,6 +460,19 @@ TEST_F(WithReplay, WhatIsLostInAReplayCountsForTheSetThatItBuilds) {
   EXPECT_EQ(State(), "degraded incomplete");
 }
 
+TEST_F(WithReplay, WhyARequestCouldNotBeMadeIsToldUntilOneIsAnswered) {
+  Connect();
+  stream->ReplayLost(now, *outbox.open, "cannot resolve host 'engine'");
+  EXPECT_TRUE(stream->trust().detail.ends_with("Also: cannot resolve host 'engine'"))
+      << stream->trust().detail;
+  Pass(seconds(1));
+  End();
+  EXPECT_EQ(State(), "live");
+  EXPECT_EQ(stream->trust().detail, "");
+  Reconnect();
+  EXPECT_EQ(stream->trust().detail.find("resolve"), std::string::npos);
+}
+
 // First contact without replay.
 
 TEST_F(WithoutReplay, AnEngineSeenFromItsFirstFrameIsLive) {
@@ -841,7 +854,7 @@ TEST_F(WithReplay, AnAnswerThatComesTwiceIsAppliedOnce) {
 TEST_F(WithReplay, AnAnswerThatWasCutOffIsAskedForTheRestAtOnce) {
   Connect();
   Replayed(0, "a0");
-  stream->ReplayLost(now, *outbox.open);
+  stream->ReplayLost(now, *outbox.open, "");
   EXPECT_EQ(outbox.asked, (Sequences{0, 0}));
 }
 

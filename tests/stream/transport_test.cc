@@ -7,11 +7,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "fake_publisher.h"
@@ -404,6 +406,140 @@ TEST_F(TransportTest, ANameIsTriedInBothAddressFamilies) {
   }
   endpoint = six.get(zmq::sockopt::last_endpoint);
   ASSERT_TRUE(Listen(endpoint, "")->WaitForReason("no_events_yet"));
+}
+
+// Answers for host names as a test wants it; outlives the transport.
+class Names {
+ public:
+  using Addresses = std::vector<std::string>;
+
+  ResolveFunction Function() {
+    return [state = state_](const std::string& host) -> HostAddresses {
+      std::unique_lock lock(state->mutex);
+      ++state->asked;
+      if (host == "hangs.test") state->changed.wait(lock, [&] { return state->ended; });
+      const auto found = state->addresses.find(host);
+      if (found == state->addresses.end()) return Fail("Name or service not known");
+      return found->second;
+    };
+  }
+  ~Names() {
+    const std::lock_guard lock(state_->mutex);
+    state_->ended = true;
+    state_->changed.notify_all();
+  }
+  void Set(const std::string& host, Addresses addresses) {
+    const std::lock_guard lock(state_->mutex);
+    state_->addresses[host] = std::move(addresses);
+  }
+  int asked() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->asked;
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::map<std::string, Addresses> addresses;
+    int asked = 0;
+    bool ended = false;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+class NamedHosts : public TransportTest {
+ protected:
+  NamedHosts() {
+    auto options = QuickTransport();
+    options.resolve = names.Function();
+    transport = std::make_unique<Transport>(options);
+  }
+  static std::string At(const std::string& host, const std::string& local_endpoint) {
+    return "tcp://" + host + local_endpoint.substr(local_endpoint.rfind(':'));
+  }
+
+  Names names;
+};
+
+TEST_F(NamedHosts, TheirAddressesAreTriedInTurn) {
+  names.Set("engine.test", {"::1", "127.0.0.2", "127.0.0.1"});  // the last one listens
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  const auto board = Listen(At("engine.test", publisher.endpoint()),
+                            At("engine.test", publisher.replay_endpoint()));
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+  EXPECT_EQ(names.asked(), 1) << "the replay goes where the live connection goes";
+}
+
+TEST_F(NamedHosts, AReplayEndpointOfAnotherNameIsResolvedToo) {
+  names.Set("replay.test", {"127.0.0.2", "127.0.0.1"});  // the first one does not answer
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  const auto board = Listen(publisher.endpoint(), At("replay.test", publisher.replay_endpoint()));
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+}
+
+TEST_F(NamedHosts, OneThatCannotBeResolvedIsToldAndTriedAgain) {
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  const auto board = Listen(At("engine.test", publisher.endpoint()),
+                            At("replay.test", publisher.replay_endpoint()));
+  ASSERT_TRUE(board->WaitForReason("unreachable"));
+  ASSERT_TRUE(board->Wait([](const Board& b) {
+    return b.trust.detail.find("cannot resolve host 'engine.test' of tcp://engine.test:") == 0 &&
+           b.trust.detail.find("Name or service not known") != std::string::npos;
+  }));
+  names.Set("engine.test", {"127.0.0.1"});
+  ASSERT_TRUE(board->Wait([](const Board& b) {
+    return b.trust.detail.find("cannot resolve host 'replay.test'") != std::string::npos;
+  }));
+  names.Set("replay.test", {"127.0.0.1"});
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+}
+
+TEST_F(NamedHosts, AnEngineThatReturnsAtAnotherAddressIsFollowed) {
+  zmq::context_t context;
+  const int port = FreePort();
+  const auto bind = [&](const std::string& address) {
+    zmq::socket_t socket(context, zmq::socket_type::pub);
+    socket.set(zmq::sockopt::linger, 0);
+    socket.bind("tcp://" + address + ":" + std::to_string(port));
+    return socket;
+  };
+  names.Set("engine.test", {"127.0.0.1"});
+  auto socket = bind("127.0.0.1");
+  const auto board = Listen("tcp://engine.test:" + std::to_string(port), "");
+  ASSERT_TRUE(board->WaitForReason("no_events_yet"));
+  names.Set("engine.test", {"127.0.0.2"});
+  socket = bind("127.0.0.2");
+  ASSERT_TRUE(
+      board->Wait([&](const Board&) { return transport->Counters(last_id).connects == 2; }));
+  ASSERT_TRUE(board->WaitForReason("no_events_yet"));
+}
+
+TEST_F(NamedHosts, ASilentNameServerHoldsUpNobodyElseAndNotTheEnd) {
+  names.Set("engine.test", {"127.0.0.1"});
+  FakePublisher publisher({});
+  publisher.Publish("a0");
+  std::vector<std::shared_ptr<Board>> hanging;
+  for (int i = 0; i < 20; ++i) {
+    hanging.push_back(Listen("tcp://hangs.test:5557", "tcp://hangs.test:5558"));
+  }
+  const auto replay_hangs = Listen(publisher.endpoint(), "tcp://hangs.test:5558");
+  const auto literal = Listen(publisher);
+  const auto named = Listen(At("engine.test", publisher.endpoint()),
+                            At("engine.test", publisher.replay_endpoint()));
+  ASSERT_TRUE(literal->WaitFor(TrustState::kLive, {"a0"}));
+  ASSERT_TRUE(named->WaitFor(TrustState::kLive, {"a0"}));
+  for (const auto& board : hanging) ASSERT_TRUE(board->WaitForReason("unreachable"));
+  EXPECT_TRUE(hanging[0]->Wait(
+      [](const Board& b) { return b.trust.detail.find("cannot resolve host 'hangs.test'") == 0; }));
+  ASSERT_TRUE(replay_hangs->WaitForReason("no_events_yet"));
+  const MonoTime start = MonoNow();
+  transport.reset();
+  EXPECT_LT(MonoNow() - start, seconds(1));
+  for (const auto& board : hanging) EXPECT_TRUE(board->destroyed);
 }
 
 TEST_F(TransportTest, RunsWorkOnThePublishersThread) {
