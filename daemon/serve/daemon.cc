@@ -1,7 +1,6 @@
 #include "daemon/serve/daemon.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
 
 #include <csignal>
 #include <cstdio>
@@ -16,6 +15,7 @@
 #include "daemon/serve/demo.h"
 #include "daemon/serve/http_api.h"
 #include "daemon/serve/registry.h"
+#include "daemon/serve/stop_signals.h"
 #include "lib/base/log.h"
 #include "lib/base/result.h"
 
@@ -28,36 +28,13 @@ constexpr int kUsage = 2;
 
 constexpr uint16_t kDefaultPort = 13333;
 
-// SIGINT and SIGTERM, taken by Wait() and by no other thread: to be made before any is started.
-class StopSignals {
- public:
-  StopSignals() {
-    sigemptyset(&set_);
-    sigaddset(&set_, SIGINT);
-    sigaddset(&set_, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-    std::signal(SIGPIPE, SIG_IGN);
-  }
-
-  // The name of the signal that came. A second one ends the process at once.
-  std::string Wait() {
-    int signal = 0;
-    sigwait(&set_, &signal);
-    pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
-    return signal == SIGINT ? "SIGINT" : "SIGTERM";
-  }
-
- private:
-  sigset_t set_{};
-};
-
 int Complain(int code, const Error& error) {
   fmt::print(stderr, "conductor: {}\n", error.Message());
   return code;
 }
 
 std::optional<std::string> Environment(const char* name) {
-  // Read before any thread is started.
+  // No thread changes the environment.
   const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
   if (value == nullptr || *value == '\0') return std::nullopt;
   return std::string(value);
@@ -149,6 +126,7 @@ bool Report(const std::vector<Error>& problems, bool strict) {
 
 int RunServe(const ServeOptions& options) {
   StopSignals signals;
+  std::signal(SIGPIPE, SIG_IGN);
   if (const auto level = SetLogLevel(options); !level) return Complain(kUsage, level.error());
   const auto config = ReadConfig(options);
   if (!config) return Complain(kFailed, config.error());

@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <random>
+#include <stop_token>
+#include <utility>
 
 #include "daemon/serve/answer_json.h"
 #include "daemon/serve/answers.h"
@@ -52,6 +54,8 @@ struct HttpApi::Impl {
 
   void RouteAll();
 
+  // `answer`, unless the server stops: then the walk behind it may have been cut short.
+  HttpResponse Whole(std::string answer) const;
   HttpResponse MooncakeQuery(const HttpRequest& request) const;
   HttpResponse CacheHits(const HttpRequest& request) const;
   HttpResponse RankedQuery(const HttpRequest& request) const;
@@ -64,6 +68,7 @@ struct HttpApi::Impl {
   HttpListener listener;
   Metrics metrics;
   const std::string boot_id = RandomId();
+  std::stop_source stopping;  // of walks over long prompts
   std::atomic<bool> ready = false;
 };
 
@@ -93,22 +98,27 @@ void HttpApi::Impl::RouteAll() {
   });
 }
 
+HttpResponse HttpApi::Impl::Whole(std::string answer) const {
+  if (!stopping.stop_requested()) return Ok(std::move(answer));
+  return Failed(503, {"the daemon is being stopped", "stopping", "", {}});
+}
+
 HttpResponse HttpApi::Impl::MooncakeQuery(const HttpRequest& request) const {
   const auto query = ParseMooncakeQuery(request.body);
   if (!query) return Failed(400, query.error());
-  return Ok(MooncakeAnswerJson(*query, AnswerQuery(registry, *query)));
+  return Whole(MooncakeAnswerJson(*query, AnswerQuery(registry, *query, stopping.get_token())));
 }
 
 HttpResponse HttpApi::Impl::CacheHits(const HttpRequest& request) const {
   const auto query = ParseCacheQuery(request.body);
   if (!query) return Failed(400, query.error());
-  return Ok(CacheAnswerJson(AnswerCacheQuery(registry, *query)));
+  return Whole(CacheAnswerJson(AnswerCacheQuery(registry, *query, stopping.get_token())));
 }
 
 HttpResponse HttpApi::Impl::RankedQuery(const HttpRequest& request) const {
   const auto ranked = ParseQuery(request.body);
   if (!ranked) return Failed(400, ranked.error());
-  return Ok(AnswerJson(*ranked, AnswerQuery(registry, ranked->query)));
+  return Whole(AnswerJson(*ranked, AnswerQuery(registry, ranked->query, stopping.get_token())));
 }
 
 HttpResponse HttpApi::Impl::Register(const HttpRequest& request) {
@@ -149,7 +159,10 @@ Result<uint16_t> HttpApi::Start() { return impl_->listener.Start(); }
 
 void HttpApi::SetReady(bool ready) { impl_->ready = ready; }
 
-void HttpApi::Stop() { impl_->listener.Stop(); }
+void HttpApi::Stop() {
+  impl_->stopping.request_stop();
+  impl_->listener.Stop();
+}
 
 const std::vector<std::pair<std::string, std::string>>& HttpApi::routes() const {
   return impl_->listener.routes();

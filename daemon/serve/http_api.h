@@ -40,7 +40,8 @@ class HttpApi {
   // What GET /readyz answers: 503 until set.
   void SetReady(bool ready);
 
-  // Ends all connections and threads within a second.
+  // Ends all connections and threads within a second: queries that are being answered are cut short
+  // and answered with 503.
   void Stop();
 
   // (method, path) of every route.

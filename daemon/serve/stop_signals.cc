@@ -1,0 +1,91 @@
+#include "daemon/serve/stop_signals.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+
+#include "lib/base/log.h"
+
+namespace conductor::serve {
+namespace {
+
+// The log may be what hangs: its reader has stopped and the pipe is full. So the kernel ends the
+// process a moment later, whether or not the line was written.
+void ExitSoonAnyway() {
+  std::signal(SIGALRM, [](int) { ::_exit(0); });
+  itimerval soon{};
+  soon.it_value.tv_usec = 200'000;
+  ::setitimer(ITIMER_REAL, &soon, nullptr);
+}
+
+// True once `fd` is readable, false when `milliseconds` (-1: no limit) have passed.
+bool Readable(int fd, int milliseconds) {
+  const MonoTime until = MonoNow() + std::chrono::milliseconds(milliseconds);
+  for (;;) {
+    pollfd waited{fd, POLLIN, 0};
+    if (::poll(&waited, 1, milliseconds) > 0) return true;
+    if (milliseconds >= 0 && MonoNow() >= until) return false;
+  }
+}
+
+}  // namespace
+
+StopSignals::StopSignals(Duration patience) : patience_(patience) {
+  sigemptyset(&set_);
+  sigaddset(&set_, SIGINT);
+  sigaddset(&set_, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+  signals_ = FileDescriptor(::signalfd(-1, &set_, SFD_CLOEXEC | SFD_NONBLOCK));
+  done_ = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  watching_ = std::thread([this] { Watch(); });
+}
+
+StopSignals::~StopSignals() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(done_.get(), &one, sizeof one);
+  watching_.join();
+}
+
+std::string StopSignals::Wait() {
+  std::unique_lock lock(mutex_);
+  came_.wait(lock, [this] { return signal_ != 0; });
+  return signal_ == SIGINT ? "SIGINT" : "SIGTERM";
+}
+
+void StopSignals::Watch() {
+  if (!TakeSignal()) return;
+  // Enough that one thread takes it: a second signal has its default effect.
+  pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
+  const auto patience = std::chrono::ceil<std::chrono::milliseconds>(patience_).count();
+  if (!Readable(done_.get(), static_cast<int>(patience))) GiveUp();
+}
+
+bool StopSignals::TakeSignal() {
+  for (;;) {
+    pollfd waited[2] = {{signals_.get(), POLLIN, 0}, {done_.get(), POLLIN, 0}};
+    ::poll(waited, 2, -1);
+    signalfd_siginfo info{};
+    if (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+      const std::lock_guard lock(mutex_);
+      signal_ = static_cast<int>(info.ssi_signo);
+      came_.notify_all();
+      return true;
+    }
+    if (waited[1].revents != 0) return false;
+  }
+}
+
+void StopSignals::GiveUp() const {
+  ExitSoonAnyway();
+  log::Warn("still ending {} {} after the signal: abandoned, the process exits",
+            ending_.load(std::memory_order_relaxed), FormatDuration(patience_));
+  ::_exit(0);
+}
+
+}  // namespace conductor::serve

@@ -1,0 +1,55 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_STOP_SIGNALS_H_
+#define CONDUCTOR_DAEMON_SERVE_STOP_SIGNALS_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <csignal>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "daemon/serve/file_descriptor.h"
+#include "lib/base/clock.h"
+
+namespace conductor::serve {
+
+// SIGINT and SIGTERM, and the promise that the process ends soon after one of them, whatever its
+// threads are doing: when this object is still there `patience` after the signal, a line in the log
+// says what was not done yet, and the process exits with status 0. A second signal ends the process
+// at once.
+//
+// To be made before any other thread is started (they inherit that the signals are blocked), and
+// to be destroyed after everything that may take its time to end. One in a process.
+class StopSignals {
+ public:
+  explicit StopSignals(Duration patience = std::chrono::milliseconds(1500));
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  // Waits for a signal; its name.
+  std::string Wait();
+
+  // What is being ended now, for the line in the log: "the HTTP requests". A literal.
+  void Ending(const char* what) { ending_.store(what, std::memory_order_relaxed); }
+
+ private:
+  void Watch();
+  // False when the object's end came first.
+  bool TakeSignal();
+  [[noreturn]] void GiveUp() const;
+
+  const Duration patience_;
+  sigset_t set_{};
+  FileDescriptor signals_;                         // readable once a signal came
+  FileDescriptor done_;                            // readable once this object ends
+  std::atomic<const char*> ending_ = "the start";  // read by the watching thread; stands for itself
+  std::mutex mutex_;                               // guards signal_
+  std::condition_variable came_;
+  int signal_ = 0;
+  std::thread watching_;
+};
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_STOP_SIGNALS_H_

@@ -1,0 +1,107 @@
+#include "daemon/serve/stop_signals.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+namespace conductor::serve {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Each of these ends a process of its own.
+class StopSignalsDeathTest : public testing::Test {
+ protected:
+  void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+
+  [[noreturn]] static void HangForEver() {
+    for (;;) ::pause();
+  }
+};
+
+TEST_F(StopSignalsDeathTest, AnEndInTimeIsLeftAlone) {
+  EXPECT_EXIT(
+      {
+        const MonoTime begin = MonoNow();
+        {
+          StopSignals signals(10s);
+          ::kill(::getpid(), SIGTERM);
+          (void)signals.Wait();
+        }
+        std::_Exit(MonoNow() - begin < 5s ? 7 : 8);
+      },
+      testing::ExitedWithCode(7), "");
+}
+
+TEST_F(StopSignalsDeathTest, TellsWhichSignalItWas) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(10s);
+        ::kill(::getpid(), SIGINT);
+        std::_Exit(signals.Wait() == "SIGINT" ? 7 : 8);
+      },
+      testing::ExitedWithCode(7), "");
+}
+
+TEST_F(StopSignalsDeathTest, WhatHangsIsAbandonedAndTold) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(20ms);
+        ::kill(::getpid(), SIGTERM);
+        (void)signals.Wait();
+        signals.Ending("the tea");
+        HangForEver();
+      },
+      testing::ExitedWithCode(0), "still ending the tea 20ms after the signal: abandoned");
+}
+
+TEST_F(StopSignalsDeathTest, ASignalDuringTheStartEndsItToo) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(20ms);
+        ::kill(::getpid(), SIGTERM);
+        HangForEver();
+      },
+      testing::ExitedWithCode(0), "still ending the start");
+}
+
+TEST_F(StopSignalsDeathTest, ASecondSignalEndsTheProcessAtOnce) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(10s);
+        ::kill(::getpid(), SIGTERM);
+        (void)signals.Wait();
+        ::kill(::getpid(), SIGTERM);
+        HangForEver();
+      },
+      testing::KilledBySignal(SIGTERM), "");
+}
+
+TEST_F(StopSignalsDeathTest, ALogThatNobodyReadsHoldsNothingUp) {
+  EXPECT_EXIT(
+      {
+        int ends[2];
+        if (::pipe(ends) != 0) std::_Exit(1);
+        const std::string filling(1 << 20, 'x');
+        ::alarm(10);  // or the test would hang where the promise is broken
+        StopSignals signals(20ms);
+        ::dup2(ends[1], STDERR_FILENO);
+        std::thread([&] {
+          (void)!::write(STDERR_FILENO, filling.data(), filling.size());
+        }).detach();
+        ::kill(::getpid(), SIGTERM);
+        HangForEver();
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+TEST(StopSignals, EndsWithoutASignal) {
+  for (int i = 0; i < 10; ++i) StopSignals signals;
+}
+
+}  // namespace
+}  // namespace conductor::serve
