@@ -99,6 +99,26 @@ std::string Registration::Key() const {
   return fmt::format("{}|{}|{}", instance_id, tenant, dp_rank);
 }
 
+std::vector<std::string_view> DifferingFields(const Registration& a, const Registration& b) {
+  std::vector<std::string_view> fields;
+  const auto compare = [&](std::string_view name, bool same) {
+    if (!same) fields.push_back(name);
+  };
+  compare("endpoint", a.endpoint == b.endpoint);
+  compare("replay_endpoint", a.replay_endpoint == b.replay_endpoint);
+  compare("topic", a.topic == b.topic);
+  compare("type", a.type == b.type);
+  compare("modelname", a.model == b.model);
+  compare("lora_name", a.lora_name == b.lora_name);
+  compare("tenant_id", a.tenant == b.tenant);
+  compare("instance_id", a.instance_id == b.instance_id);
+  compare("block_size", a.block_size == b.block_size);
+  compare("dp_rank", a.dp_rank == b.dp_rank);
+  compare("additional_salt", a.additional_salt == b.additional_salt);
+  compare("copies", a.copies == b.copies);
+  return fields;
+}
+
 Status Validate(const Registration& registration) {
   if (registration.endpoint.empty()) {
     return Fail("is empty", "endpoint", "tcp://HOST:PORT, ipc://PATH or inproc://NAME");

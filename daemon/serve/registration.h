@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lib/base/result.h"
 #include "lib/index/prefix_index.h"
@@ -39,6 +40,10 @@ struct Registration {
 
   friend bool operator==(const Registration&, const Registration&) = default;
 };
+
+// The names, as requests spell them, of the fields in which two registrations differ.
+[[nodiscard]] std::vector<std::string_view> DifferingFields(const Registration& a,
+                                                            const Registration& b);
 
 // Checks what no publisher could ever have: empty endpoint, model or instance id, addresses that
 // ZeroMQ cannot connect to, names above 4096 bytes, numbers above 2147483647, a '|' in instance_id

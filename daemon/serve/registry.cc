@@ -1,6 +1,7 @@
 #include "daemon/serve/registry.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <mutex>
 #include <utility>
@@ -75,8 +76,12 @@ Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration
     }
     const Entry& same = entries.at(key);
     if (same.id && *same.registration == registration) return Added::kAlreadyThere;
-    return Fail(fmt::format("conflicting registration for service key: {}", key), "instance_id",
-                "the same fields as before, or /unregister first");
+    const std::string why =
+        same.id ? fmt::format("other values of {}",
+                              fmt::join(DifferingFields(*same.registration, registration), ", "))
+                : "it is just being added or removed";
+    return Fail(fmt::format("conflicting registration for service key: {} ({})", key, why),
+                "instance_id", "the same fields as before, or /unregister first");
   }
   if (entries.size() >= options.transport.max_publishers) {
     return Fail(fmt::format("the limit of {} publishers is reached", entries.size()), "instance_id",
@@ -128,6 +133,7 @@ Result<Registry::Added> Registry::Add(const Registration& registration) {
     }
     impl_->entries.at(key).id = *id;
   }
+  log::Info("publisher {} at {}: registered", key, registration.endpoint);
   Advise(registration, clashes);
   return Added::kNew;
 }
@@ -141,6 +147,7 @@ bool Registry::Remove(const std::string& key) {
     id = *std::exchange(found->second.id, std::nullopt);
   }
   impl_->transport.Remove(id);
+  log::Info("publisher {}: unregistered, and its blocks are dropped", key);
   const std::lock_guard lock(impl_->mutex);
   impl_->Erase(key);
   return true;

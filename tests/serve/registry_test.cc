@@ -54,6 +54,17 @@ class RegistryTest : public testing::Test {
   Registry registry_{AtMost(3)};
 };
 
+TEST_F(RegistryTest, AConflictNamesTheFieldsThatDiffer) {
+  EXPECT_EQ(registry_.Add(Engine("a", "tcp://127.0.0.1:1")), Registry::Added::kNew);
+  Registration other = Engine("a", "tcp://127.0.0.1:2");
+  other.block_size = 16;
+  const auto added = registry_.Add(other);
+  ASSERT_FALSE(added);
+  EXPECT_EQ(added.error().what,
+            "conflicting registration for service key: a|default|0 (other values of endpoint, "
+            "block_size)");
+}
+
 TEST_F(RegistryTest, TheSameRegistrationAgainIsNoError) {
   EXPECT_EQ(registry_.Add(Engine("a", "tcp://127.0.0.1:1")), Registry::Added::kNew);
   EXPECT_EQ(registry_.Add(Engine("a", "tcp://127.0.0.1:1")), Registry::Added::kAlreadyThere);
