@@ -362,8 +362,7 @@ void PublisherLink::HandleEvent(const LinkEvent& event) {
       break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
       HandshakeFailed(
-          fmt::format("accepted the connection but did not finish ZeroMQ's handshake "
-                      "(within {})",
+          fmt::format("closed the connection during the handshake, or did not finish it in {}",
                       FormatDuration(options_.handshake_timeout)));
       break;
     case ZMQ_EVENT_CONNECT_RETRIED:
@@ -396,8 +395,9 @@ void PublisherLink::HandshakeFailed(const std::string& why) {
   up_ = false;
   stream_.Disconnected(now);
   stream_.ConnectFailed(now, "not_zmtp",
-                        fmt::format("the peer at {} does not speak ZeroMQ: it {}. Is that the "
-                                    "port of the engine's KV events?",
+                        fmt::format("the peer at {} does not speak ZeroMQ as a publisher does: it "
+                                    "{}. Is that the port of the engine's KV events, and not its "
+                                    "replay endpoint or its HTTP port?",
                                     Shown(), why));
   abandoned_ = true;
   redial_at_ = untried_.empty() ? now + Backoff(std::chrono::milliseconds(250)) : now;

@@ -58,6 +58,7 @@ void PublisherStream::ReplayMessage(MonoTime now, uint64_t request,
   }
   if (!std::exchange(heard_, true)) ++counters_.lives;
   unanswered_ = 0;
+  ever_answered_ = true;
   replay_problem_.clear();
   const bool nothing_at_all = sequence == kEndMarker && !life_.cursor;
   if (request_->rebuild && !hidden_ && !nothing_at_all) BeginRebuild();

@@ -245,6 +245,7 @@ class PublisherStream {
   bool last_answer_empty_ = false;
   bool ring_keeps_nothing_ = false;  // its replay does not know batches that it sent
   uint32_t unanswered_ = 0;          // requests in a row
+  bool ever_answered_ = false;       // by a replay endpoint
   uint32_t lives_in_a_row_ = 0;      // without a proof of one of them in between
   bool first_probe_due_ = false;     // since the last connect
   Duration backoff_;

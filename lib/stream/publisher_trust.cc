@@ -12,6 +12,12 @@ namespace {
 // Requests in a row without an answer after which a silent publisher is out of reach.
 constexpr uint32_t kUnansweredIsStale = 3;
 
+// Appends a sentence to what is told already.
+void AlsoTell(const std::string& sentence, std::string& detail) {
+  if (!detail.empty()) detail += detail.ends_with('?') ? " Also: " : ". Also: ";
+  detail += sentence;
+}
+
 }  // namespace
 
 // The state as it is to be told, the worst first.
@@ -50,6 +56,13 @@ Trust PublisherStream::Judge() const {
             fmt::format("restored from a snapshot; {} is asked whether it still holds",
                         options_.replay_endpoint)};
   }
+  if (unanswered_ >= kUnansweredIsStale && !ever_answered_) {
+    return {TrustState::kStale, "no_answer",
+            fmt::format("{} has never answered a replay request, so nothing tells whether {} is "
+                        "still as it was. Is that the engine's replay_endpoint, and is the port "
+                        "open?",
+                        options_.replay_endpoint, options_.endpoint)};
+  }
   if (unanswered_ >= kUnansweredIsStale) {
     return {TrustState::kStale, "no_answer",
             fmt::format("{} is silent and {} did not answer {} requests or more in a row. Does "
@@ -79,12 +92,12 @@ void PublisherStream::Tell() {
   counters_.cursor = life_.cursor;
   Trust trust = Judge();
   if (!replay_problem_.empty() && trust.state != TrustState::kLive) {
-    trust.detail += fmt::format("{}{}", trust.detail.empty() ? "" : ". Also: ", replay_problem_);
+    AlsoTell(replay_problem_, trust.detail);
   }
   if (!malformed_.empty()) {
-    trust.detail +=
-        fmt::format("{}{} was ignored. Does something else publish on {}?",
-                    trust.detail.empty() ? "" : ". Also: ", malformed_, options_.endpoint);
+    AlsoTell(fmt::format("{} was ignored. Does something else publish on {}?", malformed_,
+                         options_.endpoint),
+             trust.detail);
   }
   if (trust == trust_) return;
   trust_ = std::move(trust);

@@ -936,6 +936,15 @@ TEST_F(WithReplay, ThreeUnansweredProbesAreStaleAndAnAnswerHeals) {
   EXPECT_EQ(State(), "live");
 }
 
+TEST_F(WithReplay, AReplayEndpointThatNeverAnsweredIsSuspectedAndNotTheEngine) {
+  Connect();
+  Live(0, "a0");
+  Pass(seconds(60));
+  EXPECT_EQ(State(), "stale no_answer");
+  EXPECT_NE(stream->trust().detail.find("has never answered"), std::string::npos)
+      << stream->trust().detail;
+}
+
 TEST_F(WithReplay, ALiveFrameHealsStaleAndEndsAProbe) {
   Settled();
   Pass(seconds(40));
