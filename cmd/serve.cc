@@ -61,7 +61,9 @@ void AddServe(CLI::App& app, Run& run) {
   AddNumberFlag(serve, "--http-max-connections", options->http_max_connections,
                 "a number of connections", 1, 65536, "most connections; beyond: 503 [1024]");
   AddFlag(serve, "--http-max-body", options->http_max_body_bytes, ParseSize, "SIZE",
-          "largest request; beyond: 413 [64m]");
+          "largest request; beyond: 413 [16m]");
+  AddFlag(serve, "--http-max-inflight", options->http_max_inflight_bytes, ParseSize, "SIZE",
+          "all requests under way; beyond: 503 [512m]");
   serve.final_callback([options, &run] { run = [options] { return serve::RunServe(*options); }; });
 }
 

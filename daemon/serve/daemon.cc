@@ -1,6 +1,7 @@
 #include "daemon/serve/daemon.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <csignal>
 #include <cstdio>
@@ -91,8 +92,20 @@ HttpApi::Options HttpOptions(const ServeOptions& options, const Config& config) 
   http.port = options.port ? *options.port : config.http_server_port.value_or(kDefaultPort);
   http.max_connections = options.http_max_connections;
   http.max_body_bytes = options.http_max_body_bytes;
+  http.max_inflight_bytes = options.http_max_inflight_bytes;
   return http;
 }
+
+Status CheckSizes(const ServeOptions& options) {
+  if (options.http_max_inflight_bytes >= options.http_max_body_bytes) return {};
+  return Fail(fmt::format("{} bytes are less than the {} of one request (--http-max-body)",
+                          options.http_max_inflight_bytes, options.http_max_body_bytes),
+              "--http-max-inflight", "room for at least one");
+}
+
+// Large bodies and what is made of them go back to the system when they are done with. Left to
+// itself the allocator would learn to keep blocks of up to 32 MiB.
+void ReturnLargeBlocks() { ::mallopt(M_MMAP_THRESHOLD, 1 << 20); }
 
 bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
@@ -128,6 +141,8 @@ int RunServe(const ServeOptions& options) {
   StopSignals signals;
   std::signal(SIGPIPE, SIG_IGN);
   if (const auto level = SetLogLevel(options); !level) return Complain(kUsage, level.error());
+  if (const auto sizes = CheckSizes(options); !sizes) return Complain(kUsage, sizes.error());
+  ReturnLargeBlocks();
   const auto config = ReadConfig(options);
   if (!config) return Complain(kFailed, config.error());
   for (const std::string& note : config->notes) log::Info("{}", note);

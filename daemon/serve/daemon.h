@@ -20,7 +20,8 @@ struct ServeOptions {
   bool demo = false;    // a simulated fleet beside the daemon, and no configuration file
   uint64_t demo_seed = 1;
   uint32_t http_max_connections = 1024;
-  uint64_t http_max_body_bytes = 64 << 20;
+  uint64_t http_max_body_bytes = 16 << 20;
+  uint64_t http_max_inflight_bytes = 512 << 20;  // at least http_max_body_bytes
   uint32_t max_publishers = 1024;
   uint32_t ingest_threads = 2;
   Duration probe_interval = std::chrono::seconds(5);

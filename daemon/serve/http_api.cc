@@ -22,6 +22,7 @@ HttpListener::Options ListenerOptions(const HttpApi::Options& options) {
   listener.port = options.port;
   listener.max_connections = options.max_connections;
   listener.limits.max_body_bytes = options.max_body_bytes;
+  listener.limits.max_inflight_bytes = options.max_inflight_bytes;
   listener.limits.request_timeout = options.request_timeout;
   listener.limits.idle_timeout = options.idle_timeout;
   return listener;

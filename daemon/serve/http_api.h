@@ -20,7 +20,8 @@ class HttpApi {
     std::string host = "127.0.0.1";
     uint16_t port = 13333;  // 0: a free one
     uint32_t max_connections = 1024;
-    uint64_t max_body_bytes = 64 << 20;
+    uint64_t max_body_bytes = 16 << 20;
+    uint64_t max_inflight_bytes = 512 << 20;  // of the bodies of all requests together
     // A request whose head and body have not come in this time is cut; so is an idle connection
     // after `idle_timeout`.
     Duration request_timeout = std::chrono::seconds(10);

@@ -17,6 +17,20 @@ namespace {
 constexpr size_t kReadBytes = 64 << 10;
 constexpr auto kStopGrace = std::chrono::milliseconds(250);  // for an answer that is on its way
 
+HttpRefusal Busy(const HttpBodyBudget& bodies) {
+  return {503, "busy",
+          fmt::format(
+              "the bodies of the requests under way have reached their limit of {} bytes together",
+              bodies.bytes())};
+}
+
+// Makes room for `more` bytes and a parser's padding behind them, so that a body that has come to
+// its end need not be moved for the padding. Doubles: never more than what has come.
+void Grow(std::string& body, size_t more) {
+  const size_t needed = body.size() + more + HttpRequest::kBodyPadding;
+  if (needed > body.capacity()) body.reserve(std::max(needed, 2 * body.size()));
+}
+
 HttpRefusal TooSlow() { return {408, "request_timeout", "the request did not come in time"}; }
 
 }  // namespace
@@ -146,16 +160,22 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
     return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, allow)}, route,
                   reusable, allow, head_only);
   }
+  HttpBodyBudget::Share share(shared_.bodies);
   std::string body;
   if (head.has_body()) {
-    const auto whole = ReadBody(head, until, body);
-    if (!whole) return Refuse(whole.error(), route, false);
+    const auto whole = ReadBody(head, until, share, body);
+    if (!whole) {
+      body = std::string();
+      share.GiveBack();
+      return Refuse(whole.error(), route, false);
+    }
     if (!*whole) return false;
   }
-  return Answer(head, route, body);
+  return Answer(head, route, std::move(body), share);
 }
 
-HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until, std::string& body) {
+HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until,
+                                          HttpBodyBudget::Share& share, std::string& body) {
   const uint64_t limit = shared_.limits.max_body_bytes;
   if (head.content_length > limit) {
     return tl::unexpected(
@@ -167,15 +187,20 @@ HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until, 
   }
   ChunkedDecoder chunks(limit);
   for (;;) {
+    const size_t before = body.size();
     if (head.chunked) {
       std::string_view bytes = input_;
+      Grow(body, bytes.size());
       const auto done = chunks.Decode(bytes, body);
       input_.erase(0, input_.size() - bytes.size());
+      if (!share.Take(body.size() - before)) return tl::unexpected(Busy(shared_.bodies));
       if (!done) return tl::unexpected(done.error());
       if (*done) return true;
     } else {
       const size_t take =
           std::min<size_t>(input_.size(), static_cast<size_t>(head.content_length) - body.size());
+      if (!share.Take(take)) return tl::unexpected(Busy(shared_.bodies));
+      Grow(body, take);
       body.append(input_, 0, take);
       input_.erase(0, take);
       if (body.size() == head.content_length) return true;
@@ -190,10 +215,12 @@ HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until, 
   }
 }
 
-bool HttpConnection::Answer(const HttpHead& head, std::string_view route, std::string_view body) {
+bool HttpConnection::Answer(const HttpHead& head, std::string_view route, std::string body,
+                            HttpBodyBudget::Share& share) {
   const MonoTime begin = MonoNow();
   const bool keep_alive = head.keep_alive && !shared_.stopping;
-  const std::string answer = shared_.router.Answer(head, body, keep_alive);
+  const std::string answer = shared_.router.Answer(head, std::move(body), keep_alive);
+  share.GiveBack();
   const bool sent = Send(answer);
   constexpr size_t kStatusAt = sizeof("HTTP/1.1 ") - 1;
   const int status = answer.size() < kStatusAt + 3 ? 0 : std::atoi(answer.c_str() + kStatusAt);

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "daemon/serve/file_descriptor.h"
+#include "daemon/serve/http_body_budget.h"
 #include "daemon/serve/http_framing.h"
 #include "daemon/serve/http_router.h"
 #include "lib/base/clock.h"
@@ -25,7 +26,8 @@ struct HttpExchange {
 };
 
 struct HttpLimits {
-  uint64_t max_body_bytes = 64 << 20;
+  uint64_t max_body_bytes = 16 << 20;
+  uint64_t max_inflight_bytes = 512 << 20;  // of all bodies; at least max_body_bytes
   size_t max_head_bytes = 64 << 10;
   // From a request's first byte to its last, and from an answer's first to its last.
   Duration request_timeout = std::chrono::seconds(10);
@@ -45,7 +47,10 @@ class HttpConnection {
  public:
   // What the connections of one server share; outlives them.
   struct Shared {
-    HttpLimits limits;
+    explicit Shared(const HttpLimits& given) : limits(given), bodies(given.max_inflight_bytes) {}
+
+    const HttpLimits limits;
+    HttpBodyBudget bodies;
     HttpRouter router;
     std::function<void(const HttpExchange&)> observer;
     // Set, and then readable and never read, once the server stops: every wait ends.
@@ -77,13 +82,17 @@ class HttpConnection {
 
   // The size of the head that input_ begins with then; 0 when the client left before it was whole.
   [[nodiscard]] HttpResult<size_t> ReadHead(MonoTime until);
-  // False when the client left before `body` was whole.
-  [[nodiscard]] HttpResult<bool> ReadBody(const HttpHead& head, MonoTime until, std::string& body);
+  // False when the client left before `body` was whole. Its memory is taken from `share` as it
+  // comes.
+  [[nodiscard]] HttpResult<bool> ReadBody(const HttpHead& head, MonoTime until,
+                                          HttpBodyBudget::Share& share, std::string& body);
 
   // Each is true when the connection can go on.
   bool ServeOne();
   bool ServeParsed(const HttpHead& head, MonoTime until);
-  bool Answer(const HttpHead& head, std::string_view route, std::string_view body);
+  // `share` is given back before the answer is sent.
+  bool Answer(const HttpHead& head, std::string_view route, std::string body,
+              HttpBodyBudget::Share& share);
   bool Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
               std::string_view allow = {}, bool head_only = false);
 

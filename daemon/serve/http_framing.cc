@@ -195,6 +195,7 @@ std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive, std::strin
   std::string bytes =
       fmt::format("HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
                   refusal.status, StatusText(refusal.status), body.size());
+  if (refusal.status == 503) bytes += "Retry-After: 1\r\n";
   if (!allow.empty()) bytes += fmt::format("Allow: {}\r\n", allow);
   if (!keep_alive) bytes += "Connection: close\r\n";
   bytes += "\r\n";

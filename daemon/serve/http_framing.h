@@ -25,7 +25,8 @@ template <typename T>
 using HttpResult = tl::expected<T, HttpRefusal>;
 
 // The whole answer that tells a refusal: {"error", "reason"}, whose texts are ours and need no
-// escapes. Without `keep_alive` it says that the connection ends; `allow` is what a 405 names.
+// escapes. Without `keep_alive` it says that the connection ends; `allow` is what a 405 names. A
+// 503 says to come back in a second.
 [[nodiscard]] std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive,
                                        std::string_view allow = {}, bool head_only = false);
 

@@ -88,7 +88,7 @@ class Lingering {
 }  // namespace
 
 struct HttpListener::Impl {
-  explicit Impl(const Options& given) : options(given) { shared.limits = given.limits; }
+  explicit Impl(const Options& given) : options(given), shared(given.limits) {}
 
   Options options;
   HttpConnection::Shared shared;
@@ -311,7 +311,7 @@ void HttpListener::Stop() {
 HttpConnections HttpListener::connections() const {
   return {impl_->open.load(std::memory_order_relaxed),
           impl_->accepted.load(std::memory_order_relaxed),
-          impl_->rejected.load(std::memory_order_relaxed)};
+          impl_->rejected.load(std::memory_order_relaxed), impl_->shared.bodies.taken()};
 }
 
 }  // namespace conductor::serve

@@ -19,8 +19,9 @@ namespace conductor::serve {
 // Sizes at one moment.
 struct HttpConnections {
   uint64_t open = 0;
-  uint64_t accepted = 0;  // ever
-  uint64_t rejected = 0;  // ever: answered 503 because max_connections were open
+  uint64_t accepted = 0;    // ever
+  uint64_t rejected = 0;    // ever: answered 503 because max_connections were open
+  uint64_t body_bytes = 0;  // of requests that are being received or handled
 };
 
 // An HTTP/1.1 server for hundreds of routers that each keep a connection open and for clients that
@@ -38,7 +39,8 @@ struct HttpConnections {
 // Errors that a client sees are JSON, {"error": text, "reason": word}:
 //   400 malformed_request  404 unknown_path  405 method_not_allowed (with Allow)
 //   408 request_timeout  413 body_too_large  415, 417, 501, 505 see ParseHead()
-//   431 head_too_large  500 internal_error (a handler threw)  503 too_many_connections
+//   431 head_too_large  500 internal_error (a handler threw)
+//   503 too_many_connections, busy (max_inflight_bytes are taken); both with Retry-After
 class HttpListener {
  public:
   struct Options {

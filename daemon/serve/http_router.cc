@@ -12,19 +12,18 @@
 namespace conductor::serve {
 namespace {
 
-// A complete request in memory as the library's idea of a connection, and the answer's bytes.
+// A request's head in memory as the library's idea of a connection, and the answer's bytes.
 class MemoryStream : public httplib::Stream {
  public:
-  MemoryStream(std::string head, std::string_view body) : head_(std::move(head)), body_(body) {}
+  explicit MemoryStream(std::string head) : head_(std::move(head)) {}
 
   [[nodiscard]] bool is_readable() const override { return true; }
   [[nodiscard]] bool is_writable() const override { return true; }
 
   ssize_t read(char* to, size_t size) override {
-    std::string_view& from = unread_head_.empty() ? body_ : unread_head_;
-    const size_t take = std::min(size, from.size());
-    std::memcpy(to, from.data(), take);
-    from.remove_prefix(take);
+    const size_t take = std::min(size, unread_.size());
+    std::memcpy(to, unread_.data(), take);
+    unread_.remove_prefix(take);
     return static_cast<ssize_t>(take);
   }
 
@@ -42,8 +41,7 @@ class MemoryStream : public httplib::Stream {
 
  private:
   const std::string head_;
-  std::string_view unread_head_ = head_;
-  std::string_view body_;
+  std::string_view unread_ = head_;
   std::string answer_;
 };
 
@@ -74,23 +72,21 @@ class HttpRouter::Server : public httplib::Server {
       });
     } else {
       Post(path, [guarded](const httplib::Request& request, httplib::Response& response,
-                           const httplib::ContentReader& content) {
-        HttpRequest ours{request.get_header_value("Content-Type"), {}};
-        // The body has come already: what is reserved is there.
-        ours.body.reserve(request.get_header_value<uint64_t>("Content-Length") +
-                          HttpRequest::kBodyPadding);
-        content([&ours](const char* data, size_t size) {
-          ours.body.append(data, size);
-          return true;
-        });
-        Fill(response, guarded(std::move(ours)));
+                           const httplib::ContentReader&) {
+        // The library only shows it as const; Handle() put the body there for this.
+        auto& body = const_cast<httplib::Request&>(request).body;  // NOLINT
+        Fill(response,
+             guarded(HttpRequest{request.get_header_value("Content-Type"), std::move(body)}));
       });
     }
   }
 
-  void Handle(MemoryStream& stream, bool close) {
+  // The body goes around the library, which would copy it: of the request in `stream` it only
+  // reads a head that promises none.
+  void Handle(MemoryStream& stream, std::string body, bool close) {
     bool closed = false;
-    process_request(stream, close, closed, nullptr);
+    process_request(stream, close, closed,
+                    [&body](httplib::Request& request) { request.body = std::move(body); });
   }
 
  private:
@@ -124,15 +120,16 @@ HttpRouter::Match HttpRouter::Find(std::string_view method, std::string_view pat
   return match;
 }
 
-std::string HttpRouter::Answer(const HttpHead& head, std::string_view body, bool keep_alive) {
+std::string HttpRouter::Answer(const HttpHead& head, std::string body, bool keep_alive) {
   std::string canonical =
-      fmt::format("{} {} HTTP/1.1\r\nContent-Length: {}\r\n", head.method, head.path, body.size());
+      fmt::format("{} {} HTTP/1.1\r\nContent-Length: 0\r\n", head.method, head.path);
   if (!head.content_type.empty()) {
     canonical += fmt::format("Content-Type: {}\r\n", head.content_type);
   }
   canonical += "\r\n";
-  MemoryStream stream(std::move(canonical), body);
-  server_->Handle(stream, !keep_alive);
+  body.reserve(body.size() + HttpRequest::kBodyPadding);
+  MemoryStream stream(std::move(canonical));
+  server_->Handle(stream, std::move(body), !keep_alive);
   return stream.TakeAnswer();
 }
 

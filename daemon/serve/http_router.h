@@ -55,7 +55,7 @@ class HttpRouter {
 
   // The whole answer to a request that Find() matches; a handler that throws is status 500 and a
   // line in the log. Without `keep_alive` it says that the connection ends.
-  [[nodiscard]] std::string Answer(const HttpHead& head, std::string_view body, bool keep_alive);
+  [[nodiscard]] std::string Answer(const HttpHead& head, std::string body, bool keep_alive);
 
  private:
   class Server;

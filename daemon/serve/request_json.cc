@@ -4,6 +4,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <initializer_list>
 #include <limits>
 #include <memory>
@@ -11,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "lib/base/endpoint.h"
@@ -24,24 +26,25 @@ using simdjson::dom::element_type;
 constexpr int64_t kMaxNumber = std::numeric_limits<int32_t>::max();
 constexpr uint64_t kMaxToken = std::numeric_limits<TokenId>::max();
 
-// Parsers that are not in use, so that a request finds one with its buffers warm.
+// Parsers that are not in use, so that a request finds one with its buffers warm. Not more are out
+// at once than there are processors to use them: their buffers are the larger part of a request's
+// memory.
 class ParserPool {
  public:
-  std::unique_ptr<simdjson::dom::parser> Take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return std::make_unique<simdjson::dom::parser>();
-    auto parser = std::move(free_.back());
-    free_.pop_back();
-    return parser;
-  }
+  struct Return {
+    void operator()(simdjson::dom::parser* parser) const { Shared().TakeBack(parser); }
+  };
+  using Parser = std::unique_ptr<simdjson::dom::parser, Return>;
 
-  void Return(std::unique_ptr<simdjson::dom::parser> parser) {
-    constexpr size_t kKept = 8;
-    constexpr size_t kMaxKeptCapacity = 4 << 20;  // bytes of body
-    const std::lock_guard lock(mutex_);
-    if (free_.size() < kKept && parser->capacity() <= kMaxKeptCapacity) {
-      free_.push_back(std::move(parser));
-    }
+  // Waits while all are out. A thread takes one at a time.
+  Parser Take() {
+    std::unique_lock lock(mutex_);
+    returned_.wait(lock, [this] { return out_ < most_out_; });
+    auto parser = free_.empty() ? std::make_unique<simdjson::dom::parser>()
+                                : std::exchange(free_.back(), nullptr);
+    if (!free_.empty()) free_.pop_back();
+    ++out_;
+    return Parser(parser.release());
   }
 
   static ParserPool& Shared() {
@@ -50,8 +53,25 @@ class ParserPool {
   }
 
  private:
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<simdjson::dom::parser>> free_;  // guarded by mutex_
+  static constexpr size_t kKept = 8;
+  static constexpr size_t kMaxKeptCapacity = 4 << 20;  // bytes of body
+
+  ParserPool() { free_.reserve(kKept); }
+
+  void TakeBack(simdjson::dom::parser* returned) {
+    std::unique_ptr<simdjson::dom::parser> parser(returned);
+    if (parser->capacity() > kMaxKeptCapacity) parser.reset();
+    const std::lock_guard lock(mutex_);
+    if (parser && free_.size() < kKept) free_.push_back(std::move(parser));
+    --out_;
+    returned_.notify_one();
+  }
+
+  const size_t most_out_ = std::max(4U, std::thread::hardware_concurrency());
+  std::mutex mutex_;  // guards the rest
+  std::condition_variable returned_;
+  size_t out_ = 0;
+  std::vector<std::unique_ptr<simdjson::dom::parser>> free_;
 };
 
 std::string Describe(simdjson::error_code error) {
@@ -128,7 +148,6 @@ class Body {
       Take(object, known, others);
     }
   }
-  ~Body() { ParserPool::Shared().Return(std::move(parser_)); }
   Body(const Body&) = delete;
   Body& operator=(const Body&) = delete;
 
@@ -286,7 +305,7 @@ class Body {
     return std::nullopt;
   }
 
-  std::unique_ptr<simdjson::dom::parser> parser_;  // the elements live in it
+  ParserPool::Parser parser_;  // the elements live in it
   std::vector<std::pair<std::string_view, element>> members_;
   std::vector<std::string> others_;
   std::optional<RequestError> error_;

@@ -19,8 +19,9 @@ namespace conductor::serve {
 // error. Bodies whose capacity leaves HttpRequest::kBodyPadding bytes behind the end are read in
 // place, others are copied once.
 //
-// Designed for prompts of 128k tokens (about 800 KB): the parsers' buffers, some eight times the
-// body, are kept between requests, a few of them and only of ordinary size.
+// Designed for prompts of 128k tokens (about 800 KB): the parsers' buffers, up to fourteen times
+// the body, are kept between requests, a few of them and only of ordinary size. As many bodies are
+// read at once as there are processors, at least 4; further calls wait.
 
 // Why a request cannot be answered, as its status 400 answer says it.
 struct RequestError {

@@ -202,6 +202,13 @@ TEST_F(HttpApiTest, ErrorsOfBodiesAreStatus400WithTheField) {
                   {"index", 1}}));
 }
 
+TEST_F(HttpApiTest, APromptOfAMillionTokensIsTakenByDefault) {
+  std::string body = R"({"model":"m","token_ids":[1234567)";
+  for (int i = 1; i < 1'000'000; ++i) body += ",1234567";
+  EXPECT_EQ(PostText("/v1/query", body + "]}")["prompt_tokens"], 1'000'000);
+  EXPECT_EQ(status_, 200);
+}
+
 TEST_F(HttpApiTest, EveryPathRefusesTheOtherMethod) {
   for (const auto& [method, path] : api_.routes()) {
     if (method == "GET") {

@@ -60,6 +60,13 @@ class HttpListenerTest : public testing::Test {
   std::unique_ptr<HttpListener> listener_;
 };
 
+HttpListener::Options SmallBudget() {
+  HttpListener::Options options;
+  options.limits.max_body_bytes = 1000;
+  options.limits.max_inflight_bytes = 1000;
+  return options;
+}
+
 double SecondsSince(MonoTime begin) {
   return std::chrono::duration<double>(MonoNow() - begin).count();
 }
@@ -393,6 +400,56 @@ TEST_F(HttpListenerTest, StopIsPromptWhateverClientsDo) {
   EXPECT_LT(SecondsSince(begin), 1.0);
   EXPECT_TRUE(clients.front().AtEnd());
   EXPECT_FALSE(HttpClient(port).connected());
+}
+
+TEST_F(HttpListenerTest, BodiesThatHaveNoRoomBesideOthersAreToldToComeAgain) {
+  const uint16_t port = Start(SmallBudget());
+  HttpClient slow(port);
+  slow.Send("POST /echo HTTP/1.1\r\nContent-Length: 700\r\n\r\n" + std::string(600, 'a'));
+  ASSERT_TRUE(Eventually([this] { return listener_->connections().body_bytes == 600; }));
+
+  const std::string body(500, 'b');
+  const std::string chunked =
+      "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1f4\r\n" + body + "\r\n0\r\n\r\n";
+  HttpClient refused(port);
+  const Reply busy = refused.Post("/echo", body);
+  EXPECT_EQ(busy.status, 503);
+  EXPECT_EQ(busy.body,
+            R"({"error":"the bodies of the requests under way have reached their limit of 1000 )"
+            R"(bytes together","reason":"busy"})");
+  EXPECT_NE(busy.head.find("Retry-After: 1\r\n"), std::string::npos) << busy.head;
+  HttpClient refused_chunks(port);
+  refused_chunks.Send(chunked);
+  EXPECT_EQ(refused_chunks.Read().status, 503);
+  EXPECT_EQ(HttpClient(port).Post("/echo", std::string(400, 'c')).status, 200) << "there is room";
+
+  slow.Send(std::string(100, 'a'));
+  EXPECT_EQ(slow.Read().body, std::string(700, 'a'));
+  EXPECT_EQ(listener_->connections().body_bytes, 0U);
+  EXPECT_EQ(HttpClient(port).Post("/echo", body).status, 200);
+  HttpClient chunks(port);
+  chunks.Send(chunked);
+  EXPECT_EQ(chunks.Read().body, body);
+}
+
+TEST_F(HttpListenerTest, WhoLeavesGivesTheRoomOfItsBodyBack) {
+  const uint16_t port = Start(SmallBudget());
+  {
+    HttpClient leaving(port);
+    leaving.Send("POST /echo HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + std::string(900, 'a'));
+    ASSERT_TRUE(Eventually([this] { return listener_->connections().body_bytes == 900; }));
+  }
+  EXPECT_TRUE(Eventually([this] { return listener_->connections().body_bytes == 0; }));
+}
+
+TEST_F(HttpListenerTest, AnAnswerThatIsNotReadKeepsNoRoomOfBodies) {
+  const uint16_t port = Start();
+  HttpClient client(port);
+  const std::string body(16 << 20, 'a');
+  client.Send("POST /echo HTTP/1.1\r\nContent-Length: 16777216\r\n\r\n");
+  client.Send(body);
+  ASSERT_TRUE(client.Readable(10s));
+  EXPECT_TRUE(Eventually([this] { return listener_->connections().body_bytes == 0; }));
 }
 
 }  // namespace
