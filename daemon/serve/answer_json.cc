@@ -64,9 +64,10 @@ void AppendMooncakeInstance(std::string& out, const InstanceAnswer& instance) {
 void AppendInstance(std::string& out, const InstanceAnswer& instance) {
   out.append(R"({"instance_id":)");
   AppendText(out, instance.instance_id);
-  Append(out, R"(,"longest_matched":{},"gpu":{},"cpu":{},"disk":{},"block_size":{},)",
-         instance.longest_matched(), instance.best.gpu, instance.best.cpu, instance.best.disk,
-         instance.block_size);
+  Append(out, R"(,"serves_model":{},"longest_matched":{},"gpu":{},"cpu":{},"disk":{},)",
+         instance.serves_model, instance.longest_matched(), instance.best.gpu, instance.best.cpu,
+         instance.best.disk);
+  Append(out, R"("block_size":{},)", instance.block_size);
   Append(out, R"("prompt_blocks":{},"ranks":{{)", instance.prompt_blocks);
   bool first = true;
   for (const auto& [rank, figures] : instance.ranks) {

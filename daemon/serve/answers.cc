@@ -85,17 +85,33 @@ std::map<std::string, InstanceAnswer> Rows(const std::vector<EngineView>& engine
     if (registration.tenant != query.tenant || !IsCandidate(query, registration.instance_id)) {
       continue;
     }
-    auto [row, added] = rows.try_emplace(registration.instance_id);
-    InstanceAnswer& answer = row->second;
+    InstanceAnswer& answer = rows[registration.instance_id];
     answer.instance_id = registration.instance_id;
+    answer.serves_model |= registration.model == query.model;
     answer.ranks.try_emplace(registration.dp_rank);
-    if (added || stream::Worse(engine.trust, answer.trust)) answer.trust = engine.trust;
     answer.lag_seconds = std::max(answer.lag_seconds, engine.lag_seconds);
     if (registration.model == query.model && answer.block_size == 0) {
       answer.block_size = engine.block_size;
     }
   }
   return rows;
+}
+
+// The trust of each row: the worst among its publishers in both looks at the registry, so that an
+// engine which fell into doubt while the figures were taken is not answered as it was before.
+void TakeTrust(const std::vector<EngineView>& before, const std::vector<EngineView>& after,
+               const Query& query, std::map<std::string, InstanceAnswer>& rows) {
+  std::set<std::string_view> told;
+  for (const auto* engines : {&before, &after}) {
+    for (const EngineView& engine : *engines) {
+      const Registration& registration = *engine.registration;
+      const auto row = rows.find(registration.instance_id);
+      if (row == rows.end() || registration.tenant != query.tenant) continue;
+      if (row->second.serves_model && registration.model != query.model) continue;
+      const bool first = told.insert(row->first).second;
+      if (first || stream::Worse(engine.trust, row->second.trust)) row->second.trust = engine.trust;
+    }
+  }
 }
 
 // Why there may be nothing to match, and what there is instead.
@@ -225,6 +241,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop
       TakeBest(row->second.best, figures);
     }
   }
+  TakeTrust(engines, registry.Engines(), query, rows);
   for (auto& [instance_id, row] : rows) {
     if (row.block_size != 0) row.prompt_blocks = query.tokens.size() / row.block_size;
     answer.instances.push_back(std::move(row));

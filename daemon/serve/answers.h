@@ -39,10 +39,12 @@ struct InstanceAnswer {
   std::string instance_id;
   TierFigures best;                       // the best over the ranks, figure by figure
   std::map<uint32_t, TierFigures> ranks;  // registered ranks and those seen in events
-  stream::Trust trust;                    // the worst among the instance's publishers
-  double lag_seconds = -1;                // greatest last event lag; -1: no event yet
-  uint32_t block_size = 0;                // of the namespace that gave `best`; 0: none known
-  uint64_t prompt_blocks = 0;             // whole blocks of the prompt at that size
+  bool serves_model = false;              // a publisher of it is registered for the query's model
+  // The worst among the instance's publishers: those of the model where it serves it.
+  stream::Trust trust;
+  double lag_seconds = -1;     // greatest last event lag; -1: no event yet
+  uint32_t block_size = 0;     // of the namespace that gave `best`; 0: none known
+  uint64_t prompt_blocks = 0;  // whole blocks of the prompt at that size
 
   // The longest match.
   [[nodiscard]] uint64_t longest_matched() const { return best.disk; }

@@ -173,6 +173,10 @@ int RunServe(const ServeOptions& options) {
   RegisterAll(registry, config->publishers, problems);
   if (demo) RegisterAll(registry, demo->registrations(), problems);
   if (Report(problems, options.strict)) return kFailed;
+  if (const size_t broken = config->problems.size() + problems.size(); broken > 0) {
+    log::Warn("{} publisher{} registered, {} left out: the lines above say why", registry.size(),
+              registry.size() == 1 ? " is" : "s are", broken);
+  }
   http.SetReady(true);
 
   const std::string url = Url(http_options.host, *port);

@@ -142,6 +142,8 @@ TEST_F(AnswersTest, EveryEngineOfTheTenantIsThereWithZeros) {
   EXPECT_EQ(NamesOf(answer), (Names{"a", "b"}));
   EXPECT_EQ(answer.reason, QueryReason::kOk);
   const InstanceAnswer& a = Of(answer, "a");
+  EXPECT_TRUE(a.serves_model);
+  EXPECT_FALSE(Of(answer, "b").serves_model);
   EXPECT_EQ(FiguresOf(a.best), (Figures{0, 0, 0}));
   EXPECT_EQ(FiguresOf(a.ranks.at(0)), (Figures{0, 0, 0}));
   EXPECT_EQ(a.block_size, 16U);

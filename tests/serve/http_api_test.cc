@@ -165,6 +165,7 @@ TEST_F(HttpApiTest, TheRankedQuerySaysWhyNothingMatches) {
   a.erase("detail");
   a.erase("reason");
   EXPECT_EQ(a, (Json{{"instance_id", "a"},
+                     {"serves_model", true},
                      {"longest_matched", 0},
                      {"gpu", 0},
                      {"cpu", 0},
