@@ -461,7 +461,7 @@ Result<Config> LoadConfig(const std::string& path) {
 }
 
 std::string DefaultConfigPath() {
-  const char* home = std::getenv("HOME");  // NOLINT(concurrency-mt-unsafe): read before any thread
+  const char* home = std::getenv("HOME");  // read before any thread
   const std::filesystem::path directory = home == nullptr ? "." : home;
   return (directory / ".mooncake" / "conductor_config.json").string();
 }

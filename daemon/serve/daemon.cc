@@ -36,7 +36,7 @@ int Complain(int code, const Error& error) {
 
 std::optional<std::string> Environment(const char* name) {
   // No thread changes the environment.
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  const char* value = std::getenv(name);
   if (value == nullptr || *value == '\0') return std::nullopt;
   return std::string(value);
 }

@@ -72,6 +72,7 @@ std::string Summary(const std::string& body) {
   }
   std::ranges::sort(figures);
   std::vector<std::string> parts;
+  parts.reserve(figures.size());
   for (const auto& [name, matched] : figures) {
     parts.push_back(fmt::format("{} holds {:>2} of {}", name, matched, kWatchedTokens));
   }

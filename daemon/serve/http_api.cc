@@ -81,7 +81,7 @@ void HttpApi::Impl::RouteAll() {
                    [this, method](HttpRequest request) { return (this->*method)(request); });
   };
   const auto get = [this](const char* path, auto answer) {
-    listener.Route("GET", path, [answer](HttpRequest) -> HttpResponse { return answer(); });
+    listener.Route("GET", path, [answer](const HttpRequest&) -> HttpResponse { return answer(); });
   };
   post("/v1/query", ConstMethod{&Impl::RankedQuery});
   get("/v1/publishers", [this] { return Ok(PublishersJson(registry.Publishers())); });

@@ -448,8 +448,8 @@ void PublisherLink::TurnReplayLookup() {
   // First those of the family that the live connection has.
   std::vector<std::string> addresses = **found;
   const bool prefer_ipv6 = IsIpv6(live_name_ ? live_address_ : HostOf(address_.endpoint));
-  std::ranges::stable_partition(
-      addresses, [&](const std::string& address) { return IsIpv6(address) == prefer_ipv6; });
+  std::stable_partition(addresses.begin(), addresses.end(),
+                        [&](const std::string& address) { return IsIpv6(address) == prefer_ipv6; });
   AskReplay(AtAddress(*replay_name_, addresses[replay_turn_ % addresses.size()]));
 }
 

@@ -85,7 +85,7 @@ void SimulatedPublisher::Impl::ServeReplays() {
       std::vector<zmq::message_t> request;
       (void)zmq::recv_multipart(replay, std::back_inserter(request));
       // [identity] [""] [first sequence wanted]; anything else gets no answer.
-      if (request.size() != 3 || request[1].size() != 0 || request[2].size() != 8) continue;
+      if (request.size() != 3 || !request[1].empty() || request[2].size() != 8) continue;
       Answer(request[0], LoadBigEndian64(request[2].to_string_view()));
     } catch (const zmq::error_t& error) {
       if (error.num() != EINTR) return;  // the context was shut down
