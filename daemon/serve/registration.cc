@@ -16,6 +16,10 @@ constexpr size_t kMaxNameBytes = 4096;
 constexpr size_t kMaxIpcPathBytes = 107;  // sockaddr_un's path without its final zero
 constexpr size_t kMaxShownBytes = 200;
 constexpr uint32_t kMaxNumber = 2147483647;
+constexpr std::array kTypes = {PublisherType::kVllm,        PublisherType::kVllmAscend,
+                               PublisherType::kSglang,      PublisherType::kLmcache,
+                               PublisherType::kTensorRtLlm, PublisherType::kRfc1527,
+                               PublisherType::kMooncake};
 
 bool IsLetterOrDigit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -35,19 +39,22 @@ std::string Shown(std::string_view text) {
                                        : std::string(text.substr(0, kMaxShownBytes)) + "...";
 }
 
-// `text` as an address that ZeroMQ can connect to.
-Result<Endpoint> ReadAddress(const std::string& text, const char* field) {
+enum class Use : uint8_t { kConnect, kBind };
+
+// `text` as an address that ZeroMQ can use so.
+Result<Endpoint> ReadAddress(const std::string& text, const char* field, Use use) {
   auto endpoint = Endpoint::Parse(text);
   if (!endpoint) {
     return Fail(fmt::format("'{}' {}", Shown(text), endpoint.error().what), field,
                 endpoint.error().expected);
   }
-  if (endpoint->is_tcp() && endpoint->host == "*") {
+  const bool any_address = endpoint->is_tcp() && endpoint->host == "*";
+  if (any_address && use == Use::kConnect) {
     return Fail(
         fmt::format("'{}' has * as its host, which only the engine itself can use", Shown(text)),
-        field, "the name or address of the engine's machine");
+        field, "the name or address of the engine's machine, or \"mode\": \"bind\"");
   }
-  if (endpoint->is_tcp() && !IsHost(endpoint->host)) {
+  if (endpoint->is_tcp() && !any_address && !IsHost(endpoint->host)) {
     return Fail(fmt::format("'{}' is not a host", Shown(endpoint->host)), field,
                 "a name, an IPv4 address or an IPv6 address");
   }
@@ -80,19 +87,26 @@ Status ValidateNumber(uint32_t number, const char* field) {
 
 }  // namespace
 
-std::string_view PublisherTypeName(PublisherType type) {
-  return type == PublisherType::kMooncake ? "Mooncake" : "vLLM";
-}
+std::string_view PublisherTypeName(PublisherType type) { return wire::DialectName(type); }
 
 Result<PublisherType> ParsePublisherType(std::string_view text) {
-  const auto is = [&](std::string_view lower) {
-    return std::ranges::equal(text, lower, [](char a, char b) {
-      return (a >= 'A' && a <= 'Z' ? static_cast<char>(a - 'A' + 'a') : a) == b;
-    });
+  const auto lower = [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   };
-  if (is("vllm")) return PublisherType::kVllm;
-  if (is("mooncake")) return PublisherType::kMooncake;
-  return Fail(fmt::format("'{}' is not a publisher type", Shown(text)), "type", "vLLM or Mooncake");
+  for (const PublisherType type : kTypes) {
+    if (std::ranges::equal(text, PublisherTypeName(type), {}, lower, lower)) return type;
+  }
+  return Fail(fmt::format("'{}' is not a publisher type", Shown(text)), "type",
+              PublisherTypeNames());
+}
+
+std::string PublisherTypeNames() {
+  std::string names;
+  for (const PublisherType type : kTypes) {
+    if (!names.empty()) names += type == kTypes.back() ? " or " : ", ";
+    names += PublisherTypeName(type);
+  }
+  return names;
 }
 
 std::string Registration::Key() const {
@@ -106,6 +120,8 @@ std::vector<std::string_view> DifferingFields(const Registration& a, const Regis
   };
   compare("endpoint", a.endpoint == b.endpoint);
   compare("replay_endpoint", a.replay_endpoint == b.replay_endpoint);
+  compare("mode", a.mode == b.mode);
+  compare("peer", a.peer == b.peer);
   compare("topic", a.topic == b.topic);
   compare("type", a.type == b.type);
   compare("modelname", a.model == b.model);
@@ -116,35 +132,80 @@ std::vector<std::string_view> DifferingFields(const Registration& a, const Regis
   compare("dp_rank", a.dp_rank == b.dp_rank);
   compare("additional_salt", a.additional_salt == b.additional_salt);
   compare("copies", a.copies == b.copies);
+  compare("incarnation", a.incarnation == b.incarnation);
+  compare("ttl", a.ttl == b.ttl);
+  compare("hash_profile", a.hash_profile == b.hash_profile);
+  compare("pool_lookup", a.pool.lookup == b.pool.lookup);
+  compare("tp_size", a.pool.tp_size == b.pool.tp_size);
+  compare("kv_heads", a.pool.kv_heads == b.pool.kv_heads);
+  compare("pp_size", a.pool.pp_size == b.pool.pp_size);
+  compare("layers", a.pool.layers == b.pool.layers);
+  compare("admin_endpoint", a.pool.admin_endpoint == b.pool.admin_endpoint);
+  compare("key_models", a.pool.key_models == b.pool.key_models);
   return fields;
 }
 
-Status Validate(const Registration& registration) {
+namespace {
+
+Status ValidateAddresses(const Registration& registration) {
+  const bool bound = registration.mode == stream::ListenMode::kBind;
   if (registration.endpoint.empty()) {
     return Fail("is empty", "endpoint", "tcp://HOST:PORT, ipc://PATH or inproc://NAME");
   }
-  const auto endpoint = ReadAddress(registration.endpoint, "endpoint");
+  const auto endpoint =
+      ReadAddress(registration.endpoint, "endpoint", bound ? Use::kBind : Use::kConnect);
   if (!endpoint) return tl::unexpected(endpoint.error());
-  if (!registration.replay_endpoint.empty()) {
-    const auto replay = ReadAddress(registration.replay_endpoint, "replay_endpoint");
-    if (!replay) return tl::unexpected(replay.error());
-    if (*replay == *endpoint) {
-      return Fail(fmt::format("'{}' is the event endpoint", registration.replay_endpoint),
-                  "replay_endpoint", "the engine's own replay socket, or none");
-    }
+  if (!registration.peer.empty() && !bound) {
+    return Fail("has no meaning where Conductor connects", "peer", "\"mode\": \"bind\" beside it");
   }
+  if (!registration.peer.empty() && !IsHost(registration.peer)) {
+    return Fail(fmt::format("'{}' is not an address", Shown(registration.peer)), "peer",
+                "the IPv4 or IPv6 address that the publisher connects from");
+  }
+  if (registration.replay_endpoint.empty()) return {};
+  const auto replay = ReadAddress(registration.replay_endpoint, "replay_endpoint", Use::kConnect);
+  if (!replay) return tl::unexpected(replay.error());
+  if (*replay != *endpoint) return {};
+  return Fail(fmt::format("'{}' is the event endpoint", registration.replay_endpoint),
+              "replay_endpoint", "the engine's own replay socket, or none");
+}
+
+// Fields that only one kind of publisher can have.
+Status ValidateKind(const Registration& registration) {
+  const PoolRegistration& pool = registration.pool;
+  if (IsPool(registration.type)) {
+    if (pool.kv_heads && !pool.tp_size) {
+      return Fail("stands without tp_size", "kv_heads",
+                  "both: heads are spread over the tensor-parallel ranks");
+    }
+    return {};
+  }
+  if (pool == PoolRegistration{}) return {};
+  Registration engine = registration;
+  engine.pool = {};
+  const std::string field(DifferingFields(registration, engine).front());
+  return Fail(
+      fmt::format("has no meaning for an engine ({})", PublisherTypeName(registration.type)), field,
+      "\"type\": \"Mooncake\" beside it");
+}
+
+}  // namespace
+
+Status Validate(const Registration& registration) {
+  if (auto status = ValidateAddresses(registration); !status) return status;
   struct Name {
     const std::string& text;
     const char* field;
     bool may_be_empty;
   };
-  const std::array<Name, 6> names{{
+  const std::array<Name, 7> names{{
       {registration.model, "modelname", false},
       {registration.instance_id, "instance_id", false},
       {registration.tenant, "tenant_id", false},
       {registration.lora_name, "lora_name", true},
       {registration.additional_salt, "additional_salt", true},
       {registration.topic, "topic", true},
+      {registration.incarnation, "incarnation", true},
   }};
   for (const auto& [text, field, may_be_empty] : names) {
     if (auto status = ValidateName(text, field, may_be_empty); !status) return status;
@@ -154,7 +215,46 @@ Status Validate(const Registration& registration) {
   }
   if (auto status = ValidateKeyPart(registration.tenant, "tenant_id"); !status) return status;
   if (auto status = ValidateNumber(registration.block_size, "block_size"); !status) return status;
-  return ValidateNumber(registration.dp_rank, "dp_rank");
+  if (auto status = ValidateNumber(registration.dp_rank, "dp_rank"); !status) return status;
+  return ValidateKind(registration);
+}
+
+Result<std::vector<Registration>> ExpandRanks(const Registration& registration, uint32_t dp_size) {
+  if (dp_size <= 1) return std::vector{registration};
+  if (registration.dp_rank != 0) {
+    return Fail(fmt::format("is {} beside dp_size {}", registration.dp_rank, dp_size), "dp_rank",
+                "rank 0's entry with dp_size, or an entry for each rank without it");
+  }
+  const auto events = Endpoint::Parse(registration.endpoint);
+  const auto replay = Endpoint::Parse(registration.replay_endpoint);
+  if (events && replay && events->host == replay->host) {
+    const uint32_t apart =
+        events->port > replay->port ? events->port - replay->port : replay->port - events->port;
+    if (events->is_tcp() && apart < dp_size) {
+      return Fail(fmt::format("is {} and both ports count up with the rank, so that '{}' of one "
+                              "rank is '{}' of another",
+                              dp_size, registration.replay_endpoint, registration.endpoint),
+                  "dp_size", fmt::format("event and replay ports at least {} apart", dp_size));
+    }
+  }
+  std::vector<Registration> ranks;
+  for (uint32_t rank = 0; rank < dp_size; ++rank) {
+    Registration& of_rank = ranks.emplace_back(registration);
+    of_rank.dp_rank = rank;
+    for (std::string* address : {&of_rank.endpoint, &of_rank.replay_endpoint}) {
+      if (address->empty()) continue;
+      const auto endpoint = Endpoint::Parse(*address);
+      if (!endpoint) continue;  // Validate() says so
+      const auto moved = endpoint->PortPlus(rank);
+      if (!moved) {
+        return Fail(fmt::format("is {}, but '{}' has no port for rank {}: {}", dp_size, *address,
+                                rank, moved.error().what),
+                    "dp_size", "tcp endpoints with so many ports after them");
+      }
+      *address = moved->ToString();
+    }
+  }
+  return ranks;
 }
 
 }  // namespace conductor::serve

@@ -58,6 +58,12 @@ enum class CopyMode : uint8_t {
   kSet,    // the second says what the first did
 };
 
+// How a pool's blocks add to what an instance holds itself.
+enum class PoolLookup : uint8_t {
+  kFromStart,  // by the pool's own run from the prompt's first block
+  kContinue,   // like the instance's own lower tiers, from where its device prefix ends
+};
+
 // Blocks of one chain that became available. `locals` are the local hashes of the blocks in
 // order; hashes[i] names the span of `span` blocks that ends with block (i + 1) * span - 1.
 //   locals.size() == hashes.size() * span, span >= 1

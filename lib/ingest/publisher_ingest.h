@@ -51,10 +51,26 @@ struct IngestCounters {
   uint64_t ignored_group = 0;       // KV-cache groups that are no full attention
   uint64_t ignored_medium = 0;      // media of no tier
   uint64_t rank_mismatches = 0;     // batches whose rank is not the registered one
+  uint64_t expired_blocks = 0;      // dropped at the end of their registered time to live
+  // Announced hashes beside those recomputed under the registered profile.
+  uint64_t hash_checked = 0;  // blocks
+  uint64_t hash_matched = 0;
+  // Pools:
+  uint64_t objects_stored = 0;   // events
+  uint64_t objects_removed = 0;  // events
+  uint64_t objects_unread = 0;   // keys of no known family
+  uint64_t objects_foreign = 0;  // of models or prefixes that the registration does not name
+  uint64_t listings = 0;         // key lists taken in
+  uint64_t last_event_id = 0;    // the highest of the envelopes; 0: none yet
   // Now:
   uint64_t waiting_events = 0;
   uint64_t waiting_bytes = 0;
-  uint32_t block_size = 0;  // registered or learnt; 0: not known yet
+  uint64_t objects = 0;          // objects that the pool holds
+  uint64_t pool_blocks = 0;      // blocks of which all components are there
+  uint64_t partial_blocks = 0;   // blocks of which some are
+  uint64_t detached_blocks = 0;  // whole, but no engine has announced them
+  std::string hash_hint;         // why hashes may differ; empty: they do not, or none was checked
+  uint32_t block_size = 0;       // registered or learnt; 0: not known yet
   uint32_t last_refused_block_size = 0;
 };
 

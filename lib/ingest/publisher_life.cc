@@ -73,7 +73,7 @@ void PublisherLife::Apply(const wire::EventBatch& batch) {
       if (accepted[i]) Stored(writer, *stored, std::move(*accepted[i]), dp_rank);
     } else if (const auto* removed = std::get_if<wire::BlockRemoved>(&batch.events[i])) {
       Removed(writer, *removed, dp_rank);
-    } else {
+    } else if (std::holds_alternative<wire::AllBlocksCleared>(batch.events[i])) {
       Cleared(writer, dp_rank);
     }
   }

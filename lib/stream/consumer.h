@@ -2,9 +2,11 @@
 #define CONDUCTOR_LIB_STREAM_CONSUMER_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "lib/base/clock.h"
 #include "lib/stream/trust.h"
 
 namespace conductor::stream {
@@ -46,6 +48,18 @@ class Consumer {
   virtual void BeginRebuild() = 0;
   virtual void CommitRebuild() = 0;
   virtual void AbandonRebuild() = 0;
+
+  // Only for publishers that can be listed (StreamOptions::has_listing): all that the publisher
+  // holds is to be asked for, elsewhere and by whatever way the consumer has. The answer comes back
+  // as PublisherStream::ListingDone or ListingFailed with the same number, after the consumer took
+  // it in. Until then the consumer remembers what events touch: they are newer than the answer.
+  // At most one is open. No answer to a closed one is wanted any more.
+  virtual void OpenListing(uint64_t request) { (void)request; }
+  virtual void CloseListing(uint64_t request) { (void)request; }
+
+  // When Tick has something to do next although no event came (a time to live that ends).
+  [[nodiscard]] virtual std::optional<MonoTime> NextDeadline() const { return std::nullopt; }
+  virtual void Tick(MonoTime now) { (void)now; }
 
   // The publisher's state changed (state, reason or detail).
   virtual void TrustChanged(const Trust& trust) = 0;

@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,6 +40,18 @@ class GuardedConsumer : public Consumer {
   }
   void AbandonRebuild() override {
     Guard("AbandonRebuild", [&] { consumer_->AbandonRebuild(); });
+  }
+  void OpenListing(uint64_t request) override {
+    Guard("OpenListing", [&] { consumer_->OpenListing(request); });
+  }
+  void CloseListing(uint64_t request) override {
+    Guard("CloseListing", [&] { consumer_->CloseListing(request); });
+  }
+  [[nodiscard]] std::optional<MonoTime> NextDeadline() const override {
+    return consumer_->NextDeadline();
+  }
+  void Tick(MonoTime now) override {
+    Guard("Tick", [&] { consumer_->Tick(now); });
   }
   void TrustChanged(const Trust& trust) override {
     Guard("TrustChanged", [&] { consumer_->TrustChanged(trust); });

@@ -14,10 +14,19 @@
 
 namespace conductor::stream {
 
+enum class ListenMode : uint8_t {
+  kConnect,  // to the publisher's socket
+  kBind,     // the publisher connects to ours; many may
+};
+
 // Where one publisher is and how to listen to it.
 struct PublisherAddress {
-  std::string endpoint;         // "tcp://127.0.0.1:5557"
+  std::string endpoint;         // "tcp://127.0.0.1:5557"; to be bound: "tcp://*:5557" too
   std::string replay_endpoint;  // empty: it has none
+  ListenMode mode = ListenMode::kConnect;
+  // Behind a bound socket a publisher is (peer, topic, rank): the numeric address that it connects
+  // from; empty: any.
+  std::string peer;
   std::string topic;            // subscription prefix; empty: everything
 
   friend bool operator==(const PublisherAddress&, const PublisherAddress&) = default;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lib/hash/block_hash.h"
+#include "lib/wire/object_key.h"
 
 namespace conductor::wire {
 
@@ -24,6 +25,18 @@ struct CacheGroup {
   std::optional<std::string> spec_kind;  // kv_cache_spec_kind: "full_attention", "mamba", ...
 
   friend bool operator==(const CacheGroup&, const CacheGroup&) = default;
+};
+
+// What an RFC 1527 envelope says of the event in it, field by field. Where it says nothing the
+// publisher's registration decides.
+struct Origin {
+  std::optional<std::string> tenant;           // tenant_id
+  std::optional<std::string> model;            // model_name
+  std::optional<std::string> additional_salt;  // additional_salt
+  std::optional<std::string> backend;          // backend_id
+  std::optional<int64_t> dp_rank;              // wins over the batch's
+
+  friend bool operator==(const Origin&, const Origin&) = default;
 };
 
 // Blocks that follow one another in one prompt became available on one medium.
@@ -43,6 +56,12 @@ struct BlockStored {
   // SGLang's metadata {"cache_salt": ...}: belongs to the first block of a prompt.
   std::optional<std::string> cache_salt;
   CacheGroup group;
+  // RFC 1527 only:
+  std::optional<Origin> origin;
+  std::optional<uint64_t> base_block_idx;  // position of hashes[0] in its prompt
+  // `hashes` and `parent` are the standard's own prefix hashes (no tokens were sent, so they must
+  // be): each is the block's identity, not only a name.
+  bool standard_hashes = false;
 
   friend bool operator==(const BlockStored&, const BlockStored&) = default;
 };
@@ -52,6 +71,7 @@ struct BlockRemoved {
   std::vector<EngineHash> hashes;
   std::optional<std::string> medium;
   CacheGroup group;
+  std::optional<Origin> origin;  // RFC 1527 only
 
   friend bool operator==(const BlockRemoved&, const BlockRemoved&) = default;
 };
@@ -61,7 +81,42 @@ struct AllBlocksCleared {
   friend bool operator==(const AllBlocksCleared&, const AllBlocksCleared&) = default;
 };
 
-using KvEvent = std::variant<BlockStored, BlockRemoved, AllBlocksCleared>;
+// An object of a pool: one component of a block. `key` is what the pool calls it; for an event that
+// has none, the decimal of its one hash.
+struct ObjectStored {
+  std::string key;
+  std::optional<ObjectKey> described;  // where the event says what the key would
+  std::optional<std::string> tenant;
+  std::optional<std::string> backend;
+  std::optional<std::string> medium;
+
+  friend bool operator==(const ObjectStored&, const ObjectStored&) = default;
+};
+
+// The object is gone from every tier, whatever `medium` says: a master computes it from what it has
+// left.
+struct ObjectRemoved {
+  std::string key;
+  std::optional<std::string> tenant;
+  std::optional<std::string> backend;
+  std::optional<std::string> medium;
+
+  friend bool operator==(const ObjectRemoved&, const ObjectRemoved&) = default;
+};
+
+// RFC 1527's "cleared": everything of the publisher that is of this tenant, backend and medium,
+// each of them where it is named.
+struct ScopeCleared {
+  std::optional<std::string> tenant;
+  std::optional<std::string> backend;
+  std::optional<std::string> medium;
+  std::optional<int64_t> dp_rank;
+
+  friend bool operator==(const ScopeCleared&, const ScopeCleared&) = default;
+};
+
+using KvEvent = std::variant<BlockStored, BlockRemoved, AllBlocksCleared, ObjectStored,
+                             ObjectRemoved, ScopeCleared>;
 
 // Why a part of a batch was not used. The texts of SkipReasonName are metric labels.
 enum class SkipReason : uint8_t {
@@ -88,6 +143,7 @@ struct Skip {
 struct EventBatch {
   double timestamp = 0;                    // Unix seconds
   std::optional<int64_t> dp_rank;          // data_parallel_rank, where the batch has one
+  std::optional<uint64_t> last_event_id;   // the highest event_id of RFC 1527 envelopes
   std::vector<KvEvent> events;             // in order, without those skipped
   std::vector<Skip> skips;                 // at most kMaxSkips are kept ...
   std::map<SkipReason, uint64_t> skipped;  // ... all are counted

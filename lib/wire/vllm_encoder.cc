@@ -44,6 +44,9 @@ class EventWriter {
     Tag("AllBlocksCleared");
   }
 
+  // What no vLLM sends: a pool's objects, RFC 1527's clearing of a scope.
+  void operator()(const auto&) { out_.Nil(); }
+
  private:
   static size_t Count(bool present) { return present ? 1 : 0; }
 
