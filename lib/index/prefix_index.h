@@ -109,6 +109,20 @@ struct RankMatch {
   uint32_t disk = 0;
 };
 
+// How far one pool matches a prompt by itself, in blocks from its first: cpu <= disk, as in
+// RankMatch. Every instance of the namespace can load them.
+struct PoolMatch {
+  std::string pool;         // PoolKey::name
+  NamespaceKey name_space;  // of the prompt
+  uint32_t cpu = 0;
+  uint32_t disk = 0;
+};
+
+struct Matches {
+  std::vector<RankMatch> ranks;
+  std::vector<PoolMatch> pools;
+};
+
 // Sizes for people and metrics.
 struct IndexStats {
   uint64_t blocks = 0;    // distinct blocks known, released ones among them
