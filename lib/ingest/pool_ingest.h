@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_LIB_INGEST_POOL_INGEST_H_
 #define CONDUCTOR_LIB_INGEST_POOL_INGEST_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -10,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/base/clock.h"
+#include "lib/base/tier.h"
 #include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_index.h"
 #include "lib/ingest/publisher_ingest.h"
@@ -33,6 +36,9 @@ struct PoolProfile {
   std::optional<uint32_t> kv_heads;  // at most so many of the tp_size ranks store their own part
   std::optional<uint32_t> pp_size;
   std::optional<uint32_t> layers;
+  // After so long what was stored on the tier counts as removed, unless it was announced again;
+  // 0: never. By Tier.
+  std::array<Duration, kTierCount> ttl{};
   // Lets objects that no engine has announced be found from a prompt's tokens.
   std::optional<hash::HashProfile> hash_profile;
 };
@@ -58,7 +64,8 @@ struct Doubt {
 //    "default", which stand for the registered one. Its key (or what the event describes) gives
 //    model, KV-cache group, hash, and which component of the block it is.
 //  * Keys of no known family are counted and passed over (objects_unread), those of models and
-//    prefixes that are not the registered ones too (objects_foreign).
+//    prefixes that are not the registered ones too (objects_foreign). Ranks above kMostRanks are of
+//    no known family.
 //  * A block is on the host when each of its components is there, on disk when each is on either;
 //    otherwise it is not held. Components are the pairs of all tensor-parallel, pipeline, context
 //    -parallel ranks, layers and parts (k, v) that a family's keys have. Sizes are those registered
@@ -66,11 +73,13 @@ struct Doubt {
 //    or else one more than the greatest rank seen so far in the family; the greater of them. A
 //    family with a learnt size is in doubt (too high) until kStableObjects have come without
 //    another. Context-parallel ranks that were only ever 0 are no doubt.
-//  * "stored" of one tier adds to what the object has; "removed" takes the object from all tiers
+//  * "stored" of one tier adds to what the object has, without a tier it is on disk, the weakest
+//    claim, until more is told; "removed" takes the object from all tiers
 //    and is matched by the key, whatever tier or backend it names.
 //  * A block is joined with the blocks that engines of the same tenant, model and additional salt
 //    announced with tokens under the same hash and group: before or after. Until then it is
 //    detached: it counts for nothing, unless the profile lets queries find it by their own hashes.
+//  * What would take more than IngestLimits::max_pool_bytes is not kept (waiting_dropped).
 //  * ScopeCleared drops the objects of that tenant, backend and medium.
 //
 // Not thread-safe: used by its publisher's ingest thread. Index changes of one batch are one
@@ -80,15 +89,22 @@ class PoolIngest {
   // Objects after which a learnt size is believed. Prompts are stored rank by rank, thousands of
   // objects each.
   static constexpr uint64_t kStableObjects = 10'000;
+  static constexpr uint32_t kMostRanks = 4096;  // of each kind, layers too
 
-  // `publisher` as in PublisherIngest. `index` must outlive it.
-  PoolIngest(index::PrefixIndex& index, PoolProfile profile, uint32_t publisher);
+  // `index` must outlive it.
+  PoolIngest(index::PrefixIndex& index, PoolProfile profile, IngestLimits limits);
   // Drops what the pool holds.
   ~PoolIngest();
   PoolIngest(const PoolIngest&) = delete;
   PoolIngest& operator=(const PoolIngest&) = delete;
 
-  void Apply(const wire::EventBatch& batch);
+  // `now` is for the time to live.
+  void Apply(const wire::EventBatch& batch, MonoTime now = {});
+
+  // When Tick has something to do next.
+  [[nodiscard]] std::optional<MonoTime> NextDeadline() const;
+  // Drops what has outlived its time to live.
+  void Tick(MonoTime now);
 
   // A restart of the master: everything goes.
   void NewLife();
