@@ -40,6 +40,13 @@ struct EngineView {
   double lag_seconds = -1;  // as PublisherStatus::last_event_lag_seconds
 };
 
+// What answers need of a pool.
+struct PoolView {
+  std::string key;  // its registration's, and what the index calls it
+  stream::Trust trust;
+  double lag_seconds = -1;
+};
+
 // The publishers that are registered now, each with its stream and its way into the index.
 // Thread-safe. Registering or removing one does not hold up the others.
 class Registry {
@@ -74,6 +81,7 @@ class Registry {
   [[nodiscard]] std::vector<PublisherStatus> Publishers() const;
   // Those that are engines, pools left out; in order of their keys.
   [[nodiscard]] std::vector<EngineView> Engines() const;
+  [[nodiscard]] std::vector<PoolView> Pools() const;
   [[nodiscard]] size_t size() const;
 
   [[nodiscard]] const index::PrefixIndex& index() const;
