@@ -60,7 +60,8 @@ class Registry {
 
   enum class Added : uint8_t {
     kNew,
-    kAlreadyThere,  // the same registration in every field: nothing was done
+    kAlreadyThere,    // the same registration in every field: nothing was done
+    kNewIncarnation,  // the same but for `incarnation`: what it held is dropped, it lives anew
   };
 
   explicit Registry(const Options& options);
