@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <functional>
 #include <mutex>
 #include <utility>
 
@@ -41,6 +42,9 @@ struct Registry::Impl {
   [[nodiscard]] Result<Added> Reserve(const Registration& registration);
   // The end of what Reserve() began.
   void Erase(const std::string& key);
+  // False when no publisher has this key; otherwise `work` was done on its ingest thread.
+  bool Run(const std::string& key, const char* what,
+           const std::function<void(stream::PublisherStream&)>& work);
 };
 
 namespace {
@@ -99,6 +103,20 @@ void Registry::Impl::Erase(const std::string& key) {
   entries.erase(found);
 }
 
+bool Registry::Impl::Run(const std::string& key, const char* what,
+                         const std::function<void(stream::PublisherStream&)>& work) {
+  stream::Transport::PublisherId id = 0;
+  {
+    const std::lock_guard lock(mutex);
+    const auto found = entries.find(key);
+    if (found == entries.end() || !found->second.id) return false;
+    id = *found->second.id;
+  }
+  log::Info("publisher {}: {} was asked for", key, what);
+  return transport.Run(
+      id, [&work](stream::PublisherStream& stream, stream::Consumer&) { work(stream); });
+}
+
 Result<Registry::Added> Registry::Add(const Registration& registration) {
   if (auto valid = Validate(registration); !valid) return tl::unexpected(valid.error());
   const std::string key = registration.Key();
@@ -151,6 +169,16 @@ bool Registry::Remove(const std::string& key) {
   const std::lock_guard lock(impl_->mutex);
   impl_->Erase(key);
   return true;
+}
+
+bool Registry::Resync(const std::string& key) {
+  return impl_->Run(key, "resync",
+                    [](stream::PublisherStream& stream) { stream.Resync(MonoNow()); });
+}
+
+bool Registry::Clear(const std::string& key) {
+  return impl_->Run(key, "clear",
+                    [](stream::PublisherStream& stream) { stream.NewIncarnation(MonoNow()); });
 }
 
 std::vector<PublisherStatus> Registry::Publishers() const {
