@@ -274,8 +274,12 @@ std::string PublishersJson(const std::vector<PublisherStatus>& publishers) {
   return Dump(Json{{"count", publishers.size()}, {"publishers", std::move(list)}});
 }
 
-std::string RegisteredJson(std::string_view instance_id, const std::vector<std::string>& unused) {
+std::string RegisteredJson(std::string_view instance_id, const std::vector<Registration>& ranks,
+                           const std::vector<std::string>& unused) {
   Json json{{"status", "registered successfully"}, {"instance_id", instance_id}};
+  if (ranks.size() > 1) {
+    for (const Registration& rank : ranks) json["dp_ranks"].push_back(rank.dp_rank);
+  }
   if (!unused.empty()) json["unused_fields"] = unused;
   return Dump(json);
 }

@@ -38,8 +38,10 @@ namespace conductor::serve {
 // GET /v1/publishers.
 [[nodiscard]] std::string PublishersJson(const std::vector<PublisherStatus>& publishers);
 
-// POST /register, done: `unused` are the fields of the request that say nothing here.
+// POST /register, done: `ranks` are told where the request stands for several, `unused` are its
+// fields that say nothing here.
 [[nodiscard]] std::string RegisteredJson(std::string_view instance_id,
+                                         const std::vector<Registration>& ranks,
                                          const std::vector<std::string>& unused);
 
 // POST /unregister, done.

@@ -34,6 +34,23 @@ HttpResponse Failed(int status, const RequestError& error) {
   return HttpResponse{.status = status, .body = ToJson(error)};
 }
 
+// All or none: those that a failure leaves behind are taken back, but for what was there before.
+Status AddAll(Registry& registry, const std::vector<Registration>& ranks) {
+  std::vector<std::string> added;
+  for (const Registration& rank : ranks) {
+    const auto one = registry.Add(rank);
+    if (one) {
+      if (*one == Registry::Added::kNew) added.push_back(rank.Key());
+      continue;
+    }
+    for (const std::string& key : added) (void)registry.Remove(key);
+    Error error = one.error();
+    if (ranks.size() > 1) error.what = fmt::format("rank {}: {}", rank.dp_rank, error.what);
+    return tl::unexpected(std::move(error));
+  }
+  return {};
+}
+
 // Tells one run of the daemon from another: what a client knew of an earlier one is gone.
 std::string RandomId() {
   std::random_device random;
@@ -125,11 +142,12 @@ HttpResponse HttpApi::Impl::RankedQuery(const HttpRequest& request) const {
 HttpResponse HttpApi::Impl::Register(const HttpRequest& request) {
   const auto parsed = ParseRegister(request.body);
   if (!parsed) return Failed(400, parsed.error());
-  const auto added = registry.Add(parsed->registration);
+  const auto ranks = ExpandRanks(parsed->registration, parsed->dp_size);
+  const auto added = ranks.and_then([this](const auto& all) { return AddAll(registry, all); });
   if (!added) {
     return Failed(400, {added.error().Message(), "invalid_registration", added.error().where, {}});
   }
-  return Ok(RegisteredJson(parsed->registration.instance_id, parsed->unused));
+  return Ok(RegisteredJson(parsed->registration.instance_id, *ranks, parsed->unused));
 }
 
 HttpResponse HttpApi::Impl::Unregister(const HttpRequest& request) {

@@ -45,6 +45,9 @@ struct Registry::Impl {
   [[nodiscard]] Result<Added> Reserve(const Registration& registration);
   // The end of what Reserve() began.
   void Erase(const std::string& key);
+  // False when no publisher has this key; otherwise `work` was done on its ingest thread.
+  bool Run(const std::string& key, const char* what,
+           const std::function<void(stream::PublisherStream&)>& work);
 };
 
 namespace {
@@ -131,6 +134,20 @@ void Registry::Impl::Erase(const std::string& key) {
   const auto found = entries.find(key);
   reservations.Remove(*found->second.registration);
   entries.erase(found);
+}
+
+bool Registry::Impl::Run(const std::string& key, const char* what,
+                         const std::function<void(stream::PublisherStream&)>& work) {
+  stream::Transport::PublisherId id = 0;
+  {
+    const std::lock_guard lock(mutex);
+    const auto found = entries.find(key);
+    if (found == entries.end() || !found->second.id) return false;
+    id = *found->second.id;
+  }
+  log::Info("publisher {}: {} was asked for", key, what);
+  return transport.Run(
+      id, [&work](stream::PublisherStream& stream, stream::Consumer&) { work(stream); });
 }
 
 Result<Registry::Added> Registry::Add(const Registration& registration) {
@@ -234,6 +251,16 @@ bool Registry::Remove(const std::string& key) {
   const std::lock_guard lock(impl_->mutex);
   impl_->Erase(key);
   return true;
+}
+
+bool Registry::Resync(const std::string& key) {
+  return impl_->Run(key, "resync",
+                    [](stream::PublisherStream& stream) { stream.Resync(MonoNow()); });
+}
+
+bool Registry::Clear(const std::string& key) {
+  return impl_->Run(key, "clear",
+                    [](stream::PublisherStream& stream) { stream.NewIncarnation(MonoNow()); });
 }
 
 std::vector<PublisherStatus> Registry::Publishers() const {

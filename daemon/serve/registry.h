@@ -56,6 +56,9 @@ class Registry {
     stream::Transport::Options transport;
     stream::StreamOptions stream;  // has_replay is set per publisher
     ingest::IngestLimits ingest;
+    // Of blocks whose publisher declares a hash profile, one in so many is recomputed after the
+    // first ingest::HashCheck::kFirst of a life; 0: none at all.
+    uint32_t hash_check = 64;
   };
 
   enum class Added : uint8_t {
@@ -77,6 +80,12 @@ class Registry {
 
   // False when no publisher has this key. Its blocks are gone when it returns.
   [[nodiscard]] bool Remove(const std::string& key);
+
+  // For operators; false when no publisher has this key. Resync asks for everything anew, and what
+  // is held stays until that is complete; without a replay endpoint it is dropped at once. Clear
+  // drops what is held, and then does the same.
+  bool Resync(const std::string& key);
+  bool Clear(const std::string& key);
 
   // In order of their keys.
   [[nodiscard]] std::vector<PublisherStatus> Publishers() const;

@@ -120,9 +120,46 @@ TEST_F(HttpApiTest, ARepeatedRegistrationIsFineAndAConflictIsNot) {
 
 TEST_F(HttpApiTest, FieldsThatSayNothingAreTold) {
   Json registration = Absent("a", 1);
-  registration["hash_profile"] = Json::object();
+  registration["hash_profile"] = {{"algorithm", "sha256"}, {"root_digest", "00"}};
   registration["blocksize"] = 16;
-  EXPECT_EQ(Post("/register", registration)["unused_fields"], (Json{"blocksize", "hash_profile"}));
+  EXPECT_EQ(Post("/register", registration)["unused_fields"],
+            (Json{"hash_profile.root_digest", "blocksize"}));
+}
+
+TEST_F(HttpApiTest, OneRegistrationMayStandForAllRanksOfAnEngine) {
+  Json ranks = Absent("a", 1);
+  ranks["dp_size"] = 3;
+  EXPECT_EQ(
+      Post("/register", ranks),
+      (Json{{"status", "registered successfully"}, {"instance_id", "a"}, {"dp_ranks", {0, 1, 2}}}));
+  const Json services = Get("/services");
+  EXPECT_EQ(services["count"], 3);
+  EXPECT_EQ(services["services"][2]["Endpoint"], "tcp://127.0.0.1:3");
+  EXPECT_EQ(services["services"][2]["DPRank"], 2);
+  Post("/register", ranks);
+  EXPECT_EQ(status_, 200) << "the same again";
+  EXPECT_EQ(Post("/unregister", {{"instance_id", "a"}, {"dp_rank", 2}})["removed_instances"],
+            (Json{"a|default|2"}));
+  EXPECT_EQ(registry_.size(), 2U);
+}
+
+TEST_F(HttpApiTest, ARankThatCannotBeAddedTakesTheOthersBack) {
+  Post("/register", Absent("other", 3));
+  Json ranks = Absent("a", 1);
+  ranks["dp_size"] = 3;
+  const Json refused = Post("/register", ranks);
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(refused["field"], "endpoint");
+  EXPECT_NE(refused["error"].get<std::string>().find("rank 2: conflicting active registration"),
+            std::string::npos)
+      << refused;
+  EXPECT_EQ(registry_.size(), 1U);
+
+  Post("/register", Absent("a", 1));
+  EXPECT_EQ(status_, 200);
+  Post("/register", ranks);
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(registry_.size(), 2U) << "rank 0 was there before";
 }
 
 TEST_F(HttpApiTest, TheMooncakeQueryListsAllInstancesOfTheTenant) {
