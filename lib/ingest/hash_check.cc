@@ -66,7 +66,8 @@ uint32_t PartSize(const HashProfile& profile, const wire::BlockStored& event) {
   return profile.hash_block_size == 0 ? event.block_size : profile.hash_block_size;
 }
 
-// The digest of one of the event's blocks after `parent`; nothing when the parts do not fill it.
+// The digest of one of the event's blocks after `parent`; nothing when its parts do not fill it, or
+// when it has an extra key that no engine hashes.
 std::optional<std::string> DigestOf(VllmHasher& hasher, std::string parent,
                                     const wire::BlockStored& event, size_t block, uint32_t part,
                                     const std::string& lora_key, Extras which) {
@@ -79,7 +80,9 @@ std::optional<std::string> DigestOf(VllmHasher& hasher, std::string parent,
     keys.clear();
     if (extras.lora) keys.push_back(lora_key);
     if (from == 0) keys.insert(keys.end(), extras.others.begin(), extras.others.end());
-    parent = hasher.Next(parent, tokens.subspan(from, part), keys);
+    auto next = hasher.Next(parent, tokens.subspan(from, part), keys);
+    if (!next) return std::nullopt;
+    parent = std::move(*next);
   }
   return parent;
 }
@@ -245,14 +248,15 @@ void HashCheck::Look(const wire::BlockStored& event, const std::string& lora_nam
   const std::string lora_key = KeyOf(lora_name);
   const uint32_t part = PartSize(profile_, event);
   for (size_t i = 0; i < due; ++i) {
+    auto next =
+        DigestOf(hasher_, std::move(digest), event, i, part, lora_key, Extras::kAsAnnounced);
+    if (!next && event.block_size % part == 0) return;
     ++checked_;
     if (first_left_ > 0) {
       --first_left_;
     } else {
       credit_ -= every_;
     }
-    auto next =
-        DigestOf(hasher_, std::move(digest), event, i, part, lora_key, Extras::kAsAnnounced);
     if (!next || VllmHasher::NameOf(*next) != event.hashes[i]) {
       if (!event.parent) FindCause(event, lora_name, i);
       return;

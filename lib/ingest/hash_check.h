@@ -21,7 +21,8 @@ namespace conductor::ingest {
 //    extra keys. Their blocks are recomputed when the event begins a prompt, or when its parent was
 //    recomputed lately and was what is announced (kKept digests are kept).
 //  * At the first block that differs an event is left: the blocks after it, in this event and in
-//    those that name it as a parent, would differ because it does. So it counts once.
+//    those that name it as a parent, would differ because it does. So it counts once. A block with
+//    an extra key that no engine hashes ends its event too, and does not count.
 //  * Where the event's blocks are a multiple of the profile's hash_block_size, the chain runs over
 //    the parts, and the last part's digest names the block. The LoRA name is then an extra key of
 //    each part, the others of the first.

@@ -45,7 +45,7 @@ class Engine {
       for (uint32_t from = 0; from < kBlockSize; from += part) {
         const ExtraKeys none;
         const ExtraKeys& keys = from == 0 && i < hashed.size() ? hashed[i] : none;
-        digest = hasher_.Next(digest, tokens.subspan(from, part), keys);
+        digest = hasher_.Next(digest, tokens.subspan(from, part), keys).value();
       }
       event.hashes.push_back(VllmHasher::NameOf(digest));
     }
@@ -146,6 +146,15 @@ TEST(HashCheck, EventsWithoutWholeBlocksAreNotLookedAt) {
   EXPECT_EQ(CountsOf(check), (Counts{0, 0}));
 }
 
+TEST(HashCheck, AnExtraKeyThatNoEngineHashesEndsAnEventWithoutAMismatch) {
+  HashCheck check(kDeclared, 64);
+  auto event = Engine(kDeclared).Store(3);
+  event.extra_keys = {{}, {"\xcb"}, {}};  // a float without its bytes
+  check.Look(event, "");
+  EXPECT_EQ(CountsOf(check), (Counts{1, 1}));
+  EXPECT_EQ(check.hint(), "");
+}
+
 TEST(HashCheck, ThePartsOfABlockAreChainedAndTheLastNamesIt) {
   const HashProfile profile = {HashAlgorithm::kSha256Cbor, "0", kBlockSize / 4};
   Engine engine(profile);
@@ -154,6 +163,23 @@ TEST(HashCheck, ThePartsOfABlockAreChainedAndTheLastNamesIt) {
   check.Look(first, "");
   check.Look(engine.Store(1, &first), "");
   EXPECT_EQ(CountsOf(check), (Counts{4, 4}));
+}
+
+TEST(HashCheck, TheLoraNameIsOneOfEachPartTheOtherKeysOfTheFirst) {
+  const HashProfile profile = {HashAlgorithm::kSha256, "0", 2};
+  const std::string lora = hash::TextKey("lora");
+  const std::string image = hash::ItemKey("image", 0);
+  VllmHasher hasher(profile);
+  wire::BlockStored event;
+  event.tokens = {1, 2, 3, 4};
+  event.block_size = 4;
+  event.extra_keys = {{lora, image}};
+  const std::span<const TokenId> tokens(event.tokens);
+  const auto first = hasher.Next(hasher.root(), tokens.first(2), {lora, image}).value();
+  event.hashes = {VllmHasher::NameOf(hasher.Next(first, tokens.last(2), {lora}).value())};
+  HashCheck check(profile, 64);
+  check.Look(event, "lora");
+  EXPECT_EQ(CountsOf(check), (Counts{1, 1}));
 }
 
 TEST(HashCheck, ExtraKeysGoIntoTheHashesAsTheyWereSent) {
