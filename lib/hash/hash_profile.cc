@@ -1,37 +1,34 @@
 #include "lib/hash/hash_profile.h"
 
-#include <fmt/format.h>
-
 #include <array>
+#include <utility>
 
 namespace conductor::hash {
 namespace {
 
-constexpr std::array kAlgorithms = {HashAlgorithm::kSha256, HashAlgorithm::kSha256Cbor,
-                                    HashAlgorithm::kXxhash, HashAlgorithm::kXxhashCbor};
+constexpr std::array<std::pair<HashAlgorithm, std::string_view>, 4> kNames = {{
+    {HashAlgorithm::kSha256, "sha256"},
+    {HashAlgorithm::kSha256Cbor, "sha256_cbor"},
+    {HashAlgorithm::kXxhash, "xxhash"},
+    {HashAlgorithm::kXxhashCbor, "xxhash_cbor"},
+}};
 
 }  // namespace
 
 std::string_view HashAlgorithmName(HashAlgorithm algorithm) {
-  switch (algorithm) {
-    case HashAlgorithm::kSha256:
-      return "sha256";
-    case HashAlgorithm::kSha256Cbor:
-      return "sha256_cbor";
-    case HashAlgorithm::kXxhash:
-      return "xxhash";
-    case HashAlgorithm::kXxhashCbor:
-      return "xxhash_cbor";
+  for (const auto& [known, name] : kNames) {
+    if (known == algorithm) return name;
   }
   return "";
 }
 
 Result<HashAlgorithm> ParseHashAlgorithm(std::string_view text) {
-  for (const HashAlgorithm algorithm : kAlgorithms) {
-    if (text == HashAlgorithmName(algorithm)) return algorithm;
+  for (const auto& [known, name] : kNames) {
+    if (name == text) return known;
   }
-  return Fail(fmt::format("'{}' is not a hash algorithm that can be computed", text), {},
-              "sha256, sha256_cbor, xxhash or xxhash_cbor");
+  return Fail("no hash algorithm that can be computed outside of the engine: \"" +
+                  std::string(text.substr(0, 64)) + "\"",
+              {}, "sha256, sha256_cbor, xxhash or xxhash_cbor");
 }
 
 }  // namespace conductor::hash
