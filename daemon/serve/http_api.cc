@@ -11,6 +11,7 @@
 #include "daemon/serve/answers.h"
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/metrics.h"
+#include "daemon/serve/publisher_json.h"
 #include "daemon/serve/request_json.h"
 
 namespace conductor::serve {
@@ -79,6 +80,8 @@ struct HttpApi::Impl {
   HttpResponse RankedQuery(const HttpRequest& request) const;
   HttpResponse Register(const HttpRequest& request);
   HttpResponse Unregister(const HttpRequest& request);
+  HttpResponse OnePublisher(const std::string& id) const;
+  HttpResponse NoPublisher(const std::string& id) const;
   HttpResponse Health() const;
   HttpResponse Readiness() const;
 
@@ -100,8 +103,19 @@ void HttpApi::Impl::RouteAll() {
   const auto get = [this](const char* path, auto answer) {
     listener.Route("GET", path, [answer](const HttpRequest&) -> HttpResponse { return answer(); });
   };
+  const auto of_publisher = [this](const char* method, const char* path, auto act) {
+    listener.Route(method, path, [this, act](const HttpRequest& request) {
+      return act(request.parameter) ? OnePublisher(request.parameter)
+                                    : NoPublisher(request.parameter);
+    });
+  };
   post("/v1/query", ConstMethod{&Impl::RankedQuery});
   get("/v1/publishers", [this] { return Ok(PublishersJson(registry.Publishers())); });
+  of_publisher("GET", "/v1/publishers/{id}", [](const std::string&) { return true; });
+  of_publisher("POST", "/v1/publishers/{id}/resync",
+               [this](const std::string& id) { return registry.Resync(id); });
+  of_publisher("POST", "/v1/publishers/{id}/clear",
+               [this](const std::string& id) { return registry.Clear(id); });
   post("/query", ConstMethod{&Impl::MooncakeQuery});
   post("/register", Method{&Impl::Register});
   post("/unregister", Method{&Impl::Unregister});
@@ -157,6 +171,22 @@ HttpResponse HttpApi::Impl::Unregister(const HttpRequest& request) {
     return Failed(404, {"service not found: " + *key, "unknown_service", "", {}});
   }
   return Ok(UnregisteredJson(*key));
+}
+
+HttpResponse HttpApi::Impl::OnePublisher(const std::string& id) const {
+  for (const PublisherStatus& status : registry.Publishers()) {
+    if (status.registration.Key() == id) return Ok(PublisherJson(status));
+  }
+  return NoPublisher(id);
+}
+
+HttpResponse HttpApi::Impl::NoPublisher(const std::string& id) const {
+  return Failed(404, {fmt::format("no publisher has the id '{}' (expected one that "
+                                  "GET /v1/publishers lists, percent-encoded)",
+                                  id),
+                      "unknown_publisher",
+                      "",
+                      {}});
 }
 
 HttpResponse HttpApi::Impl::Health() const {

@@ -1,5 +1,7 @@
 #include "daemon/serve/prompt_chain.h"
 
+#include <utility>
+
 namespace conductor::serve {
 
 PromptNames::PromptNames(std::span<const TokenId> tokens, uint32_t block_size,
@@ -16,8 +18,10 @@ std::optional<EngineHash> PromptNames::At(const hash::HashProfile& profile, size
   Chain& chain = ChainOf(profile);
   while (chain.names.size() <= block) {
     for (size_t end = chain.hashed + block_size_; chain.hashed < end; chain.hashed += step) {
-      chain.digest = chain.hasher.Next(chain.digest, tokens_.subspan(chain.hashed, step),
-                                       chain.hashed == 0 ? first_keys_ : other_keys_);
+      auto digest = chain.hasher.Next(chain.digest, tokens_.subspan(chain.hashed, step),
+                                      chain.hashed == 0 ? first_keys_ : other_keys_);
+      if (!digest) return std::nullopt;
+      chain.digest = std::move(*digest);
     }
     chain.names.push_back(hash::VllmHasher::NameOf(chain.digest));
   }
