@@ -12,6 +12,7 @@
 #include "daemon/serve/pool_lister.h"
 #include "daemon/serve/reservations.h"
 #include "lib/base/log.h"
+#include "lib/wire/peek_rank.h"
 #include "lib/wire/vllm_decoder.h"
 
 namespace conductor::serve {

@@ -56,9 +56,6 @@ class Registry {
     stream::Transport::Options transport;
     stream::StreamOptions stream;  // has_replay is set per publisher
     ingest::IngestLimits ingest;
-    // Of blocks whose publisher declares a hash profile, one in so many is recomputed after the
-    // first ingest::HashCheck::kFirst of a life; 0: none at all.
-    uint32_t hash_check = 64;
   };
 
   enum class Added : uint8_t {

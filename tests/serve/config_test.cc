@@ -499,7 +499,8 @@ TEST(Config, AnInstanceIdBesideAnotherNameIsNotedOnceForAllEntries) {
             "hash_profile": {"algorithm": "sha256"}}}})");
   ASSERT_EQ(config.publishers.size(), 4u);
   EXPECT_EQ(config.publishers[0].instance_id, "x");
-  EXPECT_TRUE(IsOneWith(config.notes, "kvevent_instance.a.instance_id (and 1 more): answers use it"));
+  EXPECT_TRUE(
+      IsOneWith(config.notes, "kvevent_instance.a.instance_id (and 1 more): answers use it"));
 }
 
 TEST(Config, ABrokenEntryTakesNoEndpointFromAnother) {
