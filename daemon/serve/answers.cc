@@ -164,7 +164,8 @@ struct CacheCandidate {
   std::set<std::string> hosts;
 };
 
-// Those that serve the model of the query, or all candidates when none does.
+// Those that serve the model of the query, or all candidates when none does; of these the ones that
+// can be trusted as far as it says.
 std::vector<CacheCandidate> CacheCandidates(const std::vector<EngineView>& engines,
                                             const CacheQuery& query) {
   std::vector<CacheCandidate> candidates;
@@ -186,6 +187,15 @@ std::vector<CacheCandidate> CacheCandidates(const std::vector<EngineView>& engin
       return candidate.engine->registration->model != query.model;
     });
   }
+  // An instance is as trustworthy as the worst of its publishers.
+  std::set<std::string_view> below;
+  for (const CacheCandidate& candidate : candidates) {
+    if (Suffices(candidate.engine->trust, query.min_state)) continue;
+    below.insert(candidate.engine->registration->instance_id);
+  }
+  std::erase_if(candidates, [&below](const CacheCandidate& candidate) {
+    return below.contains(candidate.engine->registration->instance_id);
+  });
   return candidates;
 }
 

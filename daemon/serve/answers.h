@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/serve/min_state.h"
 #include "daemon/serve/registry.h"
 #include "lib/hash/block_hash.h"
 #include "lib/stream/trust.h"
@@ -80,6 +81,7 @@ struct CacheQuery {
   std::string lora_name;
   std::vector<TokenId> tokens;
   std::set<std::string> hosts;
+  MinState min_state = MinState::kAny;  // candidates of instances below it are left out
 };
 
 // Host as asked -> matched whole blocks * 100 / whole blocks of the prompt, 1 to 100. Hosts
