@@ -50,6 +50,15 @@ class ManualPages(unittest.TestCase):
         self.assertGreater(len(flags), 30)
         self.assertEqual(flags_of_page("conductor-serve.1"), flags)
 
+    def test_serve_has_the_defaults_of_its_help(self):
+        entries = re.split(r"^\.(?:It|El)", page("conductor-serve.1"), flags=re.MULTILINE)
+        defaults = re.findall(r"^  --([\w-]+) [A-Z]+\s+.*\[([\w.]+)\]", help_of("serve", "--help-all"),
+                              re.MULTILINE)
+        self.assertGreater(len(defaults), 25)
+        for flag, default in defaults:
+            entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
+            self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
+
     def test_conductor_has_the_flags_of_its_help_and_no_others(self):
         self.assertEqual(flags_of_page("conductor.1"), flags_of_help())
 
