@@ -158,6 +158,13 @@ std::set<uint32_t> BlockSizes(const std::vector<EngineView>& engines, const Quer
   return sizes;
 }
 
+// The machine of an engine; empty when nobody said.
+std::string HostOf(const Registration& registration) {
+  if (registration.mode == stream::ListenMode::kBind) return registration.peer;
+  const auto endpoint = Endpoint::Parse(registration.endpoint);
+  return endpoint ? endpoint->host : std::string();
+}
+
 // One instance that a CacheQuery asks for, and the hosts as which it does.
 struct CacheCandidate {
   const EngineView* engine = nullptr;
@@ -176,8 +183,8 @@ std::vector<CacheCandidate> CacheCandidates(const std::vector<EngineView>& engin
     if (query.hosts.contains(registration.instance_id)) {
       candidate.hosts.insert(registration.instance_id);
     }
-    const auto endpoint = Endpoint::Parse(registration.endpoint);
-    if (endpoint && query.hosts.contains(endpoint->host)) candidate.hosts.insert(endpoint->host);
+    const std::string host = HostOf(registration);
+    if (!host.empty() && query.hosts.contains(host)) candidate.hosts.insert(host);
     if (candidate.hosts.empty()) continue;
     model_known |= registration.model == query.model;
     candidates.push_back(std::move(candidate));

@@ -73,9 +73,9 @@ struct Answer {
 [[nodiscard]] Answer AnswerQuery(const Registry& registry, const Query& query,
                                  const std::stop_token& stop = {});
 
-// The first generation's question: candidates by the host of their event endpoint (or by
-// instance id), matched in the model's namespace, or, where no candidate serves a model of that
-// name, each in its own model's.
+// The first generation's question: candidates by the host of their event endpoint (by their peer
+// address, where that is bound; or by instance id), matched in the model's namespace, or, where no
+// candidate serves a model of that name, each in its own model's.
 struct CacheQuery {
   std::string model;
   std::string lora_name;
