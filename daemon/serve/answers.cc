@@ -180,13 +180,21 @@ std::set<uint32_t> BlockSizes(const std::vector<EngineView>& engines, const Quer
   return sizes;
 }
 
+// The machine of an engine; empty when nobody said.
+std::string HostOf(const Registration& registration) {
+  if (registration.mode == stream::ListenMode::kBind) return registration.peer;
+  const auto endpoint = Endpoint::Parse(registration.endpoint);
+  return endpoint ? endpoint->host : std::string();
+}
+
 // One instance that a CacheQuery asks for, and the hosts as which it does.
 struct CacheCandidate {
   const EngineView* engine = nullptr;
   std::set<std::string> hosts;
 };
 
-// Those that serve the model of the query, or all candidates when none does.
+// Those that serve the model of the query, or all candidates when none does; of these the ones that
+// can be trusted as far as it says.
 std::vector<CacheCandidate> CacheCandidates(const std::vector<EngineView>& engines,
                                             const CacheQuery& query) {
   std::vector<CacheCandidate> candidates;
@@ -197,8 +205,8 @@ std::vector<CacheCandidate> CacheCandidates(const std::vector<EngineView>& engin
     if (query.hosts.contains(registration.instance_id)) {
       candidate.hosts.insert(registration.instance_id);
     }
-    const auto endpoint = Endpoint::Parse(registration.endpoint);
-    if (endpoint && query.hosts.contains(endpoint->host)) candidate.hosts.insert(endpoint->host);
+    const std::string host = HostOf(registration);
+    if (!host.empty() && query.hosts.contains(host)) candidate.hosts.insert(host);
     if (candidate.hosts.empty()) continue;
     model_known |= registration.model == query.model;
     candidates.push_back(std::move(candidate));
@@ -208,6 +216,15 @@ std::vector<CacheCandidate> CacheCandidates(const std::vector<EngineView>& engin
       return candidate.engine->registration->model != query.model;
     });
   }
+  // An instance is as trustworthy as the worst of its publishers.
+  std::set<std::string_view> below;
+  for (const CacheCandidate& candidate : candidates) {
+    if (Suffices(candidate.engine->trust, query.min_state)) continue;
+    below.insert(candidate.engine->registration->instance_id);
+  }
+  std::erase_if(candidates, [&below](const CacheCandidate& candidate) {
+    return below.contains(candidate.engine->registration->instance_id);
+  });
   return candidates;
 }
 

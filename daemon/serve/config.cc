@@ -218,10 +218,36 @@ Error TopLevelError(const Json& value, std::string_view name, std::string_view k
   return WrongValue(value, key, what, std::move(expected)).Within(name);
 }
 
+// A number may stand as one; times and sizes with a unit are texts, as on the command line.
+Status ReadSetting(const Setting& setting, const Json& value, std::string_view name,
+                   Config& config) {
+  const std::string key = setting.Key();
+  std::string text;
+  if (value.is_string()) {
+    text = value.get<std::string>();
+  } else if (value.is_number_unsigned() && setting.kind != Setting::Kind::kTime) {
+    text = value.dump();
+  } else {
+    const bool is_text =
+        setting.kind == Setting::Kind::kTime || setting.kind == Setting::Kind::kState;
+    return tl::unexpected(
+        TopLevelError(value, name, key, is_text ? "a text" : "a number",
+                      fmt::format("\"{}\", as it is by default", setting.Show(Limits{}))));
+  }
+  Limits scratch;
+  if (auto set = setting.Set(text, scratch); !set) {
+    return tl::unexpected(Error(set.error()).Within(key).Within(name));
+  }
+  config.settings.emplace_back(&setting, std::move(text));
+  return {};
+}
+
 Status ReadTopLevel(JsonDocument document, std::string_view name, Config& config,
                     Findings& findings) {
   for (const auto& [key, value] : document.root.items()) {
-    const bool is_known = key == "http_server_port" || key == "host" || key == "kvevent_instance";
+    const Setting* setting = FindSetting(key);
+    const bool is_known = setting != nullptr || key == "http_server_port" || key == "host" ||
+                          key == "kvevent_instance";
     if (value.is_null() && is_known) continue;
     if (key == "http_server_port") {
       const auto port = ReadInteger(value, key, "a port", 0, 65535);
@@ -239,6 +265,8 @@ Status ReadTopLevel(JsonDocument document, std::string_view name, Config& config
                                             "an object with an entry for each"));
       }
       ReadEntries(value, document.repeated, config, findings);
+    } else if (setting != nullptr) {
+      if (auto read = ReadSetting(*setting, value, name, config); !read) return read;
     } else {
       findings.Note("", {"", key}, "unknown field, not used");
     }

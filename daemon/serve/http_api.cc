@@ -65,6 +65,7 @@ std::string RandomId() {
 struct HttpApi::Impl {
   Impl(Registry& given_registry, const Options& options)
       : registry(given_registry),
+        legacy_min_state(options.legacy_min_state),
         listener(ListenerOptions(options)),
         metrics(registry, [this] { return listener.connections(); }) {
     RouteAll();
@@ -86,6 +87,7 @@ struct HttpApi::Impl {
   HttpResponse Readiness() const;
 
   Registry& registry;
+  const MinState legacy_min_state;
   HttpListener listener;
   Metrics metrics;
   const std::string boot_id = RandomId();
@@ -138,12 +140,15 @@ HttpResponse HttpApi::Impl::Whole(std::string answer) const {
 HttpResponse HttpApi::Impl::MooncakeQuery(const HttpRequest& request) const {
   const auto query = ParseMooncakeQuery(request.body);
   if (!query) return Failed(400, query.error());
-  return Whole(MooncakeAnswerJson(*query, AnswerQuery(registry, *query, stopping.get_token())));
+  Answer answer = AnswerQuery(registry, *query, stopping.get_token());
+  ApplyMinState(legacy_min_state, answer);
+  return Whole(MooncakeAnswerJson(*query, answer));
 }
 
 HttpResponse HttpApi::Impl::CacheHits(const HttpRequest& request) const {
-  const auto query = ParseCacheQuery(request.body);
+  auto query = ParseCacheQuery(request.body);
   if (!query) return Failed(400, query.error());
+  query->min_state = legacy_min_state;
   return Whole(CacheAnswerJson(AnswerCacheQuery(registry, *query, stopping.get_token())));
 }
 

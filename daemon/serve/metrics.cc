@@ -159,6 +159,10 @@ constexpr PublisherNumber kPublisherNumbers[] = {
      nullptr, "", &Stream<&S::replays_failed>},
     {kCounter, "conductor_publisher_probes_total", "Questions to silent publishers.", nullptr, "",
      &Stream<&S::probes>},
+    {kCounter, "conductor_publisher_listings_total", "Key lists asked for.", nullptr, "",
+     &Stream<&S::listings>},
+    {kCounter, "conductor_publisher_listings_failed_total", "Of these, those that did not come.",
+     nullptr, "", &Stream<&S::listings_failed>},
     {kCounter, "conductor_publisher_connects_total", "Connections made.", nullptr, "",
      &Stream<&S::connects>},
     {kCounter, "conductor_publisher_disconnects_total", "Connections lost.", nullptr, "",
@@ -240,8 +244,6 @@ constexpr PublisherNumber kPublisherNumbers[] = {
      "reason", "unread", &OfPool<&I::objects_unread>},
     {kCounter, "conductor_publisher_pool_objects_unused_total", "", "reason", "foreign",
      &OfPool<&I::objects_foreign>},
-    {kCounter, "conductor_publisher_pool_listings_total", "Key lists taken in.", nullptr, "",
-     &OfPool<&I::listings>},
 };
 
 void AppendNumbers(const std::vector<PublisherStatus>& publishers,

@@ -40,6 +40,8 @@ Json Counters(const PublisherStatus& status) {
               {"replays", stream.replays},
               {"replays_failed", stream.replays_failed},
               {"probes", stream.probes},
+              {"listings", stream.listings},
+              {"listings_failed", stream.listings_failed},
               {"connects", stream.connects},
               {"disconnects", stream.disconnects},
               {"pending_dropped", stream.pending_dropped},
@@ -127,7 +129,7 @@ Json Pool(const PoolRegistration& pool, const ingest::IngestCounters& ingest) {
       {"objects_removed", ingest.objects_removed},
       {"objects_unread", ingest.objects_unread},
       {"objects_foreign", ingest.objects_foreign},
-      {"listings", ingest.listings},
+
       {"last_event_id", ingest.last_event_id}};
 }
 

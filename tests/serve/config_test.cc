@@ -162,6 +162,22 @@ TEST(Config, AnEmptyObjectSaysNothing) {
   EXPECT_EQ(config.notes, NoLines());
 }
 
+TEST(Config, LimitsAndTimesStandAtTheTop) {
+  const Config config = Parse(
+      R"({"probe_interval": "2s", "http_max_body": "1m", "max_pending_bytes": 65536,
+          "max_publishers": 7, "legacy_min_state": "incomplete", "doubt_grace": null})");
+  EXPECT_EQ(Messages(config.problems), NoLines());
+  EXPECT_EQ(config.notes, NoLines());
+  EXPECT_EQ(config.settings.size(), 5u);
+  const auto limits = LimitsFrom(config.settings, {});
+  ASSERT_TRUE(limits) << limits.error().Message();
+  EXPECT_EQ(limits->registry.stream.probe_interval, 2s);
+  EXPECT_EQ(limits->registry.stream.max_pending_bytes, 65536u);
+  EXPECT_EQ(limits->registry.transport.max_publishers, 7u);
+  EXPECT_EQ(limits->http.max_body_bytes, 1u << 20);
+  EXPECT_EQ(limits->http.legacy_min_state, MinState::kIncomplete);
+}
+
 TEST(Config, KeepsTheOrderOfTheFile) {
   const Config config = Parse(R"({"kvevent_instance": {
       "z": {"endpoint": "tcp://h:1", "modelname": "m"},
@@ -194,6 +210,17 @@ TEST(Config, SaysWhatIsWrongWithTheFileAndWhere) {
       {R"({"http_server_port": 80.5})", "conductor.json: http_server_port: 80.5 is not a port"},
       {R"({"http_server_port": 18446744073709551615})",
        "conductor.json: http_server_port: 18446744073709551615 is not a port"},
+      {R"({"probe_interval": 5})",
+       "conductor.json: probe_interval: 5 is not a text (expected \"5s\", as it is by default)"},
+      {R"({"probe_interval": "5"})",
+       "conductor.json: probe_interval: '5' is not a time (expected a"},
+      {R"({"max_publishers": 0})",
+       "conductor.json: max_publishers: '0' is not a possible value "
+       "(expected an integer from 1 to 65536)"},
+      {R"({"max_publishers": -1})", "conductor.json: max_publishers: -1 is not a number (expected"},
+      {R"({"http_max_body": "64q"})", "conductor.json: http_max_body: '64q' is not a size "},
+      {R"({"legacy_min_state": "good"})",
+       "conductor.json: legacy_min_state: 'good' is not a state (expected live, replaying, "},
       {R"({"host": ""})", "conductor.json: host: \"\" is not a host (expected a name or an "},
       {R"({"host": 7})", "conductor.json: host: 7 is not a host (expected a name or an address"},
       {R"({"kvevent_instance": []})",

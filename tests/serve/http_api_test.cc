@@ -433,6 +433,45 @@ TEST_F(HttpApiTest, AnswersWithWhatAPublisherStored) {
   }
 }
 
+// An engine without replay that was met late: what it holds can only be more.
+TEST(HttpApiLegacyMinState, OlderAnswersHaveZerosForWhatIsBelow) {
+  Registry registry{Registry::Options{}};
+  HttpApi strict(registry, {.port = 0, .legacy_min_state = MinState::kReplaying});
+  HttpApi any(registry, {.port = 0});
+  HttpClient from_strict(strict.Start().value());
+  HttpClient from_any(any.Start().value());
+  auto publisher = trace::SimulatedPublisher::Create({});
+  ASSERT_TRUE(publisher.has_value()) << publisher.error().Message();
+  trace::SimulatedEngine engine({.block_size = 16});
+  const std::vector<TokenId> prompt(16, 7);
+  (*publisher)->Publish({});
+  Registration registration;
+  registration.endpoint = (*publisher)->endpoint();
+  registration.model = "m";
+  registration.instance_id = "a";
+  ASSERT_TRUE(registry.Add(registration));
+  const auto state = [&] { return registry.Publishers().front().trust.state; };
+  const MonoTime until = MonoNow() + 20s;
+  const auto events = engine.Run(prompt);
+  while (state() != stream::TrustState::kDegraded && MonoNow() < until) {
+    // What comes before the subscription is what it misses.
+    (*publisher)->Publish(events);
+    std::this_thread::yield();
+  }
+  ASSERT_EQ(state(), stream::TrustState::kDegraded);
+  const std::string query = Json{{"model", "m"}, {"token_ids", prompt}}.dump();
+  const std::string cache =
+      Json{{"model_name", "m"}, {"token_ids", prompt}, {"instances", {"a"}}}.dump();
+  const auto matched = [](const Reply& reply) {
+    return Json::parse(reply.body)["default"]["a"]["longest_matched"].get<int>();
+  };
+  const auto hits = [](const Reply& reply) { return Json::parse(reply.body)["HitStatus"]; };
+  EXPECT_EQ(matched(from_any.Post("/query", query)), 16);
+  EXPECT_EQ(matched(from_strict.Post("/query", query)), 0);
+  EXPECT_EQ(hits(from_any.Post("/cache", cache)), (Json{{"a", 100}}));
+  EXPECT_EQ(hits(from_strict.Post("/cache", cache)), Json::object());
+}
+
 // An operator's resync and clear: both ask for everything again.
 TEST_F(HttpApiTest, ResyncAndClearReplayAPublisher) {
   auto publisher = trace::SimulatedPublisher::Create({});
