@@ -7,23 +7,11 @@
 #include <string_view>
 #include <utility>
 
-#include "lib/base/clock.h"
-#include "lib/base/result.h"
+#include "lib/base/number.h"
 
 namespace conductor::cmd {
 
 // Flag values that are checked with a message that says what was given and what was expected.
-
-// A decimal integer from `min` to `max`; `what` is what it is called: "a port".
-[[nodiscard]] Result<uint64_t> ParseNumber(std::string_view text, std::string_view what,
-                                           uint64_t min, uint64_t max);
-
-// Bytes: a decimal integer, alone or with a suffix k, m or g (1024, 1024², 1024³) in any case. At
-// least 1.
-[[nodiscard]] Result<uint64_t> ParseSize(std::string_view text);
-
-// A time as lib/base reads it, above zero.
-[[nodiscard]] Result<Duration> ParsePositiveTime(std::string_view text);
 
 // Adds the flag `name`, whose text `parse` turns into `target`'s type; its error ends the command
 // line as a usage error. `shape` stands for the value in the help: "PORT".
@@ -52,12 +40,6 @@ CLI::Option* AddNumberFlag(CLI::App& app, const std::string& name, T& target, st
     });
   };
   return AddFlag(app, name, target, parse, "N", help);
-}
-
-// The same for a time.
-inline CLI::Option* AddTimeFlag(CLI::App& app, const std::string& name, Duration& target,
-                                const std::string& help) {
-  return AddFlag(app, name, target, ParsePositiveTime, "TIME", help);
 }
 
 }  // namespace conductor::cmd

@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "cmd/flag.h"
 #include "cmd/subcommands.h"
@@ -32,12 +35,62 @@ Result<std::string> ParseHost(const std::string& text) {
   return text;
 }
 
+// Settings that few ever touch are hidden from the short help.
+constexpr const char* kHidden = "";
+constexpr const char* kMore = "Limits and times that are seldom changed";
+
+// The library leaves an empty line for a group that is hidden.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(28); }
+
+  std::string make_help(const CLI::App* app, std::string name,
+                        CLI::AppFormatMode mode) const override {
+    std::string help = CLI::Formatter::make_help(app, std::move(name), mode);
+    const size_t twice = help.find("\n\n\n");
+    if (twice != std::string::npos) help.erase(twice, 1);
+    return help;
+  }
+};
+
+void AddSetting(CLI::App& serve, const serve::Setting& setting, serve::ServeOptions& options) {
+  const std::string flag = fmt::format("--{}", setting.name);
+  serve
+      .add_option_function<std::string>(
+          flag,
+          [&setting, &options, flag](const std::string& text) {
+            serve::Limits scratch;
+            if (auto set = setting.Set(text, scratch); !set) {
+              throw CLI::ValidationError(flag, set.error().Message());
+            }
+            options.settings.emplace_back(&setting, text);
+          },
+          fmt::format("{} [{}]", setting.help, setting.Show({})))
+      ->type_name(std::string(setting.Shape()))
+      ->group(setting.common ? "Options" : kHidden);
+}
+
+void AddHelpAll(CLI::App& serve) {
+  serve
+      .add_flag_callback(
+          "--help-all",
+          [&serve] {
+            for (CLI::Option* option : serve.get_options()) {
+              if (option->get_group() == kHidden) option->group(kMore);
+            }
+            throw CLI::CallForHelp();
+          },
+          "print this help with all limits and times")
+      ->trigger_on_parse();
+}
+
 }  // namespace
 
 void AddServe(CLI::App& app, Run& run) {
   const auto options = std::make_shared<serve::ServeOptions>();
   CLI::App& serve = *app.add_subcommand("serve", "Run the daemon");
   serve.footer(kFooter);
+  serve.formatter(std::make_shared<HelpFormatter>());
   serve
       .add_option("--config", options->config_path, "read FILE [~/.mooncake/conductor_config.json]")
       ->type_name("FILE");
@@ -50,20 +103,8 @@ void AddServe(CLI::App& app, Run& run) {
   serve.add_flag("--demo", options->demo, "run a simulated fleet beside the daemon; no file");
   AddNumberFlag(serve, "--demo-seed", options->demo_seed, "a seed", 0, UINT64_MAX,
                 "seed of the simulated fleet [1]");
-  AddNumberFlag(serve, "--max-publishers", options->max_publishers, "a number of publishers", 1,
-                65536, "most publishers at once [1024]");
-  AddNumberFlag(serve, "--ingest-threads", options->ingest_threads, "a number of threads", 1, 256,
-                "threads that read events [2]");
-  AddTimeFlag(serve, "--probe-interval", options->probe_interval,
-              "silence after which a publisher is asked [5s]");
-  AddTimeFlag(serve, "--replay-timeout", options->replay_timeout,
-              "silence that ends a replay [5s]");
-  AddNumberFlag(serve, "--http-max-connections", options->http_max_connections,
-                "a number of connections", 1, 65536, "most connections; beyond: 503 [1024]");
-  AddFlag(serve, "--http-max-body", options->http_max_body_bytes, ParseSize, "SIZE",
-          "largest request; beyond: 413 [16m]");
-  AddFlag(serve, "--http-max-inflight", options->http_max_inflight_bytes, ParseSize, "SIZE",
-          "all requests under way; beyond: 503 [512m]");
+  for (const serve::Setting& setting : serve::AllSettings()) AddSetting(serve, setting, *options);
+  AddHelpAll(serve);
   serve.final_callback([options, &run] { run = [options] { return serve::RunServe(*options); }; });
 }
 

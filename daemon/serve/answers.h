@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/serve/min_state.h"
 #include "daemon/serve/registry.h"
 #include "lib/hash/block_hash.h"
 #include "lib/stream/trust.h"
@@ -72,14 +73,15 @@ struct Answer {
 [[nodiscard]] Answer AnswerQuery(const Registry& registry, const Query& query,
                                  const std::stop_token& stop = {});
 
-// The first generation's question: candidates by the host of their event endpoint (or by
-// instance id), matched in the model's namespace, or, where no candidate serves a model of that
-// name, each in its own model's.
+// The first generation's question: candidates by the host of their event endpoint (by their peer
+// address, where that is bound; or by instance id), matched in the model's namespace, or, where no
+// candidate serves a model of that name, each in its own model's.
 struct CacheQuery {
   std::string model;
   std::string lora_name;
   std::vector<TokenId> tokens;
   std::set<std::string> hosts;
+  MinState min_state = MinState::kAny;  // candidates of instances below it are left out
 };
 
 // Host as asked -> matched whole blocks * 100 / whole blocks of the prompt, 1 to 100. Hosts

@@ -77,30 +77,13 @@ Result<Config> ReadConfig(const ServeOptions& options) {
   return LoadConfig(path);
 }
 
-Registry::Options RegistryOptions(const ServeOptions& options) {
-  Registry::Options registry;
-  registry.transport.threads = options.ingest_threads;
-  registry.transport.max_publishers = options.max_publishers;
-  registry.stream.probe_interval = options.probe_interval;
-  registry.stream.replay_timeout = options.replay_timeout;
-  return registry;
-}
-
-HttpApi::Options HttpOptions(const ServeOptions& options, const Config& config) {
-  HttpApi::Options http;
-  http.host = options.host ? *options.host : config.host.value_or(http.host);
-  http.port = options.port ? *options.port : config.http_server_port.value_or(kDefaultPort);
-  http.max_connections = options.http_max_connections;
-  http.max_body_bytes = options.http_max_body_bytes;
-  http.max_inflight_bytes = options.http_max_inflight_bytes;
-  return http;
-}
-
-Status CheckSizes(const ServeOptions& options) {
-  if (options.http_max_inflight_bytes >= options.http_max_body_bytes) return {};
-  return Fail(fmt::format("{} bytes are less than the {} of one request (--http-max-body)",
-                          options.http_max_inflight_bytes, options.http_max_body_bytes),
-              "--http-max-inflight", "room for at least one");
+// Limits that do not fit one another are a matter of flags, wherever they were given.
+Result<Limits> ReadLimits(const ServeOptions& options, const Config& config) {
+  auto limits = LimitsFrom(config.settings, options.settings);
+  if (!limits) return limits;
+  limits->http.host = options.host ? *options.host : config.host.value_or(limits->http.host);
+  limits->http.port = options.port ? *options.port : config.http_server_port.value_or(kDefaultPort);
+  return limits;
 }
 
 // Large bodies and what is made of them go back to the system when they are done with. Left to
@@ -141,10 +124,11 @@ int RunServe(const ServeOptions& options) {
   StopSignals signals;
   std::signal(SIGPIPE, SIG_IGN);
   if (const auto level = SetLogLevel(options); !level) return Complain(kUsage, level.error());
-  if (const auto sizes = CheckSizes(options); !sizes) return Complain(kUsage, sizes.error());
   ReturnLargeBlocks();
   const auto config = ReadConfig(options);
   if (!config) return Complain(kFailed, config.error());
+  const auto limits = ReadLimits(options, *config);
+  if (!limits) return Complain(kUsage, limits.error());
   for (const std::string& note : config->notes) log::Info("{}", note);
   if (Report(config->problems, options.strict)) return kFailed;
 
@@ -155,10 +139,10 @@ int RunServe(const ServeOptions& options) {
     demo = std::move(*created);
   }
 
-  Registry registry(RegistryOptions(options));
+  Registry registry(limits->registry);
   if (!registry.limit_warning().empty()) log::Warn("{}", registry.limit_warning());
 
-  const HttpApi::Options http_options = HttpOptions(options, *config);
+  const HttpApi::Options& http_options = limits->http;
   if (!IsLoopback(http_options.host)) {
     log::Warn(
         "listening on {}: whoever reaches this address can register and remove publishers; "

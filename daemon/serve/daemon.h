@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "lib/base/clock.h"
+#include "daemon/serve/settings.h"
 
 namespace conductor::serve {
 
@@ -19,13 +19,7 @@ struct ServeOptions {
   bool strict = false;  // a broken entry of the configuration file is fatal
   bool demo = false;    // a simulated fleet beside the daemon, and no configuration file
   uint64_t demo_seed = 1;
-  uint32_t http_max_connections = 1024;
-  uint64_t http_max_body_bytes = 16 << 20;
-  uint64_t http_max_inflight_bytes = 512 << 20;  // at least http_max_body_bytes
-  uint32_t max_publishers = 1024;
-  uint32_t ingest_threads = 2;
-  Duration probe_interval = std::chrono::seconds(5);
-  Duration replay_timeout = std::chrono::seconds(5);
+  GivenSettings settings;  // limits and times
 };
 
 // Runs until SIGTERM or SIGINT. Prints "conductor: listening on http://HOST:PORT" to stdout once

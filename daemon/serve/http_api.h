@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/serve/min_state.h"
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
@@ -26,6 +27,8 @@ class HttpApi {
     // after `idle_timeout`.
     Duration request_timeout = std::chrono::seconds(10);
     Duration idle_timeout = std::chrono::minutes(5);
+    // Of /query and /cache, whose answers have no room for a state.
+    MinState legacy_min_state = MinState::kAny;
   };
 
   // `registry` must outlive it.

@@ -26,9 +26,9 @@ Result<HashAlgorithm> ParseHashAlgorithm(std::string_view text) {
   for (const auto& [known, name] : kNames) {
     if (name == text) return known;
   }
-  return Fail("no hash algorithm that can be computed outside of the engine: \"" +
-                  std::string(text.substr(0, 64)) + "\"",
-              {}, "sha256, sha256_cbor, xxhash or xxhash_cbor");
+  return Fail(
+      "'" + std::string(text.substr(0, 64)) + "' is not a hash algorithm that can be computed", {},
+      "sha256, sha256_cbor, xxhash or xxhash_cbor");
 }
 
 }  // namespace conductor::hash

@@ -120,13 +120,12 @@ void PrefixIndex::Impl::HoldClaim(const Claim& claim, Target target) {
   Hold(slot->second, claim.tier, /*counts=*/true, target);
 }
 
-// The block may be gone after it, and its namespace.
+// The block may be released by it, and nameless; who calls it forgets it then.
 void PrefixIndex::Impl::LeaveClaim(const Claim& claim, Block* block) {
   const HolderId id = pools.at(claim.pool).holders.at(block->name_space);
   Holding* holding = FindHolding(block, id, claim.tier, false);
   if (--holding->count > 0) return;
   EraseWhole(block, holding);
-  ForgetNameless(block);
   if (!HoldsAnything(holders.at(id))) EraseHolder(id);
 }
 
@@ -192,6 +191,7 @@ void PrefixIndex::Writer::SetPoolBlock(PoolId pool, const PoolDomain& key, PoolN
   for (const Joined& joined : blocks) {
     if (tier) impl_->HoldClaim(Claim{pool, *tier}, joined.target);
     if (before) impl_->LeaveClaim(*before, joined.target.block);
+    impl_->ForgetNameless(joined.target.block);
   }
 }
 

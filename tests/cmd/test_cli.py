@@ -73,8 +73,19 @@ class Help(Conductor):
             self.assertLessEqual(len(lines), 40)
             self.assertLessEqual(max(map(len, lines)), 90)
             self.assertIn("Examples:", lines)
+            self.assertNotIn("\n\n\n", result.stdout)
         self.assertIn("CONDUCTOR_CONFIG_PATH", result.stdout)
         self.assertIn("CONDUCTOR_LOG_LEVEL", result.stdout)
+
+    def test_help_all_has_what_the_help_leaves_out(self):
+        short = self.run_conductor("serve", "--help").stdout.splitlines()
+        result = self.run_conductor("serve", "--help-all")
+        self.assertEqual(result.returncode, DONE)
+        everything = result.stdout.splitlines()
+        self.assertEqual([line for line in short if line not in everything], [])
+        self.assertNotIn("--doubt-grace", "".join(short))
+        self.assertIn("--doubt-grace", result.stdout)
+        self.assertLessEqual(max(map(len, everything)), 90)
 
     def test_version_is_one_line(self):
         result = self.run_conductor("--version")
@@ -101,11 +112,19 @@ class Usage(Conductor):
             (("serve", "--http-max-body", "99999999999g"), ["--http-max-body"]),
             (("serve", "--http-max-body", "0"), ["--http-max-body"]),
             (("serve", "--http-max-connections", "0"),
-             ["--http-max-connections: '0' is not a number of connections", "1 to"]),
+             ["--http-max-connections: '0' is not a possible value", "1 to 65536"]),
             (("serve", "--max-publishers", "many"), ["--max-publishers: 'many'"]),
             (("serve", "--ingest-threads", "0"), ["--ingest-threads: '0'"]),
             (("serve", "--probe-interval", "5"), ["--probe-interval: '5' is not a time", "500ms"]),
             (("serve", "--replay-timeout", "0s"), ["--replay-timeout: '0s' is too short"]),
+            (("serve", "--doubt-grace", "-1s"), ["--doubt-grace: '-1s' is not a time"]),
+            (("serve", "--legacy-min-state", "good"),
+             ["--legacy-min-state: 'good' is not a state", "live, replaying, incomplete"]),
+            (("serve", "--http-max-body", "2m", "--http-max-inflight", "1MiB"),
+             ["--http-max-inflight: 1048576 bytes are less than the 2097152"]),
+            (("serve", "--reconnect-min", "3s"),
+             ["--reconnect-min: 3s is longer than the 2s of --reconnect-max"]),
+            (("serve", "--hash-check", "1 in 64"), ["--hash-check: '1 in 64'"]),
             (("serve", "--demo-seed", "x"), ["--demo-seed: 'x' is not a seed"]),
             (("serve", "extra"), ["extra"]),
         ]
@@ -149,6 +168,21 @@ class ConfigFile(Conductor):
         path = self.write("conductor.json", self.BROKEN_ENTRY)
         self.assert_complains(self.run_conductor("serve", "--config", path, "--strict"), FAILED,
                               f'{path}: kvevent_instance.vllm-1.port: "abc" is not a port')
+
+    def test_has_limits_and_times_that_flags_come_before(self):
+        path = self.write("conductor.json", '{"http_max_body": "1k", "hash_check": 0}')
+        for flags, status in [((), 413), (("--http-max-body", "1m"), 400)]:
+            with self.subTest(flags):
+                _, port = self.start("--config", path, "--port", "0", *flags)
+                with socket.create_connection(("127.0.0.1", port), timeout=STARTS_WITHIN) as client:
+                    client.sendall(b"POST /query HTTP/1.0\r\nContent-Length: 2000\r\n\r\n"
+                                   + b"x" * 2000)
+                    self.assertIn(b" %d " % status, client.recv(1024))
+
+    def test_with_a_bad_time_is_an_error_that_names_it(self):
+        path = self.write("conductor.json", '{"probe_interval": 5}')
+        self.assert_complains(self.run_conductor("serve", "--config", path), FAILED,
+                              f'{path}: probe_interval: 5 is not a text', '"5s"')
 
     def test_in_the_default_place_is_read(self):
         self.write(".mooncake/conductor_config.json", '{"http_server_port": 0, "colour": 1}')

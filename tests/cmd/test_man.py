@@ -17,15 +17,18 @@ def page(name):
         return file.read()
 
 
-def help_of(*subcommand):
-    return subprocess.run([BINARY, *subcommand, "--help"], capture_output=True, text=True,
+def help_of(*arguments):
+    """What the binary says of itself, by default on --help."""
+    if not arguments or arguments[-1] != "--help-all":
+        arguments = (*arguments, "--help")
+    return subprocess.run([BINARY, *arguments], capture_output=True, text=True,
                           check=True, timeout=20).stdout
 
 
-def flags_of_help(*subcommand):
-    """Long flags in the list of options, with the shape of their value, if they take one."""
+def flags_of_help(*arguments):
+    """Long flags in the lists of options, with the shape of their value, if they take one."""
     flags = {}
-    for line in help_of(*subcommand).splitlines():
+    for line in help_of(*arguments).splitlines():
         option = re.match(r"  (?:-\w,)?(--[\w-]+)(?: ([A-Z]+))?(?:\s|$)", line)
         if option:
             flags[option.group(1)] = option.group(2)
@@ -43,9 +46,18 @@ def flags_of_page(name):
 
 class ManualPages(unittest.TestCase):
     def test_serve_has_the_flags_of_its_help_and_no_others(self):
-        flags = flags_of_help("serve")
-        self.assertGreater(len(flags), 10)
+        flags = flags_of_help("serve", "--help-all")
+        self.assertGreater(len(flags), 30)
         self.assertEqual(flags_of_page("conductor-serve.1"), flags)
+
+    def test_serve_has_the_defaults_of_its_help(self):
+        entries = re.split(r"^\.(?:It|El)", page("conductor-serve.1"), flags=re.MULTILINE)
+        defaults = re.findall(r"^  --([\w-]+) [A-Z]+\s+.*\[([\w.]+)\]", help_of("serve", "--help-all"),
+                              re.MULTILINE)
+        self.assertGreater(len(defaults), 25)
+        for flag, default in defaults:
+            entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
+            self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
 
     def test_conductor_has_the_flags_of_its_help_and_no_others(self):
         self.assertEqual(flags_of_page("conductor.1"), flags_of_help())
@@ -63,12 +75,21 @@ class ManualPages(unittest.TestCase):
             self.assertIn(f".It Ev {name}", page("conductor-serve.1"))
 
     def test_every_field_that_the_configuration_reader_knows_is_in_its_page(self):
-        with open(os.path.join(ROOT, "daemon/serve/config.cc")) as file:
-            source = file.read()
-        read = set(re.findall(r'fields\.(?:Get|Text|Integer)\("(\w+)"', source))
+        source = ""
+        for name in ("config.cc", "registration_json.cc"):
+            with open(os.path.join(ROOT, "daemon/serve", name)) as file:
+                source += file.read()
+        # Fields of a publisher are read from `fields`; members of its members are not listed.
+        read = set(re.findall(r'fields\.(?:Get|Text|Integer|Number|Object|IsSecond)\(\s*"(\w+)"',
+                              source))
         read |= set(re.findall(r'fields\.Text\("\w+", "(\w+)"\)', source))
         read |= set(re.findall(r'key == "(\w+)"', source))
-        self.assertGreater(len(read), 15)
+        # Settings are read under the names of their flags, which take a value; other flags do not
+        # stand in the file, or under names of their own.
+        own = {"--config", "--host", "--port", "--log-level", "--demo-seed"}
+        settings = {flag for flag, shape in flags_of_help("serve", "--help-all").items() if shape}
+        read |= {flag[2:].replace("-", "_") for flag in settings - own}
+        self.assertGreater(len(read), 50)
         described = set(re.findall(r"^\.It Sy (\w+)", page("conductor.json.5"), re.MULTILINE))
         self.assertEqual(described, read)
 

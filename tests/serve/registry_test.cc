@@ -96,7 +96,7 @@ TEST_F(RegistryTest, PublishersBeyondTheLimitAreRefused) {
   EXPECT_EQ(Blamed(Engine("d", "ipc:///nowhere/d")), "instance_id");
 }
 
-TEST_F(RegistryTest, AnEngineWithoutReplayIsToldOnceAndAPoolNever) {
+TEST_F(RegistryTest, WhatCannotBeHealedIsToldOnce) {
   const Registration engine = Engine("a", "tcp://127.0.0.1:1");
   EXPECT_EQ(AdviceOn(engine),
             "publisher a|default|0: no replay endpoint: what the engine stored before cannot be "
@@ -104,7 +104,26 @@ TEST_F(RegistryTest, AnEngineWithoutReplayIsToldOnceAndAPoolNever) {
   EXPECT_EQ(AdviceOn(engine), "");
   Registration pool = Engine("pool", "tcp://127.0.0.1:2");
   pool.type = PublisherType::kMooncake;
-  EXPECT_EQ(AdviceOn(pool), "");
+  EXPECT_EQ(AdviceOn(pool),
+            "publisher pool|default|0: no admin_endpoint: what the pool held before cannot be "
+            "learnt, nor can what is lost on the way\n");
+  Registration listed = Engine("listed", "tcp://127.0.0.1:3");
+  listed.type = PublisherType::kMooncake;
+  listed.pool.admin_endpoint = "127.0.0.1:4";
+  EXPECT_EQ(AdviceOn(listed), "");
+}
+
+TEST_F(RegistryTest, AnotherIncarnationIsANewLifeAndNoConflict) {
+  Registration engine = Engine("a", "tcp://127.0.0.1:1");
+  EXPECT_EQ(*registry_.Add(engine), Registry::Added::kNew);
+  engine.incarnation = "one";
+  EXPECT_EQ(*registry_.Add(engine), Registry::Added::kAlreadyThere) << "it is only named";
+  EXPECT_EQ(*registry_.Add(engine), Registry::Added::kAlreadyThere);
+  engine.incarnation = "two";
+  EXPECT_EQ(*registry_.Add(engine), Registry::Added::kNewIncarnation);
+  engine.incarnation = "";
+  EXPECT_EQ(*registry_.Add(engine), Registry::Added::kAlreadyThere) << "nothing is said of it";
+  EXPECT_EQ(registry_.Publishers().front().registration.incarnation, "two");
 }
 
 TEST_F(RegistryTest, AReplayEndpointThatIsAnothersSocketIsWarnedOf) {

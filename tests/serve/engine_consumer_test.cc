@@ -1,4 +1,4 @@
-#include "daemon/serve/publisher_consumer.h"
+#include "daemon/serve/engine_consumer.h"
 
 #include <gtest/gtest.h>
 
@@ -25,16 +25,12 @@ std::string Batch(const char* events) {
 
 // A publisher of blocks of 2 tokens that may have no orphans and only short names.
 struct ConsumerUnderTest {
-  explicit ConsumerUnderTest(PublisherType type = PublisherType::kVllm,
-                             const ingest::IngestLimits& limits = {.max_waiting_bytes = 1,
+  explicit ConsumerUnderTest(const ingest::IngestLimits& limits = {.max_waiting_bytes = 1,
                                                                    .max_name_bytes = 6})
-      : consumer(index,
-                 {.endpoint = "tcp://engine:5557",
-                  .type = type,
-                  .model = "m",
-                  .instance_id = "a",
-                  .block_size = 2},
-                 limits, 1, board) {}
+      : consumer(
+            index,
+            {.endpoint = "tcp://engine:5557", .model = "m", .instance_id = "a", .block_size = 2},
+            limits, 1, board) {}
 
   Applied Apply(const std::string& payload) {
     return consumer.Apply(stream::Sequence{next++}, payload);
@@ -42,11 +38,11 @@ struct ConsumerUnderTest {
 
   index::PrefixIndex index{index::PrefixIndex::Options{}};
   std::shared_ptr<PublisherBoard> board = std::make_shared<PublisherBoard>();
-  PublisherConsumer consumer;
+  EngineConsumer consumer;
   uint64_t next = 0;
 };
 
-TEST(PublisherConsumer, TellsWhatABatchLost) {
+TEST(EngineConsumer, TellsWhatABatchLost) {
   struct Case {
     const char* name;
     std::string payload;
@@ -103,13 +99,8 @@ TEST(PublisherConsumer, TellsWhatABatchLost) {
   }
 }
 
-TEST(PublisherConsumer, EventsOfAMooncakeMasterAreLostUntilTheyAreRead) {
-  ConsumerUnderTest publisher(PublisherType::kMooncake);
-  EXPECT_EQ(publisher.Apply(Batch("[]")).lost, Lost::kStores);
-}
-
-TEST(PublisherConsumer, AnOrphanIsAStoreThatIsInNoFigure) {
-  ConsumerUnderTest publisher(PublisherType::kVllm, {});
+TEST(EngineConsumer, AnOrphanIsAStoreThatIsInNoFigure) {
+  ConsumerUnderTest publisher({});
   const Applied applied = publisher.Apply(Batch(R"([["BlockStored", [5], 4, [1, 2], 2]])"));
   EXPECT_EQ(applied.lost, Lost::kStores);
   EXPECT_EQ(applied.what, "it stored blocks after one that was never announced");
@@ -117,7 +108,7 @@ TEST(PublisherConsumer, AnOrphanIsAStoreThatIsInNoFigure) {
   EXPECT_EQ(detached.lost, Lost::kNothing) << "no tokens: it may not be a prefix at all";
 }
 
-TEST(PublisherConsumer, WhatABatchLostIsNotAskedOfTheNextOne) {
+TEST(EngineConsumer, WhatABatchLostIsNotAskedOfTheNextOne) {
   ConsumerUnderTest publisher;
   EXPECT_EQ(publisher.Apply(Batch(R"([["BlockStored", [1], null, [1, 2, 3], 3]])")).lost,
             Lost::kStores);
@@ -125,7 +116,7 @@ TEST(PublisherConsumer, WhatABatchLostIsNotAskedOfTheNextOne) {
             Lost::kNothing);
 }
 
-TEST(PublisherConsumer, HoldsNothingOnlyAfterAClearingThatLeftNothing) {
+TEST(EngineConsumer, HoldsNothingOnlyAfterAClearingThatLeftNothing) {
   ConsumerUnderTest publisher;
   EXPECT_FALSE(publisher.Apply(Batch(R"([["BlockStored", [1], null, [1, 2], 2]])")).holds_nothing);
   EXPECT_FALSE(publisher.Apply(Batch(R"([["BlockRemoved", [1]]])")).holds_nothing);

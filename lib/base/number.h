@@ -1,0 +1,25 @@
+#ifndef CONDUCTOR_LIB_BASE_NUMBER_H_
+#define CONDUCTOR_LIB_BASE_NUMBER_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "lib/base/result.h"
+
+namespace conductor {
+
+// A decimal integer from `min` to `max`; `what` is what messages call it: "a port".
+[[nodiscard]] Result<uint64_t> ParseNumber(std::string_view text, std::string_view what,
+                                           uint64_t min, uint64_t max);
+
+// Bytes: a decimal integer, alone or with a suffix k, m or g (1024, 1024², 1024³), which may be
+// written KiB, MiB or GiB too, in any case. At least 1.
+[[nodiscard]] Result<uint64_t> ParseSize(std::string_view text);
+
+// `bytes` as a whole number of the largest unit that fits; ParseSize reads it back.
+[[nodiscard]] std::string FormatSize(uint64_t bytes);
+
+}  // namespace conductor
+
+#endif  // CONDUCTOR_LIB_BASE_NUMBER_H_
