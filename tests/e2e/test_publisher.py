@@ -2,13 +2,16 @@
 judged by them. Needs no daemon."""
 
 import random
+import threading
 import unittest
 
 import zmq
 
 import events
+import faulty
 from engine import Engine
 from events import Cleared, Encoding, Removed, Stored
+from faulty import FaultyPublisher
 from model import Figures, Model
 from publisher import END_OF_REPLAY, Publisher, ReplayForm
 
@@ -143,6 +146,77 @@ class Replay(unittest.TestCase):
         self.assertTrue(subscriber.poll(10000))
         topic, sequence, _ = subscriber.recv_multipart()
         self.assertEqual((topic, sequence), (b"kv", bytes(8)))
+
+
+class Faults(unittest.TestCase):
+    """Each does what it says, and the publisher is well again afterwards."""
+
+    def setUp(self):
+        self.publisher = FaultyPublisher()
+        self.addCleanup(self.publisher.die)
+        for _ in range(4):
+            self.publisher.publish(Cleared())
+
+    def ask(self, first=0, replies=100, timeout=200):
+        """Sequences and payloads of the messages that come in answer."""
+        asker = zmq.Context.instance().socket(zmq.DEALER)
+        asker.linger = 0
+        self.addCleanup(asker.close)
+        asker.connect(self.publisher.replay_endpoint)
+        asker.send_multipart([b"", first.to_bytes(8, "big")])
+        answer = []
+        while len(answer) < replies and asker.poll(timeout):
+            answer.append(asker.recv_multipart())
+        return answer
+
+    def sequences(self, answer):
+        return ["end" if frames[-2:] == [END_OF_REPLAY, b""] else frames[-2][-1]
+                for frames in answer]
+
+    def test_answers_to_replays(self):
+        whole = [0, 1, 2, 3, "end"]
+        for fault, want in ((faulty.no_answer, []), (faulty.half_an_answer, [0, 1]),
+                            (faulty.no_end, whole[:-1]), (faulty.two_answers, 2 * whole),
+                            (faulty.every_batch_twice, 2 * whole[:-1] + ["end"]),
+                            (faulty.a_hole, [0, 1, 3, "end"])):
+            with self.subTest(fault=fault.__name__):
+                self.publisher.faults_of_answers.append(fault)
+                self.assertEqual(self.sequences(self.ask()), want)
+                self.assertEqual(self.sequences(self.ask(replies=5)), whole)
+
+    def test_answer_with_malformed_messages_is_whole_without_them(self):
+        self.publisher.faults_of_answers.append(faulty.malformed_between)
+        answer = [frames for frames in self.ask()
+                  if len(frames) == 4 and len(frames[2]) == 8 and
+                  (frames[2] != END_OF_REPLAY or not frames[3])]
+        self.assertEqual(self.sequences(answer), [0, 1, 2, 3, "end"])
+
+    def test_paused_answer_goes_on_when_told(self):
+        self.publisher.faults_of_answers.append(self.publisher.pause)
+        answers = []
+        asking = threading.Thread(target=lambda: answers.extend(self.ask(replies=5, timeout=10000)))
+        asking.start()
+        self.assertTrue(self.publisher.paused.wait(10))
+        self.publisher.publish(Cleared())  # no part of the answer
+        self.publisher.resumed.set()
+        asking.join()
+        self.assertEqual(self.sequences(answers), [0, 1, 2, 3, "end"])
+
+    def test_silence(self):
+        self.publisher.silent = True
+        self.assertEqual(self.ask(), [])
+
+    def test_batches_that_a_fault_takes_are_in_the_ring(self):
+        taken = []
+        with self.publisher.live_fault(lambda *batch: taken.append(batch)):
+            self.publisher.publish(Cleared())
+        self.assertEqual([sequence for sequence, _ in taken], [4])
+        self.assertEqual(self.sequences(self.ask(first=3)), [3, 4, "end"])
+
+    def test_new_life_behind_the_same_connections(self):
+        self.publisher.begin_again()
+        self.assertEqual(self.publisher.publish(Cleared()), 0)
+        self.assertEqual(self.sequences(self.ask()), [0, "end"])
 
 
 class Listener:
