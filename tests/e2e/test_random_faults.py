@@ -236,11 +236,16 @@ class Faults:
         yield 0
 
     def life_behind_the_same_connection(self):
-        """Its first frame comes through: one whose frames are all lost until a number that fits
-        cannot be told from the old life by anybody."""
+        """Only its numbers and its batches tell of it. The first number that is heard must not be
+        the next of the old life's: nobody could tell that from the old life."""
         yield self.publisher.has_subscriber
+        last = self.publisher.last_sequence
         self._forget()
         self.publisher.begin_again()
+        if self.publisher.replay:
+            lost = self.random.choice([0, 1, last, last + 2, last + 5])
+            with self.publisher.live_fault(self._lost):
+                self._work_until(lost - 1)
         self._work_at_once()
         with self.publisher.live_fault(self._sometimes_lost):
             self._work(self.random.choice([2, 20]))
@@ -310,11 +315,12 @@ class Faults:
             self.random.choice(self.subject.engines).run(tokens, lora, salt)
 
     def _work_until(self, sequence):
-        """Just so far; at least one batch is published only where there is something to say."""
+        """Until this one is published, and no more."""
         while self.publisher.last_sequence < sequence:
-            self._work(2)
             if self.random.random() < 0.2:
                 self.random.choice(self.subject.engines).reset()
+            else:
+                self._work(2)  # nothing, where all is cached
 
     def _work_at_once(self):
         """Exactly one batch."""
