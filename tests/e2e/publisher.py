@@ -48,14 +48,19 @@ def free_ports(count=1, host="127.0.0.1"):
 
 class Publisher:
     """Sockets are bound by start() (at once, unless `started` is False), to ports that stay the
-    same over all lives. Methods may be called from one thread; replays are served by another."""
+    same over all lives; with `connect_to` the live socket connects to a listener instead, from the
+    address `source`. Methods may be called from one thread; replays are served by another."""
 
     def __init__(self, encoding=events.G2, host="127.0.0.1", replay=ReplayForm.TOPIC, ring=10000,
-                 topic=b"", rank=0, started=True, see_subscribers=False):
+                 topic=b"", rank=0, started=True, see_subscribers=False, ports=None,
+                 connect_to=None, source=None):
         self.encoding = encoding
         self.host = host
         self.rank = rank
-        self.ports = free_ports(2, host)
+        first = free_ports(2, host) if ports is None else None
+        self.live_port, self.replay_port = ports or (first, first + 1)
+        self._connect_to = connect_to
+        self._source = source
         self.replay = replay
         self.topic = topic
         self._ring = collections.deque(maxlen=ring)
@@ -73,11 +78,11 @@ class Publisher:
 
     @property
     def endpoint(self):
-        return self._address(self.ports)
+        return self._connect_to or self._address(self.live_port)
 
     @property
     def replay_endpoint(self):
-        return self._address(self.ports + 1) if self.replay else ""
+        return self._address(self.replay_port) if self.replay else ""
 
     def _address(self, port):
         return f"tcp://[{self.host}]:{port}" if ":" in self.host else f"tcp://{self.host}:{port}"
@@ -103,7 +108,12 @@ class Publisher:
             zmq.XPUB if self._see_subscribers else zmq.PUB)
         self._live.sndhwm = 100000
         self._live.linger = 0
-        self._bind(self._live, self.endpoint)
+        if self._connect_to is None:
+            bind_patiently(self._live, self.endpoint)
+        else:
+            scheme, address = self._connect_to.split("://")
+            source = f"{self._source}:0;" if self._source else ""
+            self._live.connect(f"{scheme}://{source}{address}")
 
     def stop_live(self):
         if self._live is not None:
@@ -116,7 +126,7 @@ class Publisher:
         router = zmq.Context.instance().socket(zmq.ROUTER)
         router.sndhwm = 0
         router.linger = 0
-        self._bind(router, self.replay_endpoint)
+        bind_patiently(router, self.replay_endpoint)
         self._stop = threading.Event()
         self._server = threading.Thread(
             target=self._serve_replays, args=(router, self._stop), daemon=True)
@@ -221,14 +231,15 @@ class Publisher:
         topic = [b""] if self.replay is ReplayForm.TOPIC else []
         return [identity, b"", *topic, END_OF_REPLAY, b""]
 
-    def _bind(self, zmq_socket, endpoint):
-        """A socket of ours that was just closed may hold the address for a moment longer."""
-        zmq_socket.ipv6 = ":" in self.host
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                return zmq_socket.bind(endpoint)
-            except zmq.ZMQError as error:
-                if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+
+def bind_patiently(zmq_socket, endpoint):
+    """A socket of ours that was just closed may hold the address for a moment longer."""
+    zmq_socket.ipv6 = "[" in endpoint
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return zmq_socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
