@@ -45,10 +45,6 @@ void AppendSeconds(std::string& out, double seconds) {
   }
 }
 
-Json Seconds(double seconds) {
-  return seconds >= 0 && std::isfinite(seconds) ? Json(seconds) : Json(nullptr);
-}
-
 void AppendMooncakeInstance(std::string& out, const InstanceAnswer& instance) {
   AppendText(out, instance.instance_id);
   Append(out, R"(:{{"longest_matched":{},"GPU":{},"DP":{{)", instance.longest_matched(),
@@ -93,77 +89,6 @@ std::vector<std::string_view> Unanswered(const Query& query, const Answer& answe
   std::vector<std::string_view> unanswered;
   std::ranges::set_difference(query.instances, answered, std::back_inserter(unanswered));
   return unanswered;
-}
-
-Json Counters(const PublisherStatus& status) {
-  const stream::StreamCounters& stream = status.stream;
-  const ingest::IngestCounters& ingest = status.ingest;
-  return Json{{"frames", stream.frames},
-              {"malformed_frames", stream.malformed_frames},
-              {"applied_live", stream.applied_live},
-              {"applied_replay", stream.applied_replay},
-              {"duplicates", stream.duplicates},
-              {"late", stream.late},
-              {"gaps", stream.gaps},
-              {"gaps_healed", stream.gaps_healed},
-              {"gaps_partial", stream.gaps_partial},
-              {"gaps_lost", stream.gaps_lost},
-              {"lives", stream.lives},
-              {"replays", stream.replays},
-              {"replays_failed", stream.replays_failed},
-              {"probes", stream.probes},
-              {"connects", stream.connects},
-              {"disconnects", stream.disconnects},
-              {"pending_dropped", stream.pending_dropped},
-              {"batches", ingest.batches},
-              {"stored_events", ingest.stored_events},
-              {"removed_events", ingest.removed_events},
-              {"cleared_events", ingest.cleared_events},
-              {"stored_blocks", ingest.stored_blocks},
-              {"removed_blocks", ingest.removed_blocks},
-              {"removed_unknown", ingest.removed_unknown},
-              {"orphaned", ingest.orphaned},
-              {"joined", ingest.joined},
-              {"waiting_dropped", ingest.waiting_dropped},
-              {"refused_block_size", ingest.refused_block_size},
-              {"refused_shape", ingest.refused_shape},
-              {"ignored_group", ingest.ignored_group},
-              {"ignored_medium", ingest.ignored_medium},
-              {"rank_mismatches", ingest.rank_mismatches},
-              {"waiting_events", ingest.waiting_events},
-              {"waiting_bytes", ingest.waiting_bytes},
-              {"last_refused_block_size", ingest.last_refused_block_size}};
-}
-
-Json Sequence(const std::optional<uint64_t>& sequence) {
-  return sequence ? Json(*sequence) : Json(nullptr);
-}
-
-Json Publisher(const PublisherStatus& status) {
-  const Registration& registration = status.registration;
-  return Json{{"id", registration.Key()},
-              {"type", PublisherTypeName(registration.type)},
-              {"instance_id", registration.instance_id},
-              {"tenant_id", registration.tenant},
-              {"model", registration.model},
-              {"lora_name", registration.lora_name},
-              {"dp_rank", registration.dp_rank},
-              {"endpoint", registration.endpoint},
-              {"replay_endpoint", registration.replay_endpoint},
-              {"topic", registration.topic},
-              {"additional_salt", registration.additional_salt},
-              {"copies", registration.copies == index::CopyMode::kSet ? "set" : "count"},
-              {"block_size", status.effective_block_size},
-              {"state", stream::TrustStateName(status.trust.state)},
-              {"reason", status.trust.reason},
-              {"detail", status.trust.detail},
-              {"cursor", Sequence(status.stream.cursor)},
-              {"highest_seen", Sequence(status.stream.highest_seen)},
-              {"last_event_age_seconds", Seconds(status.last_event_age_seconds)},
-              {"last_event_lag_seconds", Seconds(status.last_event_lag_seconds)},
-              {"counters", Counters(status)},
-              {"decode", Json(status.decode_skips)},
-              {"last_decode_error", status.last_decode_error}};
 }
 
 }  // namespace
@@ -215,26 +140,6 @@ std::string CacheAnswerJson(const std::map<std::string, int>& hits) {
   return Dump(Json{{"HitStatus", Json(hits)}, {"status", "ok"}});
 }
 
-std::string ServicesJson(const std::vector<PublisherStatus>& publishers) {
-  Json services = Json::array();
-  for (const PublisherStatus& status : publishers) {
-    const Registration& registration = status.registration;
-    services.push_back(Json{{"Endpoint", registration.endpoint},
-                            {"ReplayEndpoint", registration.replay_endpoint},
-                            {"Type", PublisherTypeName(registration.type)},
-                            {"ModelName", registration.model},
-                            {"LoraName", registration.lora_name},
-                            {"TenantID", registration.tenant},
-                            {"InstanceID", registration.instance_id},
-                            {"BlockSize", status.effective_block_size},
-                            {"DPRank", registration.dp_rank},
-                            {"AdditionalSalt", registration.additional_salt},
-                            {"State", stream::TrustStateName(status.trust.state)},
-                            {"Reason", status.trust.reason}});
-  }
-  return Dump(Json{{"count", publishers.size()}, {"services", std::move(services)}});
-}
-
 std::string GlobalViewJson(const std::vector<PublisherStatus>& publishers,
                            const std::vector<index::NamespaceStats>& namespaces) {
   std::map<index::NamespaceKey, uint64_t> blocks;
@@ -243,7 +148,7 @@ std::string GlobalViewJson(const std::vector<PublisherStatus>& publishers,
   std::set<index::NamespaceKey> registered;
   for (const PublisherStatus& status : publishers) {
     const Registration& registration = status.registration;
-    if (registration.type != PublisherType::kVllm) continue;
+    if (IsPool(registration.type)) continue;
     index::NamespaceKey key{registration.tenant, registration.model, registration.lora_name,
                             status.effective_block_size, registration.additional_salt};
     contexts.emplace(key, registration.instance_id);
@@ -268,14 +173,12 @@ std::string GlobalViewJson(const std::vector<PublisherStatus>& publishers,
                    {"hashmap", Json::array()}});
 }
 
-std::string PublishersJson(const std::vector<PublisherStatus>& publishers) {
-  Json list = Json::array();
-  for (const PublisherStatus& status : publishers) list.push_back(Publisher(status));
-  return Dump(Json{{"count", publishers.size()}, {"publishers", std::move(list)}});
-}
-
-std::string RegisteredJson(std::string_view instance_id, const std::vector<std::string>& unused) {
+std::string RegisteredJson(std::string_view instance_id, const std::vector<Registration>& ranks,
+                           const std::vector<std::string>& unused) {
   Json json{{"status", "registered successfully"}, {"instance_id", instance_id}};
+  if (ranks.size() > 1) {
+    for (const Registration& rank : ranks) json["dp_ranks"].push_back(rank.dp_rank);
+  }
   if (!unused.empty()) json["unused_fields"] = unused;
   return Dump(json);
 }

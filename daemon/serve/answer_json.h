@@ -27,19 +27,15 @@ namespace conductor::serve {
 // POST /cache: {"HitStatus": {host: percent}, "status": "ok"}.
 [[nodiscard]] std::string CacheAnswerJson(const std::map<std::string, int>& hits);
 
-// GET /services.
-[[nodiscard]] std::string ServicesJson(const std::vector<PublisherStatus>& publishers);
-
 // GET /global_view: a context for each engine instance and namespace, then one with an empty
 // instance_id for each namespace that only events have named (a LoRA adapter's).
 [[nodiscard]] std::string GlobalViewJson(const std::vector<PublisherStatus>& publishers,
                                          const std::vector<index::NamespaceStats>& namespaces);
 
-// GET /v1/publishers.
-[[nodiscard]] std::string PublishersJson(const std::vector<PublisherStatus>& publishers);
-
-// POST /register, done: `unused` are the fields of the request that say nothing here.
+// POST /register, done: `ranks` are told where the request stands for several, `unused` are its
+// fields that say nothing here.
 [[nodiscard]] std::string RegisteredJson(std::string_view instance_id,
+                                         const std::vector<Registration>& ranks,
                                          const std::vector<std::string>& unused);
 
 // POST /unregister, done.

@@ -12,52 +12,23 @@
 #include <tuple>
 #include <utility>
 
+#include "daemon/serve/prompt_chain.h"
 #include "lib/base/endpoint.h"
 #include "lib/index/prefix_index.h"
 
 namespace conductor::serve {
 namespace {
 
-// The prefix hashes of a prompt's whole blocks, computed as they are asked for.
-class PromptChain {
- public:
-  // `tokens` and `stop` must outlive it; block_size > 0.
-  PromptChain(std::span<const TokenId> tokens, uint32_t block_size, const std::string& cache_salt,
-              uint64_t hash_seed, const std::stop_token& stop)
-      : tokens_(tokens), block_size_(block_size), hash_seed_(hash_seed), stop_(stop) {
-    if (!cache_salt.empty()) first_keys_.push_back(hash::TextKey(cache_salt));
-  }
-
-  // Nothing at the prompt's end, and soon after a stop was requested.
-  [[nodiscard]] std::optional<PrefixHash> Next() {
-    constexpr uint64_t kBlocksBetweenLooks = 1024;
-    if (++blocks_ % kBlocksBetweenLooks == 0 && stop_.stop_requested()) return std::nullopt;
-    if (tokens_.size() < block_size_) return std::nullopt;
-    const auto block = tokens_.first(block_size_);
-    tokens_ = tokens_.subspan(block_size_);
-    if (previous_) {
-      previous_ = hash::NextPrefix(*previous_, hash::HashBlock(block, {}, hash_seed_), hash_seed_);
-    } else {
-      previous_ = hash::FirstPrefix(hash::HashBlock(block, first_keys_, hash_seed_));
-    }
-    return previous_;
-  }
-
- private:
-  std::span<const TokenId> tokens_;
-  uint32_t block_size_;
-  uint64_t hash_seed_;
-  const std::stop_token& stop_;
-  hash::ExtraKeys first_keys_;
-  std::optional<PrefixHash> previous_;
-  uint64_t blocks_ = 0;
-};
-
-std::vector<index::RankMatch> MatchIn(const index::PrefixIndex& index, const index::Scope& scope,
-                                      std::span<const TokenId> tokens,
-                                      const std::string& cache_salt, const std::stop_token& stop) {
+index::Matches MatchIn(const index::PrefixIndex& index, const index::Scope& scope,
+                       std::span<const TokenId> tokens, const std::string& cache_salt,
+                       const std::stop_token& stop) {
   PromptChain chain(tokens, scope.block_size, cache_salt, index.options().hash_seed, stop);
-  return index.Match(scope, [&chain] { return chain.Next(); });
+  const auto prefixes = [&chain] { return chain.Next(); };
+  if (!index.HasPoolProfiles()) return index.Match(scope, prefixes);
+  PromptNames names(tokens, scope.block_size, std::string(scope.lora_name), cache_salt);
+  return index.Match(scope, prefixes, [&names](const hash::HashProfile& profile, size_t block) {
+    return names.At(profile, block);
+  });
 }
 
 void TakeBest(TierFigures& best, const TierFigures& other) {
@@ -70,6 +41,19 @@ TierFigures InTokens(const index::RankMatch& match, uint32_t block_size) {
   return TierFigures{.gpu = uint64_t{match.gpu} * block_size,
                      .cpu = uint64_t{match.cpu} * block_size,
                      .disk = uint64_t{match.disk} * block_size};
+}
+
+TierFigures InTokens(const index::PoolMatch& match, uint32_t block_size) {
+  return TierFigures{.cpu = uint64_t{match.cpu} * block_size,
+                     .disk = uint64_t{match.disk} * block_size};
+}
+
+// Whether what a pool has of a namespace is for this engine.
+bool Serves(const EngineView& engine, const index::NamespaceKey& name_space) {
+  const Registration& registration = *engine.registration;
+  return registration.tenant == name_space.tenant && registration.model == name_space.model &&
+         registration.additional_salt == name_space.additional_salt &&
+         engine.block_size == name_space.block_size;
 }
 
 bool IsCandidate(const Query& query, const std::string& instance_id) {
@@ -110,6 +94,44 @@ void TakeTrust(const std::vector<EngineView>& before, const std::vector<EngineVi
       if (row->second.serves_model && registration.model != query.model) continue;
       const bool first = told.insert(row->first).second;
       if (first || stream::Worse(engine.trust, row->second.trust)) row->second.trust = engine.trust;
+    }
+  }
+}
+
+// Which pools raised the figures of which instances, by the pool's key.
+using PoolsBehind = std::map<std::string, std::set<std::string>, std::less<>>;
+
+// What pools have, for every instance that can load it.
+void TakePools(const std::vector<index::PoolMatch>& pools, const std::vector<EngineView>& engines,
+               uint32_t block_size, std::map<std::string, InstanceAnswer>& rows,
+               PoolsBehind& behind) {
+  for (const index::PoolMatch& match : pools) {
+    const TierFigures figures = InTokens(match, block_size);
+    for (const EngineView& engine : engines) {
+      const Registration& registration = *engine.registration;
+      const auto row = rows.find(registration.instance_id);
+      if (row == rows.end() || !Serves(engine, match.name_space)) continue;
+      InstanceAnswer& answer = row->second;
+      TierFigures& rank = answer.ranks[registration.dp_rank];
+      if (figures.cpu > rank.cpu || figures.disk > rank.disk) {
+        behind[registration.instance_id].insert(match.pool);
+      }
+      TakeBest(rank, figures);
+      if (figures.disk > answer.best.disk) answer.block_size = block_size;
+      TakeBest(answer.best, figures);
+    }
+  }
+}
+
+// Of the pools behind an instance's figures the worst counts as well.
+void TakePoolTrust(const std::vector<PoolView>& pools, const PoolsBehind& behind,
+                   std::map<std::string, InstanceAnswer>& rows) {
+  for (const PoolView& pool : pools) {
+    for (const auto& [instance_id, names] : behind) {
+      if (!names.contains(pool.key)) continue;
+      InstanceAnswer& row = rows.at(instance_id);
+      if (stream::Worse(pool.trust, row.trust)) row.trust = pool.trust;
+      row.lag_seconds = std::max(row.lag_seconds, pool.lag_seconds);
     }
   }
 }
@@ -226,12 +248,14 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop
   Answer answer;
   Explain(engines, query, answer);
   std::map<std::string, InstanceAnswer> rows = Rows(engines, query);
+  PoolsBehind behind;
   for (const uint32_t block_size : BlockSizes(engines, query)) {
     if (stop.stop_requested()) break;
     const index::Scope scope{query.tenant, query.model, query.lora_name, block_size,
                              query.additional_salt};
-    for (const index::RankMatch& match :
-         MatchIn(registry.index(), scope, query.tokens, query.cache_salt, stop)) {
+    const index::Matches matches =
+        MatchIn(registry.index(), scope, query.tokens, query.cache_salt, stop);
+    for (const index::RankMatch& match : matches.ranks) {
       // A publisher may leave between the two looks: answers list registered instances only.
       const auto row = rows.find(match.rank->instance_id);
       if (row == rows.end()) continue;
@@ -239,9 +263,12 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop
       TakeBest(row->second.ranks[match.rank->dp_rank], figures);
       if (figures.disk > row->second.best.disk) row->second.block_size = block_size;
       TakeBest(row->second.best, figures);
+      if (!match.pool.empty()) behind[row->first].insert(match.pool);
     }
+    TakePools(matches.pools, engines, block_size, rows, behind);
   }
   TakeTrust(engines, registry.Engines(), query, rows);
+  TakePoolTrust(registry.Pools(), behind, rows);
   for (auto& [instance_id, row] : rows) {
     if (row.block_size != 0) row.prompt_blocks = query.tokens.size() / row.block_size;
     answer.instances.push_back(std::move(row));
@@ -262,13 +289,17 @@ std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const Cach
     const uint64_t prompt_blocks = query.tokens.size() / key.block_size;
     const index::Scope scope{key.tenant, key.model, key.lora_name, key.block_size,
                              key.additional_salt};
-    for (const index::RankMatch& match : MatchIn(registry.index(), scope, query.tokens, {}, stop)) {
+    const auto take = [&](uint32_t blocks, const std::set<std::string>& hosts) {
+      const auto percent = static_cast<int>(uint64_t{blocks} * 100 / prompt_blocks);
+      for (const std::string& host : hosts) hits[host] = std::max({hits[host], percent, 1});
+    };
+    const index::Matches matches = MatchIn(registry.index(), scope, query.tokens, {}, stop);
+    for (const index::RankMatch& match : matches.ranks) {
       const auto asked = instances.find(match.rank->instance_id);
-      if (asked == instances.end()) continue;
-      const auto percent = static_cast<int>(uint64_t{match.disk} * 100 / prompt_blocks);
-      for (const std::string& host : asked->second) {
-        hits[host] = std::max({hits[host], percent, 1});
-      }
+      if (asked != instances.end()) take(match.disk, asked->second);
+    }
+    for (const index::PoolMatch& match : matches.pools) {
+      for (const auto& [instance_id, asked_as] : instances) take(match.disk, asked_as);
     }
   }
   return hits;

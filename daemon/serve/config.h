@@ -17,7 +17,7 @@ namespace conductor::serve {
 struct Config {
   std::optional<uint16_t> http_server_port;
   std::optional<std::string> host;
-  std::vector<Registration> publishers;  // in the file's order
+  std::vector<Registration> publishers;  // in the file's order, ranks of one entry one by one
   // Entries that could not be used and keys that appear twice, each with the file and its JSON path
   // ("conductor.json: kvevent_instance.vllm-1.port"). At most a few hundred; the last tells how
   // many more there are.

@@ -11,6 +11,7 @@
 #include "daemon/serve/answers.h"
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/metrics.h"
+#include "daemon/serve/publisher_json.h"
 #include "daemon/serve/request_json.h"
 
 namespace conductor::serve {
@@ -32,6 +33,23 @@ HttpResponse Ok(std::string json) { return HttpResponse{.status = 200, .body = s
 
 HttpResponse Failed(int status, const RequestError& error) {
   return HttpResponse{.status = status, .body = ToJson(error)};
+}
+
+// All or none: those that a failure leaves behind are taken back, but for what was there before.
+Status AddAll(Registry& registry, const std::vector<Registration>& ranks) {
+  std::vector<std::string> added;
+  for (const Registration& rank : ranks) {
+    const auto one = registry.Add(rank);
+    if (one) {
+      if (*one == Registry::Added::kNew) added.push_back(rank.Key());
+      continue;
+    }
+    for (const std::string& key : added) (void)registry.Remove(key);
+    Error error = one.error();
+    if (ranks.size() > 1) error.what = fmt::format("rank {}: {}", rank.dp_rank, error.what);
+    return tl::unexpected(std::move(error));
+  }
+  return {};
 }
 
 // Tells one run of the daemon from another: what a client knew of an earlier one is gone.
@@ -62,6 +80,8 @@ struct HttpApi::Impl {
   HttpResponse RankedQuery(const HttpRequest& request) const;
   HttpResponse Register(const HttpRequest& request);
   HttpResponse Unregister(const HttpRequest& request);
+  HttpResponse OnePublisher(const std::string& id) const;
+  HttpResponse NoPublisher(const std::string& id) const;
   HttpResponse Health() const;
   HttpResponse Readiness() const;
 
@@ -83,8 +103,19 @@ void HttpApi::Impl::RouteAll() {
   const auto get = [this](const char* path, auto answer) {
     listener.Route("GET", path, [answer](const HttpRequest&) -> HttpResponse { return answer(); });
   };
+  const auto of_publisher = [this](const char* method, const char* path, auto act) {
+    listener.Route(method, path, [this, act](const HttpRequest& request) {
+      return act(request.parameter) ? OnePublisher(request.parameter)
+                                    : NoPublisher(request.parameter);
+    });
+  };
   post("/v1/query", ConstMethod{&Impl::RankedQuery});
   get("/v1/publishers", [this] { return Ok(PublishersJson(registry.Publishers())); });
+  of_publisher("GET", "/v1/publishers/{id}", [](const std::string&) { return true; });
+  of_publisher("POST", "/v1/publishers/{id}/resync",
+               [this](const std::string& id) { return registry.Resync(id); });
+  of_publisher("POST", "/v1/publishers/{id}/clear",
+               [this](const std::string& id) { return registry.Clear(id); });
   post("/query", ConstMethod{&Impl::MooncakeQuery});
   post("/register", Method{&Impl::Register});
   post("/unregister", Method{&Impl::Unregister});
@@ -125,11 +156,12 @@ HttpResponse HttpApi::Impl::RankedQuery(const HttpRequest& request) const {
 HttpResponse HttpApi::Impl::Register(const HttpRequest& request) {
   const auto parsed = ParseRegister(request.body);
   if (!parsed) return Failed(400, parsed.error());
-  const auto added = registry.Add(parsed->registration);
+  const auto ranks = ExpandRanks(parsed->registration, parsed->dp_size);
+  const auto added = ranks.and_then([this](const auto& all) { return AddAll(registry, all); });
   if (!added) {
     return Failed(400, {added.error().Message(), "invalid_registration", added.error().where, {}});
   }
-  return Ok(RegisteredJson(parsed->registration.instance_id, parsed->unused));
+  return Ok(RegisteredJson(parsed->registration.instance_id, *ranks, parsed->unused));
 }
 
 HttpResponse HttpApi::Impl::Unregister(const HttpRequest& request) {
@@ -139,6 +171,22 @@ HttpResponse HttpApi::Impl::Unregister(const HttpRequest& request) {
     return Failed(404, {"service not found: " + *key, "unknown_service", "", {}});
   }
   return Ok(UnregisteredJson(*key));
+}
+
+HttpResponse HttpApi::Impl::OnePublisher(const std::string& id) const {
+  for (const PublisherStatus& status : registry.Publishers()) {
+    if (status.registration.Key() == id) return Ok(PublisherJson(status));
+  }
+  return NoPublisher(id);
+}
+
+HttpResponse HttpApi::Impl::NoPublisher(const std::string& id) const {
+  return Failed(404, {fmt::format("no publisher has the id '{}' (expected one that "
+                                  "GET /v1/publishers lists, percent-encoded)",
+                                  id),
+                      "unknown_publisher",
+                      "",
+                      {}});
 }
 
 HttpResponse HttpApi::Impl::Health() const {

@@ -149,7 +149,7 @@ bool HttpConnection::ServeOne() {
 }
 
 bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
-  const auto [route, allow] = shared_.router.Find(head.method, head.path);
+  const auto [route, allow, parameter] = shared_.router.Find(head.method, head.path);
   const bool reusable = head.keep_alive && !head.has_body();
   const bool head_only = head.method == "HEAD";
   if (route.empty()) {

@@ -4,8 +4,11 @@
 #include <httplib.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <cstring>
 #include <exception>
+#include <optional>
 
 #include "lib/base/log.h"
 
@@ -45,6 +48,52 @@ class MemoryStream : public httplib::Stream {
   std::string answer_;
 };
 
+// What stands in `path` for the parameter of `route`, or nothing when they do not match. Empty for
+// a route without one.
+std::optional<std::string_view> ParameterIn(std::string_view path, std::string_view route) {
+  const size_t open = route.find('{');
+  if (open == std::string_view::npos) {
+    return path == route ? std::optional(std::string_view()) : std::nullopt;
+  }
+  const std::string_view prefix = route.substr(0, open);
+  const std::string_view suffix = route.substr(route.find('}') + 1);
+  if (path.size() <= prefix.size() + suffix.size() || !path.starts_with(prefix) ||
+      !path.ends_with(suffix)) {
+    return std::nullopt;
+  }
+  const std::string_view parameter =
+      path.substr(prefix.size(), path.size() - prefix.size() - suffix.size());
+  if (parameter.find('/') != std::string_view::npos) return std::nullopt;
+  return parameter;
+}
+
+// A % that no two hexadecimal digits follow stands for itself.
+std::string PercentDecoded(std::string_view text) {
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    uint8_t byte = 0;
+    const char* digits = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      decoded += static_cast<char>(byte);
+      i += 2;
+    } else {
+      decoded += text[i];
+    }
+  }
+  return decoded;
+}
+
+// The library takes paths as regular expressions.
+std::string Escaped(std::string_view path) {
+  std::string escaped;
+  for (const char c : path) {
+    if (c == '{' || c == '}') escaped += '\\';
+    escaped += c;
+  }
+  return escaped;
+}
+
 }  // namespace
 
 class HttpRouter::Server : public httplib::Server {
@@ -67,29 +116,34 @@ class HttpRouter::Server : public httplib::Server {
       return HttpResponse{500, R"({"error":"internal error","reason":"internal_error"})"};
     };
     if (method == "GET") {
-      Get(path, [guarded](const httplib::Request&, httplib::Response& response) {
-        Fill(response, guarded(HttpRequest{}));
+      Get(Escaped(path), [guarded](const httplib::Request& request, httplib::Response& response) {
+        Fill(response, guarded(HttpRequest{"", "", request.get_param_value(kParameter)}));
       });
     } else {
-      Post(path, [guarded](const httplib::Request& request, httplib::Response& response,
-                           const httplib::ContentReader&) {
+      Post(Escaped(path), [guarded](const httplib::Request& request, httplib::Response& response,
+                                    const httplib::ContentReader&) {
         // The library only shows it as const; Handle() put the body there for this.
         auto& body = const_cast<httplib::Request&>(request).body;  // NOLINT
-        Fill(response,
-             guarded(HttpRequest{request.get_header_value("Content-Type"), std::move(body)}));
+        Fill(response, guarded(HttpRequest{request.get_header_value("Content-Type"),
+                                           std::move(body), request.get_param_value(kParameter)}));
       });
     }
   }
 
   // The body goes around the library, which would copy it: of the request in `stream` it only
-  // reads a head that promises none.
-  void Handle(MemoryStream& stream, std::string body, bool close) {
+  // reads a head that promises none, and the path of the route. So does the path's parameter, which
+  // the library would decode before it looks for slashes.
+  void Handle(MemoryStream& stream, std::string body, std::string parameter, bool close) {
     bool closed = false;
-    process_request(stream, close, closed,
-                    [&body](httplib::Request& request) { request.body = std::move(body); });
+    process_request(stream, close, closed, [&](httplib::Request& request) {
+      request.body = std::move(body);
+      request.params.emplace(kParameter, std::move(parameter));
+    });
   }
 
  private:
+  static constexpr char kParameter[] = "parameter";
+
   static void Fill(httplib::Response& to, HttpResponse from) {
     to.status = from.status;
     to.body = std::move(from.body);
@@ -112,24 +166,26 @@ const std::vector<std::pair<std::string, std::string>>& HttpRouter::routes() con
 HttpRouter::Match HttpRouter::Find(std::string_view method, std::string_view path) const {
   Match match;
   for (const auto& [known_method, known_path] : routes_) {
-    if (known_path != path) continue;
+    const auto parameter = ParameterIn(path, known_path);
+    if (!parameter) continue;
     const bool is_get = known_method == "GET";
-    if (known_method == method || (is_get && method == "HEAD")) return {known_path, {}};
-    match = {known_path, is_get ? "GET, HEAD" : "POST"};
+    if (known_method == method || (is_get && method == "HEAD")) return {known_path, {}, *parameter};
+    match = {known_path, is_get ? "GET, HEAD" : "POST", *parameter};
   }
   return match;
 }
 
 std::string HttpRouter::Answer(const HttpHead& head, std::string body, bool keep_alive) {
+  const Match match = Find(head.method, head.path);
   std::string canonical =
-      fmt::format("{} {} HTTP/1.1\r\nContent-Length: 0\r\n", head.method, head.path);
+      fmt::format("{} {} HTTP/1.1\r\nContent-Length: 0\r\n", head.method, match.path);
   if (!head.content_type.empty()) {
     canonical += fmt::format("Content-Type: {}\r\n", head.content_type);
   }
   canonical += "\r\n";
   body.reserve(body.size() + HttpRequest::kBodyPadding);
   MemoryStream stream(std::move(canonical));
-  server_->Handle(stream, std::move(body), !keep_alive);
+  server_->Handle(stream, std::move(body), PercentDecoded(match.parameter), !keep_alive);
   return stream.TakeAnswer();
 }
 

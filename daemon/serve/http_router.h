@@ -18,6 +18,8 @@ struct HttpRequest {
   std::string content_type;
   // Its capacity leaves kBodyPadding bytes behind the end, for parsers that read ahead.
   std::string body;
+  // What stands in the request's path for the {...} of the route's, percent-decoded.
+  std::string parameter;
 
   static constexpr size_t kBodyPadding = 64;
 };
@@ -42,14 +44,16 @@ class HttpRouter {
   HttpRouter(const HttpRouter&) = delete;
   HttpRouter& operator=(const HttpRouter&) = delete;
 
-  // `method` is GET (HEAD follows) or POST; `path` is literal.
+  // `method` is GET (HEAD follows) or POST. `path` is literal, but that one segment may be a
+  // parameter: "/v1/publishers/{id}/resync". No two routes may match one path.
   void Add(const std::string& method, const std::string& path, HttpHandler handler);
   // (method, path), in the order of Add().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
 
   struct Match {
-    std::string_view path;   // as added; empty: nobody knows it
-    std::string_view allow;  // what it takes instead of this method; empty: it takes it
+    std::string_view path;       // as added; empty: nobody knows it
+    std::string_view allow;      // what it takes instead of this method; empty: it takes it
+    std::string_view parameter;  // as it stands in the request's path
   };
   [[nodiscard]] Match Find(std::string_view method, std::string_view path) const;
 

@@ -99,6 +99,18 @@ double Ingest(const PublisherStatus& status) {
   return static_cast<double>(status.ingest.*kMember);
 }
 
+// Only of pools.
+template <auto kMember>
+double OfPool(const PublisherStatus& status) {
+  return IsPool(status.registration.type) ? Ingest<kMember>(status) : -1;
+}
+
+// Only where a hash profile is declared.
+template <auto kMember>
+double OfHashes(const PublisherStatus& status) {
+  return status.registration.hash_profile ? Ingest<kMember>(status) : -1;
+}
+
 using S = stream::StreamCounters;
 using I = ingest::IngestCounters;
 constexpr MetricType kGauge = MetricType::Gauge;
@@ -153,6 +165,8 @@ constexpr PublisherNumber kPublisherNumbers[] = {
      &Stream<&S::disconnects>},
     {kCounter, "conductor_publisher_pending_dropped_total",
      "Live messages dropped while a replay was open.", nullptr, "", &Stream<&S::pending_dropped>},
+    {kCounter, "conductor_publisher_lossy_batches_total",
+     "Batches of which something could not be used.", nullptr, "", &Stream<&S::lossy_batches>},
     {kCounter, "conductor_publisher_events_total", "Events applied, by kind.", "kind", "stored",
      &Ingest<&I::stored_events>},
     {kCounter, "conductor_publisher_events_total", "", "kind", "removed",
@@ -171,14 +185,22 @@ constexpr PublisherNumber kPublisherNumbers[] = {
      &Ingest<&I::refused_block_size>},
     {kCounter, "conductor_publisher_events_unused_total", "", "reason", "shape",
      &Ingest<&I::refused_shape>},
+    {kCounter, "conductor_publisher_events_unused_total", "", "reason", "names",
+     &Ingest<&I::refused_names>},
     {kCounter, "conductor_publisher_events_unused_total", "", "reason", "group",
      &Ingest<&I::ignored_group>},
     {kCounter, "conductor_publisher_events_unused_total", "", "reason", "medium",
      &Ingest<&I::ignored_medium>},
+    {kCounter, "conductor_publisher_expired_blocks_total",
+     "Blocks dropped at the end of their registered time to live.", nullptr, "",
+     &Ingest<&I::expired_blocks>},
     {kCounter, "conductor_publisher_rank_mismatches_total",
      "Batches whose rank is not the registered one.", nullptr, "", &Ingest<&I::rank_mismatches>},
     {kCounter, "conductor_publisher_orphans_total",
      "Events that had to wait for a block they follow.", nullptr, "", &Ingest<&I::orphaned>},
+    {kCounter, "conductor_publisher_orphans_detached_total",
+     "Of these, those without tokens: they wait for their own names.", nullptr, "",
+     &Ingest<&I::detached>},
     {kCounter, "conductor_publisher_orphans_joined_total", "Of these, those that found it.",
      nullptr, "", &Ingest<&I::joined>},
     {kCounter, "conductor_publisher_orphans_dropped_total",
@@ -188,6 +210,38 @@ constexpr PublisherNumber kPublisherNumbers[] = {
      &Ingest<&I::waiting_events>},
     {kGauge, "conductor_publisher_orphans_waiting_bytes", "Bytes that wait now.", nullptr, "",
      &Ingest<&I::waiting_bytes>},
+    {kCounter, "conductor_publisher_hash_checked_blocks_total",
+     "Blocks whose announced hash was recomputed under the declared profile.", nullptr, "",
+     &OfHashes<&I::hash_checked>},
+    {kCounter, "conductor_publisher_hash_matched_blocks_total", "Of these, those that agree.",
+     nullptr, "", &OfHashes<&I::hash_matched>},
+    {kGauge, "conductor_publisher_hash_match_ratio", "Matched of checked; none before the first.",
+     nullptr, "",
+     [](const PublisherStatus& status) {
+       const auto& [checked, matched] =
+           std::pair(status.ingest.hash_checked, status.ingest.hash_matched);
+       return checked == 0 ? -1 : static_cast<double>(matched) / static_cast<double>(checked);
+     }},
+    {kGauge, "conductor_publisher_pool_objects", "Objects that the pool holds.", nullptr, "",
+     &OfPool<&I::objects>},
+    {kGauge, "conductor_publisher_pool_blocks",
+     "Blocks of the pool; detached: whole, but announced by no engine.", "parts", "whole",
+     &OfPool<&I::pool_blocks>},
+    {kGauge, "conductor_publisher_pool_blocks", "", "parts", "partial",
+     &OfPool<&I::partial_blocks>},
+    {kGauge, "conductor_publisher_pool_blocks", "", "parts", "detached",
+     &OfPool<&I::detached_blocks>},
+    {kCounter, "conductor_publisher_pool_events_total", "Events of objects applied, by kind.",
+     "kind", "stored", &OfPool<&I::objects_stored>},
+    {kCounter, "conductor_publisher_pool_events_total", "", "kind", "removed",
+     &OfPool<&I::objects_removed>},
+    {kCounter, "conductor_publisher_pool_objects_unused_total",
+     "Objects passed over: of unknown keys, or of models that the registration does not name.",
+     "reason", "unread", &OfPool<&I::objects_unread>},
+    {kCounter, "conductor_publisher_pool_objects_unused_total", "", "reason", "foreign",
+     &OfPool<&I::objects_foreign>},
+    {kCounter, "conductor_publisher_pool_listings_total", "Key lists taken in.", nullptr, "",
+     &OfPool<&I::listings>},
 };
 
 void AppendNumbers(const std::vector<PublisherStatus>& publishers,
@@ -223,6 +277,16 @@ MetricFamily States(const std::vector<PublisherStatus>& publishers) {
     }
   }
   return states.Take();
+}
+
+MetricFamily Reasons(const std::vector<PublisherStatus>& publishers) {
+  FamilyOf reasons(kGauge, "conductor_publisher_reason",
+                   "1, with the reason of its state where there is one.");
+  for (const PublisherStatus& status : publishers) {
+    if (status.trust.reason.empty()) continue;
+    reasons.Add(With(LabelsOf(status.registration), "reason", status.trust.reason), 1);
+  }
+  return reasons.Take();
 }
 
 MetricFamily DecodeErrors(const std::vector<PublisherStatus>& publishers) {
@@ -295,6 +359,7 @@ struct Metrics::Impl : public prometheus::Collectable {
         Single(kGauge, "process_resident_memory_bytes", "Resident memory.", ResidentBytes()),
         Single(kGauge, "process_start_time_seconds", "Start, in seconds since 1970.", start_time),
         States(publishers),
+        Reasons(publishers),
         DecodeErrors(publishers)};
     AppendNumbers(publishers, families);
     return families;

@@ -14,7 +14,7 @@ namespace conductor::serve {
 // and the index are read when it is scraped; only requests are counted as they happen.
 //
 // A publisher's series are labelled publisher (its key), instance, dp_rank and type, and end when
-// it is removed: designed for a thousand publishers, some fifty series each.
+// it is removed: designed for a thousand publishers, some seventy series each.
 class Metrics {
  public:
   // `registry` must outlive it; `connections` is asked at each scrape.

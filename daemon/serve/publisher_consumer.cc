@@ -4,32 +4,11 @@
 
 #include <algorithm>
 #include <utility>
-#include <variant>
 
 #include "lib/base/log.h"
 
 namespace conductor::serve {
 namespace {
-
-ingest::PublisherProfile ProfileOf(const Registration& registration) {
-  return ingest::PublisherProfile{
-      .instance_id = registration.instance_id,
-      .tenant = registration.tenant,
-      .model = registration.model,
-      .lora_name = registration.lora_name,
-      .additional_salt = registration.additional_salt,
-      .block_size = registration.block_size,
-      .dp_rank = registration.dp_rank,
-      .copies = registration.copies,
-  };
-}
-
-bool HasCleared(const wire::EventBatch& batch) {
-  for (const wire::KvEvent& event : batch.events) {
-    if (std::holds_alternative<wire::AllBlocksCleared>(event)) return true;
-  }
-  return false;
-}
 
 using Lost = stream::Consumer::Lost;
 
@@ -41,27 +20,6 @@ void NoteSkips(const wire::EventBatch& batch, stream::Consumer::Applied& applied
       std::ranges::find(batch.skips, wire::SkipReason::kMalformedEvent, &wire::Skip::reason);
   // Only the first skips have a text.
   applied.what = skip != batch.skips.end() ? skip->Describe() : "an event that cannot be read";
-}
-
-// What came between two readings of the counters and could not be taken into the index.
-void NoteRefused(const ingest::IngestCounters& before, const ingest::IngestCounters& after,
-                 stream::Consumer::Applied& applied) {
-  std::string what;
-  if (after.refused_block_size > before.refused_block_size) {
-    what = fmt::format("blocks of {} tokens do not fit blocks of {}", after.last_refused_block_size,
-                       after.block_size);
-  } else if (after.refused_shape > before.refused_shape) {
-    what = "hashes, tokens and block size of an event do not fit one another";
-  } else if (after.refused_names > before.refused_names) {
-    what = "it names more ranks, adapters or groups than one publisher may";
-  } else if (after.waiting_dropped > before.waiting_dropped) {
-    what = "events whose parent is unknown filled the memory that they may take";
-  } else if (after.orphaned - after.detached > before.orphaned - before.detached) {
-    what = "it stored blocks after one that was never announced";
-  }
-  if (what.empty() || applied.lost != Lost::kNothing) return;
-  applied.lost = Lost::kStores;
-  applied.what = std::move(what);
 }
 
 std::string Describe(const stream::Trust& trust) {
@@ -82,73 +40,57 @@ log::Level LevelOf(const stream::Trust& trust) {
 
 }  // namespace
 
-PublisherConsumer::PublisherConsumer(index::PrefixIndex& index, const Registration& registration,
-                                     const ingest::IngestLimits& limits, uint32_t number,
+PublisherConsumer::PublisherConsumer(const Registration& registration,
                                      std::shared_ptr<PublisherBoard> board)
     : name_(fmt::format("publisher {} at {}", registration.Key(), registration.endpoint)),
-      type_(registration.type),
-      ingest_(index, ProfileOf(registration), limits, number),
+      decoder_(registration.type),
       board_(std::move(board)) {}
 
 stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
                                                    std::string_view payload) {
   const auto where = [&] { return fmt::format("sequence {}", static_cast<uint64_t>(sequence)); };
-  if (type_ != PublisherType::kVllm) {
-    CountSkip("unread_dialect", 1,
-              where() + ": events of a Mooncake master are received but not indexed");
-    return {.lost = Lost::kStores, .what = "events of a Mooncake master are not indexed"};
-  }
   const Result<wire::EventBatch> batch = decoder_.Decode(payload);
   if (!batch) {
     CountSkip("not_a_batch", 1, Error(batch.error()).Within(where()).Message());
     return {.lost = Lost::kRemovals, .what = "it is no batch: " + batch.error().Message()};
   }
-  const ingest::IngestCounters before = ingest_.Counters();
-  ingest_.Apply(*batch);
-  const ingest::IngestCounters after = ingest_.Counters();
+  Applied applied;
+  NoteSkips(*batch, applied);
+  Ingest(*batch, applied);
   for (const auto& [reason, count] : batch->skipped) {
     const auto skip = std::ranges::find(batch->skips, reason, &wire::Skip::reason);
     std::string error;
-    if (skip != batch->skips.end()) {
-      error = fmt::format("{}, {}", where(), skip->Describe());
-    }
+    if (skip != batch->skips.end()) error = fmt::format("{}, {}", where(), skip->Describe());
     CountSkip(std::string(wire::SkipReasonName(reason)), count, error);
   }
   {
     const std::lock_guard lock(board_->mutex);
-    board_->ingest = after;
+    board_->ingest = Counters();
     board_->last_applied = MonoNow();
     if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
   }
-  Applied applied{.holds_nothing = HasCleared(*batch) && ingest_.HoldsNothing()};
-  NoteSkips(*batch, applied);
-  NoteRefused(before, after, applied);
+  TellTrust();
   return applied;
 }
 
 void PublisherConsumer::NewLife() {
   log::Info("{}: what it held is dropped: it began a new life, or was in doubt for too long",
             name_);
-  ingest_.NewLife();
-  PublishCounters();
-}
-
-void PublisherConsumer::BeginRebuild() { ingest_.BeginRebuild(); }
-
-void PublisherConsumer::CommitRebuild() {
-  ingest_.CommitRebuild();
-  PublishCounters();
-}
-
-void PublisherConsumer::AbandonRebuild() {
-  ingest_.AbandonRebuild();
-  PublishCounters();
+  DropAll();
+  Publish();
 }
 
 void PublisherConsumer::TrustChanged(const stream::Trust& trust) {
+  of_stream_ = trust;
+  TellTrust();
+}
+
+void PublisherConsumer::TellTrust() {
+  const stream::Trust trust = Judge(of_stream_);
   stream::Trust before;
   {
     const std::lock_guard lock(board_->mutex);
+    if (board_->trust == trust) return;
     before = std::exchange(board_->trust, trust);
   }
   if (before.state == trust.state && before.reason == trust.reason) return;
@@ -165,14 +107,17 @@ void PublisherConsumer::CountSkip(const std::string& reason, uint64_t count,
     uint64_t& counted = board_->decode_skips[reason];
     first = counted == 0;
     counted += count;
-    board_->last_decode_error = error;
+    if (!error.empty()) board_->last_decode_error = error;
   }
   if (first) log::Warn("{}: {} (more of {} are only counted)", name_, error, reason);
 }
 
-void PublisherConsumer::PublishCounters() {
-  const std::lock_guard lock(board_->mutex);
-  board_->ingest = ingest_.Counters();
+void PublisherConsumer::Publish() {
+  {
+    const std::lock_guard lock(board_->mutex);
+    board_->ingest = Counters();
+  }
+  TellTrust();
 }
 
 }  // namespace conductor::serve

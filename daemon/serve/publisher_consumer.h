@@ -11,10 +11,9 @@
 
 #include "daemon/serve/registration.h"
 #include "lib/base/clock.h"
-#include "lib/index/prefix_index.h"
 #include "lib/ingest/publisher_ingest.h"
 #include "lib/stream/consumer.h"
-#include "lib/wire/vllm_decoder.h"
+#include "lib/wire/decoder.h"
 
 namespace conductor::serve {
 
@@ -29,31 +28,40 @@ struct PublisherBoard {
   double last_lag_seconds = -1;
 };
 
-// One publisher's stream, decoded and taken into the index. Used by its ingest thread alone; the
-// board is shared.
+// One publisher's stream, decoded and handed to whatever takes its events into the index: what
+// EngineConsumer and PoolConsumer share. Used by the publisher's ingest thread alone; the board is
+// shared.
 class PublisherConsumer : public stream::Consumer {
  public:
-  // `number` as in ingest::PublisherIngest. `index` must outlive it.
-  PublisherConsumer(index::PrefixIndex& index, const Registration& registration,
-                    const ingest::IngestLimits& limits, uint32_t number,
-                    std::shared_ptr<PublisherBoard> board);
+  Applied Apply(stream::Sequence sequence, std::string_view payload) final;
+  void NewLife() final;
+  void TrustChanged(const stream::Trust& trust) final;
 
-  Applied Apply(stream::Sequence sequence, std::string_view payload) override;
-  void NewLife() override;
-  void BeginRebuild() override;
-  void CommitRebuild() override;
-  void AbandonRebuild() override;
-  void TrustChanged(const stream::Trust& trust) override;
+ protected:
+  PublisherConsumer(const Registration& registration, std::shared_ptr<PublisherBoard> board);
+
+  // Takes the events in. What the batch's decoding lost is in `applied` already.
+  virtual void Ingest(const wire::EventBatch& batch, Applied& applied) = 0;
+  // Everything that was told goes.
+  virtual void DropAll() = 0;
+  [[nodiscard]] virtual ingest::IngestCounters Counters() const = 0;
+  // What is to be told: the stream's trust, or what is worse.
+  [[nodiscard]] virtual stream::Trust Judge(const stream::Trust& of_stream) const {
+    return of_stream;
+  }
+
+  [[nodiscard]] const std::string& name() const { return name_; }  // for log lines
+  // After a change that no batch brought: counters and trust as they are now.
+  void Publish();
 
  private:
   void CountSkip(const std::string& reason, uint64_t count, const std::string& error);
-  void PublishCounters();
+  void TellTrust();
 
-  const std::string name_;  // for log lines: key and endpoint
-  const PublisherType type_;
-  ingest::PublisherIngest ingest_;
-  wire::VllmDecoder decoder_;
+  const std::string name_;  // key and endpoint
+  wire::Decoder decoder_;
   std::shared_ptr<PublisherBoard> board_;
+  stream::Trust of_stream_;
 };
 
 }  // namespace conductor::serve

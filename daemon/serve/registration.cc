@@ -1,5 +1,6 @@
 #include "daemon/serve/registration.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,6 +33,13 @@ bool IsHost(std::string_view host) {
   };
   return !host.empty() && (IsLetterOrDigit(host.front()) || host.front() == ':') &&
          std::ranges::all_of(host, allowed);
+}
+
+// An IPv4 or IPv6 address, the latter perhaps with its zone.
+bool IsNumericAddress(const std::string& text) {
+  in6_addr any{};
+  return ::inet_pton(AF_INET, text.c_str(), &any) == 1 ||
+         ::inet_pton(AF_INET6, text.substr(0, text.find('%')).c_str(), &any) == 1;
 }
 
 std::string Shown(std::string_view text) {
@@ -109,6 +117,19 @@ std::string PublisherTypeNames() {
   return names;
 }
 
+Result<std::string> ParseAdminEndpoint(std::string_view text) {
+  constexpr std::string_view kScheme = "http://";
+  std::string_view rest = text;
+  if (rest.starts_with(kScheme)) rest.remove_prefix(kScheme.size());
+  if (rest.ends_with('/')) rest.remove_suffix(1);
+  const auto address = Endpoint::Parse(fmt::format("tcp://{}", rest));
+  if (!address || !IsHost(address->host)) {
+    return Fail(fmt::format("'{}' is not an HTTP address", Shown(text)), "admin_endpoint",
+                "HOST:PORT or http://HOST:PORT");
+  }
+  return address->ToString().substr(std::string_view("tcp://").size());
+}
+
 std::string Registration::Key() const {
   return fmt::format("{}|{}|{}", instance_id, tenant, dp_rank);
 }
@@ -158,9 +179,9 @@ Status ValidateAddresses(const Registration& registration) {
   if (!registration.peer.empty() && !bound) {
     return Fail("has no meaning where Conductor connects", "peer", "\"mode\": \"bind\" beside it");
   }
-  if (!registration.peer.empty() && !IsHost(registration.peer)) {
+  if (!registration.peer.empty() && !IsNumericAddress(registration.peer)) {
     return Fail(fmt::format("'{}' is not an address", Shown(registration.peer)), "peer",
-                "the IPv4 or IPv6 address that the publisher connects from");
+                "the IPv4 or IPv6 address that the publisher connects from, not a name");
   }
   if (registration.replay_endpoint.empty()) return {};
   const auto replay = ReadAddress(registration.replay_endpoint, "replay_endpoint", Use::kConnect);
@@ -177,6 +198,14 @@ Status ValidateKind(const Registration& registration) {
     if (pool.kv_heads && !pool.tp_size) {
       return Fail("stands without tp_size", "kv_heads",
                   "both: heads are spread over the tensor-parallel ranks");
+    }
+    if (!pool.admin_endpoint.empty()) {
+      const auto address = ParseAdminEndpoint(pool.admin_endpoint);
+      if (!address) return tl::unexpected(address.error());
+    }
+    for (const auto& [key, model] : pool.key_models) {
+      if (auto status = ValidateName(key, "key_models", false); !status) return status;
+      if (auto status = ValidateName(model, "key_models", false); !status) return status;
     }
     return {};
   }
@@ -216,10 +245,21 @@ Status Validate(const Registration& registration) {
   if (auto status = ValidateKeyPart(registration.tenant, "tenant_id"); !status) return status;
   if (auto status = ValidateNumber(registration.block_size, "block_size"); !status) return status;
   if (auto status = ValidateNumber(registration.dp_rank, "dp_rank"); !status) return status;
+  if (registration.hash_profile) {
+    const hash::HashProfile& profile = *registration.hash_profile;
+    if (auto status = ValidateName(profile.seed, "hash_profile.python_hash_seed", false); !status) {
+      return status;
+    }
+    if (auto status = ValidateNumber(profile.hash_block_size, "hash_profile.hash_block_size");
+        !status) {
+      return status;
+    }
+  }
   return ValidateKind(registration);
 }
 
 Result<std::vector<Registration>> ExpandRanks(const Registration& registration, uint32_t dp_size) {
+  if (auto valid = Validate(registration); !valid) return tl::unexpected(valid.error());
   if (dp_size <= 1) return std::vector{registration};
   if (registration.dp_rank != 0) {
     return Fail(fmt::format("is {} beside dp_size {}", registration.dp_rank, dp_size), "dp_rank",
@@ -230,7 +270,7 @@ Result<std::vector<Registration>> ExpandRanks(const Registration& registration, 
   if (events && replay && events->host == replay->host) {
     const uint32_t apart =
         events->port > replay->port ? events->port - replay->port : replay->port - events->port;
-    if (events->is_tcp() && apart < dp_size) {
+    if (events->is_tcp() && replay->is_tcp() && apart < dp_size) {
       return Fail(fmt::format("is {} and both ports count up with the rank, so that '{}' of one "
                               "rank is '{}' of another",
                               dp_size, registration.replay_endpoint, registration.endpoint),
@@ -243,9 +283,8 @@ Result<std::vector<Registration>> ExpandRanks(const Registration& registration, 
     of_rank.dp_rank = rank;
     for (std::string* address : {&of_rank.endpoint, &of_rank.replay_endpoint}) {
       if (address->empty()) continue;
-      const auto endpoint = Endpoint::Parse(*address);
-      if (!endpoint) continue;  // Validate() says so
-      const auto moved = endpoint->PortPlus(rank);
+      const auto moved = Endpoint::Parse(*address).and_then(
+          [rank](const Endpoint& e) { return e.PortPlus(rank); });
       if (!moved) {
         return Fail(fmt::format("is {}, but '{}' has no port for rank {}: {}", dp_size, *address,
                                 rank, moved.error().what),

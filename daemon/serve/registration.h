@@ -78,22 +78,26 @@ struct Registration {
   friend bool operator==(const Registration&, const Registration&) = default;
 };
 
+// "HOST:PORT" of `text`, which may stand behind "http://" and before a "/".
+[[nodiscard]] Result<std::string> ParseAdminEndpoint(std::string_view text);
+
 // The names, as requests spell them, of the fields in which two registrations differ.
 [[nodiscard]] std::vector<std::string_view> DifferingFields(const Registration& a,
                                                             const Registration& b);
 
 // Checks what no publisher could ever have: empty endpoint, model or instance id, addresses that
 // ZeroMQ cannot connect to (or bind), names above 4096 bytes, numbers above 2147483647, a '|' in
-// instance_id or tenant (it separates the parts of a key), fields that mean nothing for the type.
+// instance_id or tenant (it separates the parts of a key), a peer that is no address, fields that
+// mean nothing for the type or the mode.
 // The error's `where` is the field's name as files and requests have it: "endpoint",
 // "replay_endpoint", "modelname", "tenant_id", ...
 [[nodiscard]] Status Validate(const Registration& registration);
 
 // The registrations of ranks 0 to dp_size - 1 of an engine whose rank 0 is `registration`: both
 // ports one further on for each rank, as vLLM and SGLang count them. `dp_size` 1 is `registration`
-// itself, of any rank. Errors, with `where` "dp_size", "dp_rank" or a field of Validate():
+// itself, of any rank. Errors: what Validate() says of it; with `where` "dp_size" or "dp_rank",
 // endpoints that are not tcp, ports above 65535, event and replay ports of which two would be the
-// same.
+// same, a rank other than 0 beside dp_size.
 [[nodiscard]] Result<std::vector<Registration>> ExpandRanks(const Registration& registration,
                                                             uint32_t dp_size);
 

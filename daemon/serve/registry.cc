@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <functional>
 #include <mutex>
 #include <utility>
 
-#include "daemon/serve/publisher_consumer.h"
+#include "daemon/serve/engine_consumer.h"
+#include "daemon/serve/pool_consumer.h"
+#include "daemon/serve/pool_lister.h"
 #include "daemon/serve/reservations.h"
 #include "lib/base/log.h"
 #include "lib/wire/vllm_decoder.h"
@@ -20,6 +23,7 @@ struct Entry {
   // Nothing while it is being added, and again while it is being removed: its key and endpoint are
   // taken, but it is not listed.
   std::optional<stream::Transport::PublisherId> id;
+  std::shared_ptr<PoolLister> lister;  // of pools that have an admin endpoint
 };
 
 }  // namespace
@@ -41,9 +45,17 @@ struct Registry::Impl {
   [[nodiscard]] Result<Added> Reserve(const Registration& registration);
   // The end of what Reserve() began.
   void Erase(const std::string& key);
+  // False when no publisher has this key; otherwise `work` was done on its ingest thread.
+  bool Run(const std::string& key, const char* what,
+           const std::function<void(stream::PublisherStream&)>& work);
 };
 
 namespace {
+
+bool SameButIncarnation(const Registration& a, Registration b) {
+  b.incarnation = a.incarnation;
+  return a == b;
+}
 
 // What is worth knowing of a registration that can be followed, but not as well as it could be.
 void Advise(const Registration& registration, const std::vector<Reservations::Clash>& clashes) {
@@ -52,7 +64,14 @@ void Advise(const Registration& registration, const std::vector<Reservations::Cl
         "publisher {}: its {} {}: one of the two is wrong, and what was missed may not be healed",
         registration.Key(), field, what);
   }
-  if (registration.type == PublisherType::kVllm && registration.replay_endpoint.empty()) {
+  if (IsPool(registration.type)) {
+    if (registration.pool.admin_endpoint.empty()) {
+      log::Info(
+          "publisher {}: no admin_endpoint: what the pool held before cannot be learnt, nor can "
+          "what is lost on the way",
+          registration.Key());
+    }
+  } else if (registration.replay_endpoint.empty()) {
     log::Info(
         "publisher {}: no replay endpoint: what the engine stored before cannot be learnt, and "
         "after a hole or a reconnect its figures are no longer proven",
@@ -63,7 +82,18 @@ void Advise(const Registration& registration, const std::vector<Reservations::Cl
 }  // namespace
 
 Registry::Registry(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
-Registry::~Registry() = default;
+
+Registry::~Registry() {
+  std::vector<std::shared_ptr<PoolLister>> listers;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (auto& [key, entry] : impl_->entries) {
+      if (entry.lister) listers.push_back(std::exchange(entry.lister, nullptr));
+    }
+  }
+  // All at once: each may take a while to notice, and uses the transport until then.
+  for (const auto& lister : listers) lister->Stop();
+}
 
 // Takes the key and the endpoint, or says who has them.
 Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration) {
@@ -74,8 +104,15 @@ Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration
                               registration.endpoint, conflict->holder),
                   "endpoint", "an endpoint of its own for each publisher");
     }
-    const Entry& same = entries.at(key);
+    Entry& same = entries.at(key);
     if (same.id && *same.registration == registration) return Added::kAlreadyThere;
+    if (same.id && SameButIncarnation(*same.registration, registration)) {
+      // Naming the life that it lives is no new one, nor is leaving the name out.
+      const bool known = !same.registration->incarnation.empty();
+      if (registration.incarnation.empty()) return Added::kAlreadyThere;
+      same.registration = std::make_shared<const Registration>(registration);
+      return known ? Added::kNewIncarnation : Added::kAlreadyThere;
+    }
     const std::string why =
         same.id ? fmt::format("other values of {}",
                               fmt::join(DifferingFields(*same.registration, registration), ", "))
@@ -88,7 +125,7 @@ Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration
                 "a higher --max-publishers");
   }
   entries.emplace(key, Entry{std::make_shared<const Registration>(registration),
-                             std::make_shared<PublisherBoard>(), std::nullopt});
+                             std::make_shared<PublisherBoard>(), std::nullopt, nullptr});
   reservations.Add(registration, key);
   return Added::kNew;
 }
@@ -99,39 +136,99 @@ void Registry::Impl::Erase(const std::string& key) {
   entries.erase(found);
 }
 
+bool Registry::Impl::Run(const std::string& key, const char* what,
+                         const std::function<void(stream::PublisherStream&)>& work) {
+  stream::Transport::PublisherId id = 0;
+  {
+    const std::lock_guard lock(mutex);
+    const auto found = entries.find(key);
+    if (found == entries.end() || !found->second.id) return false;
+    id = *found->second.id;
+  }
+  log::Info("publisher {}: {} was asked for", key, what);
+  return transport.Run(
+      id, [&work](stream::PublisherStream& stream, stream::Consumer&) { work(stream); });
+}
+
 Result<Registry::Added> Registry::Add(const Registration& registration) {
   if (auto valid = Validate(registration); !valid) return tl::unexpected(valid.error());
+  std::unique_ptr<PoolAdmin> admin;
+  if (!registration.pool.admin_endpoint.empty()) {
+    auto created =
+        PoolAdmin::Create(registration.pool.admin_endpoint, impl_->options.stream.listing_timeout);
+    if (!created) return tl::unexpected(created.error());
+    admin = std::move(*created);
+  }
   const std::string key = registration.Key();
   std::shared_ptr<PublisherBoard> board;
   uint32_t number = 0;
   std::vector<Reservations::Clash> clashes;
+  std::optional<stream::Transport::PublisherId> id;
   {
     const std::lock_guard lock(impl_->mutex);
     clashes = impl_->reservations.Clashes(registration);
     const auto reserved = impl_->Reserve(registration);
     if (!reserved || *reserved == Added::kAlreadyThere) return reserved;
-    board = impl_->entries.at(key).board;
-    number = impl_->next_number++;
+    if (*reserved == Added::kNewIncarnation) {
+      id = impl_->entries.at(key).id;
+    } else {
+      board = impl_->entries.at(key).board;
+      number = impl_->next_number++;
+    }
+  }
+  if (id) {
+    log::Info("publisher {}: it is said to live anew, as {}", key, registration.incarnation);
+    impl_->transport.Run(*id, [](stream::PublisherStream& stream, stream::Consumer&) {
+      stream.NewIncarnation(MonoNow());
+    });
+    return Added::kNewIncarnation;
   }
   stream::StreamOptions stream = impl_->options.stream;
   stream.has_replay = !registration.replay_endpoint.empty();
-  stream.first_sequence = registration.type == PublisherType::kMooncake ? 1 : 0;
+  stream.first_sequence = IsPool(registration.type) ? 1 : 0;
   stream.jitter_seed = number;
   stream.batch_time = wire::PeekTimestamp;
+  stream.batch_rank = wire::PeekRank;
   const stream::PublisherAddress address{.endpoint = registration.endpoint,
                                          .replay_endpoint = registration.replay_endpoint,
+                                         .mode = registration.mode,
+                                         .peer = registration.peer,
                                          .topic = registration.topic};
-  auto id = impl_->transport.Add(
-      address, stream,
-      std::make_unique<PublisherConsumer>(impl_->index, registration, impl_->options.ingest, number,
-                                          std::move(board)));
+  std::unique_ptr<stream::Consumer> consumer;
+  PoolConsumer* pool = nullptr;
+  const auto listings = std::make_shared<ListingRequests>();
+  if (IsPool(registration.type)) {
+    stream.has_listing = admin != nullptr;
+    stream.remedy = "Register its admin_endpoint";
+    auto of_pool = std::make_unique<PoolConsumer>(impl_->index, registration, impl_->options.ingest,
+                                                  std::move(board), listings);
+    pool = of_pool.get();
+    consumer = std::move(of_pool);
+  } else {
+    consumer = std::make_unique<EngineConsumer>(impl_->index, registration, impl_->options.ingest,
+                                                number, std::move(board));
+  }
+  auto added = impl_->transport.Add(address, stream, std::move(consumer));
+  std::shared_ptr<PoolLister> lister;
+  if (added && admin) {
+    lister = std::make_shared<PoolLister>(
+        std::move(admin), listings, *pool,
+        [this, added_id = *added](const std::function<void(stream::PublisherStream&)>& work) {
+          return impl_->transport.Run(
+              added_id, [&work](stream::PublisherStream& of, stream::Consumer&) { work(of); });
+        },
+        PoolLister::Options{.probe_interval = stream.probe_interval,
+                            .max_listing_bytes = impl_->options.ingest.max_pool_bytes});
+  }
   {
     const std::lock_guard lock(impl_->mutex);
-    if (!id) {
+    if (!added) {
       impl_->Erase(key);
-      return tl::unexpected(std::move(id.error()));
+      return tl::unexpected(std::move(added.error()));
     }
-    impl_->entries.at(key).id = *id;
+    Entry& entry = impl_->entries.at(key);
+    entry.id = *added;
+    entry.lister = std::move(lister);
   }
   log::Info("publisher {} at {}: registered", key, registration.endpoint);
   Advise(registration, clashes);
@@ -140,17 +237,30 @@ Result<Registry::Added> Registry::Add(const Registration& registration) {
 
 bool Registry::Remove(const std::string& key) {
   stream::Transport::PublisherId id = 0;
+  std::shared_ptr<PoolLister> lister;
   {
     const std::lock_guard lock(impl_->mutex);
     const auto found = impl_->entries.find(key);
     if (found == impl_->entries.end() || !found->second.id) return false;
     id = *std::exchange(found->second.id, std::nullopt);
+    lister = std::exchange(found->second.lister, nullptr);
   }
+  lister.reset();  // it uses the publisher
   impl_->transport.Remove(id);
   log::Info("publisher {}: unregistered, and its blocks are dropped", key);
   const std::lock_guard lock(impl_->mutex);
   impl_->Erase(key);
   return true;
+}
+
+bool Registry::Resync(const std::string& key) {
+  return impl_->Run(key, "resync",
+                    [](stream::PublisherStream& stream) { stream.Resync(MonoNow()); });
+}
+
+bool Registry::Clear(const std::string& key) {
+  return impl_->Run(key, "clear",
+                    [](stream::PublisherStream& stream) { stream.NewIncarnation(MonoNow()); });
 }
 
 std::vector<PublisherStatus> Registry::Publishers() const {
@@ -191,7 +301,7 @@ std::vector<EngineView> Registry::Engines() const {
     const std::lock_guard lock(impl_->mutex);
     entries.reserve(impl_->entries.size());
     for (const auto& [key, entry] : impl_->entries) {
-      if (entry.id && entry.registration->type == PublisherType::kVllm) entries.push_back(entry);
+      if (entry.id && !IsPool(entry.registration->type)) entries.push_back(entry);
     }
   }
   std::vector<EngineView> engines;
@@ -204,6 +314,22 @@ std::vector<EngineView> Registry::Engines() const {
                                  entry.board->last_lag_seconds});
   }
   return engines;
+}
+
+std::vector<PoolView> Registry::Pools() const {
+  std::vector<std::pair<std::string, std::shared_ptr<PublisherBoard>>> boards;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (const auto& [key, entry] : impl_->entries) {
+      if (entry.id && IsPool(entry.registration->type)) boards.emplace_back(key, entry.board);
+    }
+  }
+  std::vector<PoolView> pools;
+  for (const auto& [key, board] : boards) {
+    const std::lock_guard lock(board->mutex);
+    pools.push_back(PoolView{key, board->trust, board->last_lag_seconds});
+  }
+  return pools;
 }
 
 size_t Registry::size() const {

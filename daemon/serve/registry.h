@@ -40,6 +40,13 @@ struct EngineView {
   double lag_seconds = -1;  // as PublisherStatus::last_event_lag_seconds
 };
 
+// What answers need of a pool.
+struct PoolView {
+  std::string key;  // its registration's, and what the index calls it
+  stream::Trust trust;
+  double lag_seconds = -1;
+};
+
 // The publishers that are registered now, each with its stream and its way into the index.
 // Thread-safe. Registering or removing one does not hold up the others.
 class Registry {
@@ -49,11 +56,15 @@ class Registry {
     stream::Transport::Options transport;
     stream::StreamOptions stream;  // has_replay is set per publisher
     ingest::IngestLimits ingest;
+    // Of blocks whose publisher declares a hash profile, one in so many is recomputed after the
+    // first ingest::HashCheck::kFirst of a life; 0: none at all.
+    uint32_t hash_check = 64;
   };
 
   enum class Added : uint8_t {
     kNew,
-    kAlreadyThere,  // the same registration in every field: nothing was done
+    kAlreadyThere,    // the same registration in every field: nothing was done
+    kNewIncarnation,  // the same but for `incarnation`: what it held is dropped, it lives anew
   };
 
   explicit Registry(const Options& options);
@@ -70,10 +81,17 @@ class Registry {
   // False when no publisher has this key. Its blocks are gone when it returns.
   [[nodiscard]] bool Remove(const std::string& key);
 
+  // For operators; false when no publisher has this key. Resync asks for everything anew, and what
+  // is held stays until that is complete; without a replay endpoint it is dropped at once. Clear
+  // drops what is held, and then does the same.
+  bool Resync(const std::string& key);
+  bool Clear(const std::string& key);
+
   // In order of their keys.
   [[nodiscard]] std::vector<PublisherStatus> Publishers() const;
   // Those that are engines, pools left out; in order of their keys.
   [[nodiscard]] std::vector<EngineView> Engines() const;
+  [[nodiscard]] std::vector<PoolView> Pools() const;
   [[nodiscard]] size_t size() const;
 
   [[nodiscard]] const index::PrefixIndex& index() const;

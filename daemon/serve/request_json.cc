@@ -15,7 +15,7 @@
 #include <thread>
 #include <utility>
 
-#include "lib/base/endpoint.h"
+#include "daemon/serve/registration_json.h"
 
 namespace conductor::serve {
 namespace {
@@ -24,6 +24,7 @@ using simdjson::dom::element;
 using simdjson::dom::element_type;
 
 constexpr int64_t kMaxNumber = std::numeric_limits<int32_t>::max();
+constexpr size_t kMaxUnused = 64;  // fields told to a client
 constexpr uint64_t kMaxToken = std::numeric_limits<TokenId>::max();
 
 // Parsers that are not in use, so that a request finds one with its buffers warm. Not more are out
@@ -131,7 +132,7 @@ std::string Shown(std::string_view text) {
 class Body {
  public:
   // What happens to members of other names.
-  enum class Others : uint8_t { kIgnore, kCollect, kRefuse };
+  enum class Others : uint8_t { kIgnore, kRefuse };
 
   Body(const std::string& json, std::initializer_list<std::string_view> known, Others others)
       : parser_(ParserPool::Shared().Take()) {
@@ -145,6 +146,7 @@ class Body {
       Fail("invalid_json", "",
            fmt::format("Invalid JSON: the body is {} (expected an object)", TypeName(root.type())));
     } else {
+      object_ = object;
       Take(object, known, others);
     }
   }
@@ -171,8 +173,15 @@ class Body {
     return std::nullopt;
   }
 
-  // Names that are not known, at most kMaxOthers of them.
-  [[nodiscard]] std::vector<std::string> TakeOthers() { return std::move(others_); }
+  [[nodiscard]] bool failed() const { return error_.has_value(); }
+
+  // All members as the reader of registrations takes them. Of what is nested deeper than the
+  // members of a member only the type is kept: no field of a registration is there.
+  [[nodiscard]] nlohmann::ordered_json Members() {
+    nlohmann::ordered_json members = nlohmann::ordered_json::object();
+    if (object_) TakeMembers("", *object_, members);
+    return members;
+  }
 
   // "" when absent.
   [[nodiscard]] std::string Text(std::string_view name) {
@@ -189,16 +198,6 @@ class Body {
     std::string text = Text(name);
     if (text.empty()) Fail("invalid_value", name, fmt::format("{} must not be empty", name));
     return text;
-  }
-
-  // A text that generations call by two names.
-  [[nodiscard]] std::string Text(std::string_view name, std::string_view alias) {
-    std::string text = Text(name);
-    std::string other = Text(alias);
-    if (Get(name) && Get(alias) && text != other) {
-      Fail("invalid_value", alias, fmt::format("{} and {} differ", name, alias));
-    }
-    return Get(name) ? text : other;
   }
 
   [[nodiscard]] std::optional<int64_t> Integer(std::string_view name, int64_t min, int64_t max) {
@@ -267,7 +266,7 @@ class Body {
   }
 
  private:
-  static constexpr size_t kMaxOthers = 64;
+  static constexpr size_t kMaxMembers = 1024;
   static constexpr size_t kMaxTexts = 4096;
 
   void Take(simdjson::dom::object object, std::initializer_list<std::string_view> known,
@@ -277,8 +276,6 @@ class Body {
         if (others == Others::kRefuse) {
           Fail("unknown_field", Shown(name),
                fmt::format("unsupported request field: {}", Shown(name)));
-        } else if (others == Others::kCollect && others_.size() < kMaxOthers) {
-          others_.push_back(Shown(name));
         }
         continue;
       }
@@ -305,9 +302,58 @@ class Body {
     return std::nullopt;
   }
 
+  // `parent`: the member of the body that `object` is; empty: the body itself.
+  void TakeMembers(const std::string& parent, simdjson::dom::object object,
+                   nlohmann::ordered_json& members) {
+    for (const auto& [key, value] : object) {
+      const FieldName field{parent, std::string(key)};
+      if (members.contains(field.name)) {
+        Fail("duplicate_field", Shown(field.Dotted()),
+             fmt::format("{} is given twice", Shown(field.Dotted())));
+        return;
+      }
+      if (members.size() == kMaxMembers) {
+        Fail("too_many", parent,
+             fmt::format("{} has more than {} members", parent.empty() ? "the body" : parent,
+                         kMaxMembers));
+        return;
+      }
+      nlohmann::ordered_json& member = members[field.name];
+      simdjson::dom::object nested;
+      if (parent.empty() && value.get(nested) == simdjson::SUCCESS) {
+        member = nlohmann::ordered_json::object();
+        TakeMembers(field.name, nested, member);
+      } else {
+        member = Shallow(value);
+      }
+    }
+  }
+
+  static nlohmann::ordered_json Shallow(element value) {
+    switch (value.type()) {
+      case element_type::STRING:
+        return std::string(std::string_view(value));
+      case element_type::INT64:
+        return int64_t{value};
+      case element_type::UINT64:
+        return uint64_t{value};
+      case element_type::DOUBLE:
+        return double{value};
+      case element_type::BOOL:
+        return bool{value};
+      case element_type::NULL_VALUE:
+        return nullptr;
+      case element_type::ARRAY:
+        return nlohmann::ordered_json::array();
+      case element_type::OBJECT:
+        return nlohmann::ordered_json::object();
+    }
+    return nullptr;
+  }
+
   ParserPool::Parser parser_;  // the elements live in it
+  std::optional<simdjson::dom::object> object_;
   std::vector<std::pair<std::string_view, element>> members_;
-  std::vector<std::string> others_;
   std::optional<RequestError> error_;
 };
 
@@ -337,50 +383,18 @@ std::string ReadLora(Body& body) {
   return name.empty() && id && *id >= 0 ? std::to_string(*id) : name;
 }
 
-// ip and port, as the first generations have it: vLLM's replay socket is one port further on.
-void ReadIpAndPort(Body& body, Registration& registration) {
-  std::string host = body.RequiredText("ip");
-  const auto port = body.Integer("port", 1, 65535);
-  if (!port) {
-    body.Fail("missing", "port", "port is required beside ip");
-    return;
+// The words that the Mooncake Conductor has for what is most often wrong.
+RequestError ErrorOf(const FieldProblem& problem) {
+  const std::string field = problem.field.Dotted();
+  std::string error = fmt::format("{}: {} (expected {})", field, problem.what, problem.expected);
+  if (problem.reason == "missing") {
+    error = fmt::format("{} is required", field);
+  } else if (problem.reason == "invalid_type") {
+    error = fmt::format("{} must be {}", field, problem.expected);
+  } else if (problem.what == "is empty") {
+    error = fmt::format("{} must not be empty", field);
   }
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  const Endpoint events{"tcp", host, static_cast<uint16_t>(*port)};
-  registration.endpoint = events.ToString();
-  if (body.Get("replay_endpoint") || registration.type != PublisherType::kVllm) return;
-  if (const auto replay = events.PortPlus(1)) registration.replay_endpoint = replay->ToString();
-}
-
-void ReadAddresses(Body& body, Registration& registration) {
-  registration.replay_endpoint = body.Text("replay_endpoint");
-  const bool has_ip_and_port = body.Get("ip") || body.Get("port");
-  if (body.Get("endpoint") && has_ip_and_port) {
-    body.Fail("invalid_value", "endpoint", "endpoint stands beside ip or port");
-  } else if (has_ip_and_port) {
-    ReadIpAndPort(body, registration);
-  } else {
-    registration.endpoint = body.RequiredText("endpoint");
-  }
-}
-
-PublisherType ReadType(Body& body) {
-  const std::string text = body.Text("type");
-  if (text.empty()) return PublisherType::kVllm;
-  const auto type = ParsePublisherType(text);
-  if (!type) body.Fail("invalid_value", "type", "type must be vLLM or Mooncake");
-  return type.value_or(PublisherType::kVllm);
-}
-
-index::CopyMode ReadCopies(Body& body) {
-  const std::string text = body.Text("copies");
-  if (text == "set") return index::CopyMode::kSet;
-  if (!text.empty() && text != "count") {
-    body.Fail("invalid_value", "copies", "copies must be count or set");
-  }
-  return index::CopyMode::kCount;
+  return RequestError{std::move(error), problem.reason, field, {}};
 }
 
 // Which publisher a request speaks of.
@@ -442,31 +456,22 @@ Parsed<RankedQuery> ParseQuery(const std::string& json) {
 }
 
 Parsed<RegisterRequest> ParseRegister(const std::string& json) {
-  Body body(json,
-            {"endpoint", "replay_endpoint", "ip", "port", "topic", "type", "modelname", "model",
-             "lora_name", "lora_id", "tenant_id", "instance_id", "block_size", "dp_rank",
-             "additionalsalt", "additional_salt", "copies", "cache_group"},
-            Body::Others::kCollect);
+  Body body(json, {}, Body::Others::kIgnore);
+  const nlohmann::ordered_json object = body.Members();
   RegisterRequest request;
-  Registration& registration = request.registration;
-  registration.type = ReadType(body);
-  ReadAddresses(body, registration);
-  ReadKey(body, registration);
-  if (!body.Get("model")) {
-    registration.model = body.RequiredText("modelname");
-  } else {
-    registration.model = body.Text("modelname", "model");
+  if (body.failed()) return body.Finish(std::move(request));
+  RegistrationFields fields = ReadRegistration(object, std::nullopt);
+  if (!fields.problems.empty()) return tl::unexpected(ErrorOf(fields.problems.front()));
+  request.registration = std::move(fields.registration);
+  request.dp_size = fields.dp_size;
+  if (!fields.implied_replay.empty()) {
+    request.registration.replay_endpoint = std::move(fields.implied_replay);
   }
-  registration.lora_name = ReadLora(body);
-  registration.topic = body.Text("topic");
-  registration.additional_salt = body.Text("additionalsalt", "additional_salt");
-  registration.block_size = body.Number("block_size");
-  registration.copies = ReadCopies(body);
-  if (body.Number("cache_group") != 0) {
-    body.Fail("unsupported", "cache_group", "only cache group zero is supported");
+  for (const FieldName& field : fields.unknown) {
+    if (request.unused.size() == kMaxUnused) break;
+    request.unused.push_back(Shown(field.Dotted()));
   }
-  request.unused = body.TakeOthers();
-  return body.Finish(std::move(request));
+  return request;
 }
 
 Parsed<std::string> ParseUnregister(const std::string& json) {

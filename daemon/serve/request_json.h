@@ -52,9 +52,10 @@ struct RankedQuery {
 };
 [[nodiscard]] Parsed<RankedQuery> ParseQuery(const std::string& body);
 
-// POST /register. The registration is not yet checked by Validate().
+// POST /register. The registration is not yet checked by Validate() and ExpandRanks().
 struct RegisterRequest {
   Registration registration;
+  uint32_t dp_size = 1;
   std::vector<std::string> unused;  // fields that say nothing here, for the answer to tell
 };
 [[nodiscard]] Parsed<RegisterRequest> ParseRegister(const std::string& body);

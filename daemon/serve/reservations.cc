@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "lib/base/endpoint.h"
 
@@ -23,19 +24,36 @@ std::string Normalized(const std::string& address) {
 
 }  // namespace
 
+bool Reservations::Publisher::MayShareWith(const Publisher& other) const {
+  return bound && other.bound &&
+         std::tie(peer, topic, dp_rank) != std::tie(other.peer, other.topic, other.dp_rank);
+}
+
+Reservations::Publisher Reservations::PublisherOf(const Registration& registration,
+                                                  const std::string& holder) {
+  return Publisher{.holder = holder,
+                   .bound = registration.mode == stream::ListenMode::kBind,
+                   .peer = registration.peer,
+                   .topic = registration.topic,
+                   .dp_rank = registration.dp_rank};
+}
+
 std::optional<Reservations::Conflict> Reservations::FindConflict(
     const Registration& registration) const {
   if (const auto found = keys_.find(registration.Key()); found != keys_.end()) {
     return Conflict{What::kKey, found->second};
   }
-  const auto found = event_endpoints_.find(Normalized(registration.endpoint));
-  if (found == event_endpoints_.end()) return std::nullopt;
-  return Conflict{What::kEndpoint, found->second};
+  const Publisher publisher = PublisherOf(registration, {});
+  const auto [first, last] = event_endpoints_.equal_range(Normalized(registration.endpoint));
+  const auto found = std::find_if(
+      first, last, [&](const auto& entry) { return !publisher.MayShareWith(entry.second); });
+  if (found == last) return std::nullopt;
+  return Conflict{What::kEndpoint, found->second.holder};
 }
 
 void Reservations::Add(const Registration& registration, const std::string& holder) {
   keys_.emplace(registration.Key(), holder);
-  event_endpoints_.emplace(Normalized(registration.endpoint), holder);
+  event_endpoints_.emplace(Normalized(registration.endpoint), PublisherOf(registration, holder));
   if (!registration.replay_endpoint.empty()) {
     replay_endpoints_.emplace(Normalized(registration.replay_endpoint), holder);
   }
@@ -49,7 +67,10 @@ void Reservations::Remove(const Registration& registration) {
   const auto replay =
       std::find_if(first, last, [&](const auto& entry) { return entry.second == key->second; });
   if (replay != last) replay_endpoints_.erase(replay);
-  event_endpoints_.erase(Normalized(registration.endpoint));
+  const auto [begin, end] = event_endpoints_.equal_range(Normalized(registration.endpoint));
+  const auto events = std::find_if(
+      begin, end, [&](const auto& entry) { return entry.second.holder == key->second; });
+  if (events != end) event_endpoints_.erase(events);
   keys_.erase(key);
 }
 
@@ -72,7 +93,7 @@ std::vector<Reservations::Clash> Reservations::Clashes(const Registration& regis
 std::optional<std::string> Reservations::RoleOf(const std::string& address) const {
   const std::string normalized = Normalized(address);
   if (const auto event = event_endpoints_.find(normalized); event != event_endpoints_.end()) {
-    return "the event endpoint of " + event->second;
+    return "the event endpoint of " + event->second.holder;
   }
   if (const auto replay = replay_endpoints_.find(normalized); replay != replay_endpoints_.end()) {
     return "the replay endpoint of " + replay->second;

@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_RESERVATIONS_H_
 #define CONDUCTOR_DAEMON_SERVE_RESERVATIONS_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,8 +30,9 @@ class Reservations {
     std::string what;        // "'tcp://h:5558' is the event endpoint of <holder>"
   };
 
-  // No two publishers share a key or an event endpoint: who has one of `registration`'s, or
-  // nothing. The key comes first.
+  // No two publishers share a key or an event endpoint, but that several may share one that is
+  // bound, when peer, topic or rank tells them apart: who has one of `registration`'s, or nothing.
+  // The key comes first.
   [[nodiscard]] std::optional<Conflict> FindConflict(const Registration& registration) const;
 
   // Precondition: no conflict.
@@ -49,9 +51,21 @@ class Reservations {
   [[nodiscard]] std::optional<std::string> RoleOf(const std::string& address) const;
 
  private:
-  using Holders = std::unordered_map<std::string, std::string>;
-  Holders keys_;
-  Holders event_endpoints_;
+  // Who publishes to an endpoint, and what tells it from others there.
+  struct Publisher {
+    std::string holder;
+    bool bound = false;
+    std::string peer;
+    std::string topic;
+    uint32_t dp_rank = 0;
+
+    [[nodiscard]] bool MayShareWith(const Publisher& other) const;
+  };
+  [[nodiscard]] static Publisher PublisherOf(const Registration& registration,
+                                             const std::string& holder);
+
+  std::unordered_map<std::string, std::string> keys_;
+  std::unordered_multimap<std::string, Publisher> event_endpoints_;
   std::unordered_multimap<std::string, std::string> replay_endpoints_;
 };
 

@@ -2,13 +2,13 @@
 #define CONDUCTOR_LIB_HASH_HASH_PROFILE_H_
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "lib/base/result.h"
 #include "lib/hash/block_hash.h"
+#include "lib/hash/sha256.h"
 
 namespace conductor::hash {
 
@@ -34,8 +34,19 @@ struct HashProfile {
   friend bool operator==(const HashProfile&, const HashProfile&) = default;
 };
 
-// vLLM's chain of block digests under one profile: digest[i] = H((digest[i-1], tokens, extras)),
-// digest[-1] = root(). Pure; thread-safe but for Next, which uses a buffer of its own.
+// vLLM's chain of block digests under one profile (vllm/v1/core/kv_cache_utils.py):
+//
+//   digest[-1] = root()    = H(serialise(seed text))
+//   digest[i]              = H(serialise((digest[i-1], tokens of block i, extras or None)))
+//
+// pickle_block.h and cbor_block.h show the bytes. With seed "0", sha256_cbor, tokens 5, 300, 70000,
+// 2 and the extras "ad" (a LoRA name) and "salt":
+//
+//   seed      61 30                                            root      4e1195df..2e61c3
+//   block 0   83 5820 4e1195df..2e61c3 84 05 19012c 1a00011170 02 82 626164 6473616c74
+//             digest 02a02783..98c08ff5a24, in events 3555145006022875684
+//
+// NameOf may be called from anywhere; everything else uses buffers of its own: one hasher a thread.
 class VllmHasher {
  public:
   explicit VllmHasher(const HashProfile& profile);
@@ -43,16 +54,24 @@ class VllmHasher {
   // 32 bytes, 16 for the xxhash pair.
   [[nodiscard]] const std::string& root() const { return root_; }
 
+  // The digest of the block of `tokens` that follows the block `parent`, root() for the first.
   // `extras` as hash::ExtraKeys holds them (MessagePack values): the LoRA name first, on every
-  // block; multimodal items; the cache salt, on block 0 only; prompt-embeds digests.
-  [[nodiscard]] std::string Next(std::string_view parent, std::span<const TokenId> tokens,
-                                 const ExtraKeys& extras = {});
+  // block; multimodal items; the cache salt, on block 0 only; prompt-embeds digests. Allocates
+  // nothing but the digest once its buffer has grown. An error, which names the key, for an extra
+  // key of a form that no engine hashes (lib/hash/extra_key.h): such a block has no digest.
+  [[nodiscard]] Result<std::string> Next(std::string_view parent, std::span<const TokenId> tokens,
+                                         const ExtraKeys& extras = {});
 
-  // What events call a block: the last 8 bytes of its digest, big-endian.
+  // What events call a block: the last 8 bytes of its digest, big-endian. Requires
+  // digest.size() >= 8.
   [[nodiscard]] static EngineHash NameOf(std::string_view digest);
 
  private:
+  // Of what buffer_ holds.
+  [[nodiscard]] std::string Digest();
+
   HashAlgorithm algorithm_;
+  Sha256 sha256_;
   std::string root_;
   std::string buffer_;
 };

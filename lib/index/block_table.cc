@@ -3,17 +3,23 @@
 #include "lib/index/prefix_index_impl.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace conductor::index {
 
 Namespace* PrefixIndex::Impl::FindOrAddNamespace(const NamespaceKey& key) {
   auto& slot = namespaces[key];
-  if (!slot) slot = std::make_unique<Namespace>(Namespace{.key = key});
+  if (!slot) {
+    slot = std::make_unique<Namespace>(Namespace{.key = key});
+    const auto domain = domains.find({key.tenant, key.model, key.additional_salt});
+    if (domain != domains.end()) slot->domain = domain->second.get();
+  }
   return slot.get();
 }
 
 void PrefixIndex::Impl::ForgetIfEmpty(Namespace* name_space) {
   if (!name_space->blocks.empty() || !name_space->groups.empty()) return;
+  if (name_space->pool_holders > 0) return;
   namespaces.erase(NamespaceKey(name_space->key));
 }
 
@@ -89,7 +95,11 @@ void PrefixIndex::Impl::TrimReleased() {
 }
 
 void PrefixIndex::Impl::Forget(Block* block) {
-  for (const Alias& alias : block->aliases) spaces.at(alias.space).names.erase(alias.name);
+  for (const Alias& alias : block->aliases) {
+    Space& space = spaces.at(alias.space);
+    space.names.erase(alias.name);
+    PartName(space, alias.name, block, /*moved=*/false);
+  }
   released.erase(block->place);
   if (block->parent != nullptr) --block->parent->children;
   Namespace* name_space = block->name_space;
@@ -117,11 +127,13 @@ void PrefixIndex::Impl::Bind(AliasSpace id, Space& space, EngineHash name, Block
                              uint32_t span) {
   space.names[name] = Target{block, span};
   block->aliases.push_back(Alias{id, name});
+  JoinName(space, name, Target{block, span});
 }
 
 void PrefixIndex::Impl::Unbind(AliasSpace id, Space& space, EngineHash name, Block* block) {
   space.names.erase(name);
   std::erase(block->aliases, Alias{id, name});
+  PartName(space, name, block, /*moved=*/true);
 }
 
 Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Namespace* name_space,
@@ -140,7 +152,7 @@ Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Namespace* name_s
   Target& known = found->second;
   const bool same_namespace = known.block->name_space == name_space;
   if (same_namespace && known.block->prefix == prefixes.back()) {
-    known.span = span;
+    if (std::exchange(known.span, span) != span) RespanName(space, name, known);
     return known;
   }
   if (same_namespace && request.tier != Tier::kGpu) return known;

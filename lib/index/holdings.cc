@@ -53,7 +53,7 @@ void PrefixIndex::Impl::LeaveInner(HolderId id, Tier tier, Block* last, uint32_t
   }
 }
 
-void PrefixIndex::Impl::Hold(HolderId id, Tier tier, CopyMode copies, Target target) {
+void PrefixIndex::Impl::Hold(HolderId id, Tier tier, bool counts, Target target) {
   Holding* holding = FindHolding(target.block, id, tier, false);
   if (holding == nullptr) {
     AddHolding(target.block, id, tier, target.span);
@@ -61,7 +61,7 @@ void PrefixIndex::Impl::Hold(HolderId id, Tier tier, CopyMode copies, Target tar
     HoldInner(id, tier, target.block, target.span);
     return;
   }
-  if (tier == Tier::kGpu && copies == CopyMode::kCount) ++holding->count;
+  if (counts) ++holding->count;
   const uint32_t before = std::exchange(holding->span, target.span);
   if (before == target.span) return;
   HoldInner(id, tier, target.block, target.span);

@@ -1,11 +1,17 @@
 #include "lib/index/prefix_index.h"
 
+#include <algorithm>
 #include <shared_mutex>
 #include <utility>
 
 #include "lib/index/prefix_index_impl.h"
 
 namespace conductor::index {
+namespace {
+
+bool Counts(Tier tier, CopyMode copies) { return tier == Tier::kGpu && copies == CopyMode::kCount; }
+
+}  // namespace
 
 PrefixIndex::PrefixIndex(Options options) : impl_(std::make_unique<Impl>(options)) {}
 PrefixIndex::~PrefixIndex() = default;
@@ -41,6 +47,18 @@ uint64_t PrefixIndex::HeldBlocks(HolderId holder, Tier tier) const {
   return found == impl_->holders.end() ? 0 : found->second.whole[static_cast<size_t>(tier)];
 }
 
+PoolStats PrefixIndex::StatsOf(PoolId pool) const {
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
+  const auto found = impl_->pools.find(pool);
+  return found == impl_->pools.end() ? PoolStats{} : found->second.stats;
+}
+
+bool PrefixIndex::HasPoolProfiles() const {
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
+  return std::ranges::any_of(impl_->pools,
+                             [](const auto& entry) { return entry.second.profile.has_value(); });
+}
+
 PrefixIndex::Writer PrefixIndex::Write() { return Writer(impl_.get()); }
 
 PrefixIndex::Writer::Writer(Impl* impl) : impl_(impl) { impl_->mutex.lock(); }
@@ -54,22 +72,17 @@ PrefixIndex::Writer::~Writer() {
 }
 
 HolderId PrefixIndex::Writer::AddHolder(const RankKey& rank, uint32_t publisher, bool visible) {
-  const HolderId id{impl_->next_holder++};
   Namespace* name_space = impl_->FindOrAddNamespace(rank.name_space);
+  const HolderId id = impl_->NewHolder(name_space, publisher, visible);
   Group* group = impl_->FindOrAddGroup(name_space, rank);
   group->holders.push_back(id);
-  Holder holder;
-  holder.name_space = name_space;
-  holder.group = group;
-  holder.publisher = publisher;
-  holder.visible = visible;
-  impl_->holders.emplace(id, std::move(holder));
+  impl_->holders.at(id).group = group;
   return id;
 }
 
-AliasSpace PrefixIndex::Writer::AddSpace(uint32_t publisher) {
+AliasSpace PrefixIndex::Writer::AddSpace(uint32_t publisher, uint32_t group) {
   const AliasSpace id{impl_->next_space++};
-  impl_->spaces.emplace(id, Space{publisher, {}});
+  impl_->spaces.emplace(id, Space{publisher, group, {}});
   return id;
 }
 
@@ -79,21 +92,20 @@ void PrefixIndex::Writer::SetVisible(HolderId holder, bool visible) {
 
 void PrefixIndex::Writer::DropHolder(HolderId id) {
   for (const Tier tier : kTiers) impl_->ClearTier(id, tier);
-  const auto found = impl_->holders.find(id);
-  Namespace* name_space = found->second.name_space;
-  impl_->LeaveGroup(name_space, found->second.group, id);
-  impl_->holders.erase(found);
-  impl_->ForgetIfEmpty(name_space);
+  impl_->EraseHolder(id);
 }
 
 void PrefixIndex::Writer::DropSpace(AliasSpace id) {
   const auto found = impl_->spaces.find(id);
-  const auto names = std::move(found->second.names);
+  const Space space = std::move(found->second);
   impl_->spaces.erase(found);
   absl::flat_hash_set<Block*> blocks;
-  for (const auto& [name, target] : names) blocks.insert(target.block);
+  for (const auto& [name, target] : space.names) blocks.insert(target.block);
   for (Block* block : blocks) {
     std::erase_if(block->aliases, [&](const Alias& alias) { return alias.space == id; });
+  }
+  for (const auto& [name, target] : space.names) {
+    impl_->PartName(space, name, target.block, /*moved=*/false);
   }
   impl_->ForgetNamelessLeaves(blocks);
 }
@@ -114,12 +126,14 @@ StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
     std::optional<PrefixHash> previous;
     if (parent != nullptr) previous = parent->prefix;
     for (size_t j = 0; j < request.span; ++j) {
-      prefixes[j] = impl_->Prefix(previous, request.locals[i * request.span + j]);
+      prefixes[j] = request.prefixes.empty()
+                        ? impl_->Prefix(previous, request.locals[i * request.span + j])
+                        : request.prefixes[i];
       previous = prefixes[j];
     }
     const Target target = impl_->Resolve(request, name_space, request.hashes[i], parent, prefixes);
     if (request.gone.empty() || request.gone[i] == 0) {
-      impl_->Hold(request.holder, request.tier, request.copies, target);
+      impl_->Hold(request.holder, request.tier, Counts(request.tier, request.copies), target);
     } else {
       gone.push_back(target.block);
     }
@@ -138,7 +152,7 @@ bool PrefixIndex::Writer::StoreKnown(HolderId holder, AliasSpace space, Tier tie
   const auto found = names.find(name);
   if (found == names.end()) return false;
   if (found->second.block->name_space != impl_->holders.at(holder).name_space) return false;
-  impl_->Hold(holder, tier, copies, found->second);
+  impl_->Hold(holder, tier, Counts(tier, copies), found->second);
   return true;
 }
 

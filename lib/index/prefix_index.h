@@ -8,11 +8,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lib/base/result.h"
 #include "lib/base/tier.h"
 #include "lib/hash/block_hash.h"
+#include "lib/hash/hash_profile.h"
 
 namespace conductor::index {
 
@@ -64,6 +66,36 @@ enum class PoolLookup : uint8_t {
   kContinue,   // like the instance's own lower tiers, from where its device prefix ends
 };
 
+// One pool: blocks that every instance of a namespace can load.
+enum class PoolId : uint32_t {};
+
+// The namespaces in which a pool's names are looked for: those of one deployment of a model, with
+// any adapter and block size.
+struct PoolDomain {
+  std::string tenant;
+  std::string model;
+  std::string additional_salt;
+
+  auto operator<=>(const PoolDomain&) const = default;
+};
+
+// What pools call a block: as its engines do.
+struct PoolName {
+  uint32_t group = 0;  // KV-cache group
+  EngineHash hash{};
+
+  friend bool operator==(const PoolName&, const PoolName&) = default;
+  template <typename H>
+  friend H AbslHashValue(H state, const PoolName& name) {
+    return H::combine(std::move(state), name.group, name.hash);
+  }
+};
+
+struct PoolStats {
+  uint64_t blocks = 0;  // that it has
+  uint64_t joined = 0;  // of these: with a name that some engine announced
+};
+
 // Blocks of one chain that became available. `locals` are the local hashes of the blocks in
 // order; hashes[i] names the span of `span` blocks that ends with block (i + 1) * span - 1.
 //   locals.size() == hashes.size() * span, span >= 1
@@ -75,6 +107,8 @@ struct StoreRequest {
   std::optional<EngineHash> parent;  // nothing: the first block begins a prompt
   std::span<const EngineHash> hashes;
   std::span<const LocalHash> locals;
+  // In place of `locals`, where the blocks' own hashes were told instead of their tokens; span 1.
+  std::span<const PrefixHash> prefixes = {};
   uint32_t span = 1;
   // Empty, or one flag a hash: where it is set the name becomes known but nothing is held, as if
   // it had been stored and removed again.
@@ -100,13 +134,29 @@ enum class RemoveOutcome : uint8_t {
 //   gpu:  the longest run from block 0 on the device;
 //   cpu:  from there on through blocks on the host;
 //   disk: from there on through blocks on the host or on disk, in any mix.
-// A block that is held only as an inner part of a span counts when the prompt goes on to the
-// span's end.
+// What a pool of PoolLookup::kContinue has counts for cpu and disk as if the rank had it, one pool
+// at a time, the best of them. A block that is held only as an inner part of a span counts when the
+// prompt goes on to the span's end.
 struct RankMatch {
   std::shared_ptr<const RankKey> rank;
   uint32_t gpu = 0;
   uint32_t cpu = 0;
   uint32_t disk = 0;
+  std::string pool;  // the one that counted; empty: none
+};
+
+// How far one pool matches a prompt by itself, in blocks from its first: cpu <= disk, as in
+// RankMatch. Every instance of the namespace can load them.
+struct PoolMatch {
+  std::string pool;         // PoolKey::name
+  NamespaceKey name_space;  // of the prompt
+  uint32_t cpu = 0;
+  uint32_t disk = 0;
+};
+
+struct Matches {
+  std::vector<RankMatch> ranks;
+  std::vector<PoolMatch> pools;
 };
 
 // Sizes for people and metrics.
@@ -115,7 +165,7 @@ struct IndexStats {
   uint64_t released = 0;  // of these: held by nobody, remembered for their names
   uint64_t holdings = 0;  // (block, holder, tier), copies counted once
   uint64_t aliases = 0;
-  uint64_t holders = 0;
+  uint64_t holders = 0;         // pools' ones among them
   uint64_t name_conflicts = 0;  // a held name was announced again for another block
 };
 
@@ -139,6 +189,11 @@ struct NamespaceStats {
 //     are remembered until `released_limit` younger ones have been released, then forgotten (the
 //     limit is kept at the end of each Writer); one without names and children is forgotten at
 //     once.
+//   * A pool says which names it has, not which blocks: it holds what engines of its domain
+//     announced under such a name, and whatever they announce under it later. Once joined, the name
+//     stands for that block as long as a pool has it, though the engines that announced it leave;
+//     but where an engine moves the name to another block, and none other has it for the old one,
+//     it is the new one's alone.
 //   * A name stands for the last block of its span. What a holder holds of a block on a tier has
 //     the span of the announcement that came last; an event without tokens has that of the last
 //     one with tokens under the name.
@@ -156,6 +211,10 @@ class PrefixIndex {
   // Gives the prefix hash of a prompt's blocks in order, as far as the walk asks; nothing at the
   // prompt's end.
   using PrefixSource = std::function<std::optional<PrefixHash>()>;
+  // What the prompt's block is called under a pool's declared profile; nothing when it cannot be
+  // told. Asked in the order of blocks, for several profiles by turns.
+  using NameSource =
+      std::function<std::optional<EngineHash>(const hash::HashProfile& profile, size_t block)>;
 
   explicit PrefixIndex(Options options);
   ~PrefixIndex();
@@ -168,14 +227,19 @@ class PrefixIndex {
   class Writer;
   [[nodiscard]] Writer Write();
 
-  // The ranks in `scope` that hold at least the first block, in no order. Holders that are not
-  // visible are left out. `source` is asked with the lock held.
-  [[nodiscard]] std::vector<RankMatch> Match(const Scope& scope, const PrefixSource& source) const;
+  // The ranks and pools in `scope` that hold at least the first block, in no order. Holders that
+  // are not visible are left out. Blocks of pools with a profile are also found by what `names`
+  // calls them, whether an engine announced them or not. The sources are asked with the lock held.
+  [[nodiscard]] Matches Match(const Scope& scope, const PrefixSource& source,
+                              const NameSource& names = {}) const;
 
   [[nodiscard]] IndexStats Stats() const;
   [[nodiscard]] std::vector<NamespaceStats> Namespaces() const;
   // Blocks that a holder holds on a tier.
   [[nodiscard]] uint64_t HeldBlocks(HolderId holder, Tier tier) const;
+  [[nodiscard]] PoolStats StatsOf(PoolId pool) const;
+  // Whether a pool has declared a profile, so that a NameSource may be asked for something.
+  [[nodiscard]] bool HasPoolProfiles() const;
 
   // Every invariant checked by a full walk; the first one broken is told. For tests.
   [[nodiscard]] Status Validate() const;
@@ -194,7 +258,7 @@ class PrefixIndex::Writer {
   // `publisher` groups the holders and alias spaces of one life of one publisher: any number that
   // the caller keeps apart.
   [[nodiscard]] HolderId AddHolder(const RankKey& rank, uint32_t publisher, bool visible);
-  [[nodiscard]] AliasSpace AddSpace(uint32_t publisher);
+  [[nodiscard]] AliasSpace AddSpace(uint32_t publisher, uint32_t group = 0);
   void SetVisible(HolderId holder, bool visible);
   // Everything it holds goes, then the id is invalid.
   void DropHolder(HolderId holder);
@@ -215,6 +279,15 @@ class PrefixIndex::Writer {
   [[nodiscard]] bool Holds(HolderId holder, AliasSpace space, Tier tier, EngineHash name) const;
   // Drops all that the holder holds on the tier; the number of blocks.
   uint64_t Clear(HolderId holder, Tier tier);
+
+  // `name` is what PoolMatch calls it.
+  [[nodiscard]] PoolId AddPool(std::string name, PoolLookup lookup,
+                               std::optional<hash::HashProfile> profile);
+  // Requires that it has no block any more. The id is invalid after it.
+  void DropPool(PoolId pool);
+  // The pool has the block of that name on `tier` and no other; nothing: not at all. A domain costs
+  // in proportion to its engines' names when it is first named.
+  void SetPoolBlock(PoolId pool, const PoolDomain& domain, PoolName name, std::optional<Tier> tier);
 
  private:
   friend class PrefixIndex;

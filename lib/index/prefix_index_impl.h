@@ -17,11 +17,13 @@
 #include <vector>
 
 #include "lib/base/fair_mutex.h"
+#include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_index.h"
 
 // The tables behind PrefixIndex. For the files of this folder only:
 //   block_table.cc   blocks, their lifetime, their names
 //   holdings.cc      who holds what
+//   pool_names.cc    what pools have, joined by what engines call it
 //   prefix_match.cc  a prompt's way through
 //   prefix_validate.cc
 namespace conductor::index {
@@ -67,8 +69,12 @@ struct Group {
   std::vector<HolderId> holders;
 };
 
+struct Domain;
+
 struct Namespace {
   NamespaceKey key;
+  Domain* domain = nullptr;   // that pools look for names in; nullptr: none does
+  uint32_t pool_holders = 0;  // of pools; they are in no group
   absl::flat_hash_map<PrefixHash, std::unique_ptr<Block>> blocks;
   std::vector<std::unique_ptr<Group>> groups;
   std::map<std::pair<std::string, uint32_t>, Group*> group_of;  // by instance and rank
@@ -81,12 +87,46 @@ struct Target {
 
 struct Space {
   uint32_t publisher;
+  uint32_t group;
   absl::flat_hash_map<EngineHash, Target> names;
+};
+
+struct Pool {
+  std::string name;
+  PoolLookup lookup;
+  std::optional<hash::HashProfile> profile;
+  PoolStats stats;
+  // Where it holds something; a holder has the pool's blocks of one namespace.
+  std::map<Namespace*, HolderId> holders;
+};
+
+// A block that a name of a domain stands for.
+struct Joined {
+  Target target;
+  uint32_t spaces;  // in which it does; 0: only for the pools that have it
+};
+
+struct Claim {
+  PoolId pool;
+  Tier tier;
+};
+
+struct NameEntry {
+  std::vector<Joined> blocks;  // nearly always one
+  std::vector<Claim> claims;   // of pools that have the block
+};
+
+// The names of all engines of one deployment of a model, for the pools that speak of it.
+struct Domain {
+  PoolDomain key;
+  absl::flat_hash_map<PoolName, NameEntry> names;
+  std::vector<PoolId> pools;
 };
 
 struct Holder {
   Namespace* name_space;
-  Group* group;
+  Group* group;                // nullptr: a pool's
+  std::optional<PoolId> pool;  // in place of a group
   uint32_t publisher;
   bool visible;
   // Blocks with a holding of this holder on the tier, whole or inner.
@@ -102,9 +142,12 @@ struct PrefixIndex::Impl {
   std::map<NamespaceKey, std::unique_ptr<Namespace>> namespaces;
   absl::flat_hash_map<HolderId, Holder> holders;
   absl::flat_hash_map<AliasSpace, Space> spaces;
+  std::map<PoolId, Pool> pools;
+  std::map<PoolDomain, std::unique_ptr<Domain>> domains;
   std::list<Block*> released;  // oldest first
   uint32_t next_holder = 0;
   uint32_t next_space = 0;
+  uint32_t next_pool = 0;
   uint64_t name_conflicts = 0;
 
   Namespace* FindOrAddNamespace(const NamespaceKey& key);
@@ -158,7 +201,8 @@ struct PrefixIndex::Impl {
 
   void LeaveInner(HolderId id, Tier tier, Block* last, uint32_t span);
 
-  void Hold(HolderId id, Tier tier, CopyMode copies, Target target);
+  // `counts`: what is held already counts once more.
+  void Hold(HolderId id, Tier tier, bool counts, Target target);
 
   // Takes the whole holding away, with the inner ones of its span.
   void EraseWhole(Block* block, Holding* holding);
@@ -173,10 +217,32 @@ struct PrefixIndex::Impl {
 
   uint64_t ClearTier(HolderId id, Tier tier);
 
-  // The ranks of one namespace along the prompt's chain.
-  void MatchNamespace(const Namespace& name_space,
-                      const std::function<std::optional<PrefixHash>(size_t)>& prefix_at,
-                      std::vector<RankMatch>& matches) const;
+  // Adds a holder that is nobody's group yet.
+  HolderId NewHolder(Namespace* name_space, uint32_t publisher, bool visible);
+  void EraseHolder(HolderId id);
+
+  Domain* FindOrAddDomain(const PoolDomain& key, PoolId pool);
+
+  // A name of an engine's space came to stand for `target`; does not any more. `moved`: because the
+  // engine says that it stands for another block.
+  void JoinName(const Space& space, EngineHash name, Target target);
+  void PartName(const Space& space, EngineHash name, Block* block, bool moved);
+  // It stands for the same block, as the end of another span.
+  void RespanName(const Space& space, EngineHash name, Target target);
+
+  // What the claim's pool holds because of one block of the name.
+  void HoldClaim(const Claim& claim, Target target);
+  void LeaveClaim(const Claim& claim, Block* block);
+  // Without claims, what engines do not call so any more is let go of; and an empty entry goes.
+  void TidyName(Domain* domain, PoolName name);
+
+  // The ranks and pools of one namespace along the prompt's chain. Without `name_space` the pools
+  // of `domain` alone, by `names`.
+  struct Prompt;
+  void MatchNamespace(const NamespaceKey& key, const Namespace* name_space, const Domain* domain,
+                      const Prompt& prompt, Matches& matches) const;
+
+  [[nodiscard]] Status ValidateDomain(const Domain& domain) const;
 
   // The first broken invariant of one block.
   [[nodiscard]] Status ValidateBlock(const Namespace& name_space, const Block& block) const;

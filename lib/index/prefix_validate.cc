@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <map>
 #include <shared_mutex>
+#include <tuple>
 
 namespace conductor::index {
 
@@ -39,6 +41,54 @@ Status PrefixIndex::Impl::ValidateBlock(const Namespace& name_space, const Block
       return fail("has a name that means something else");
     }
   }
+  return {};
+}
+
+Status PrefixIndex::Impl::ValidateDomain(const Domain& domain) const {
+  std::map<std::tuple<HolderId, const Block*, Tier>, uint32_t> claimed;
+  for (const auto& [name, entry] : domain.names) {
+    if (entry.blocks.empty() && entry.claims.empty())
+      return Fail("a pool's name stands for nothing");
+    for (const Joined& joined : entry.blocks) {
+      const Block& block = *joined.target.block;
+      uint32_t named = 0;
+      for (const Alias& alias : block.aliases) {
+        const Space& space = spaces.at(alias.space);
+        if (alias.name != name.hash || space.group != name.group) continue;
+        ++named;
+      }
+      if (named != joined.spaces) return Fail("the spaces of a pool's name are counted wrongly");
+      if (named == 0 && entry.claims.empty()) return Fail("a pool's name is kept for nobody");
+      if (block.name_space->domain != &domain) return Fail("a pool's name left its domain");
+      for (const Claim& claim : entry.claims) {
+        const auto& holder_of = pools.at(claim.pool).holders;
+        const auto holder = holder_of.find(block.name_space);
+        if (holder == holder_of.end()) return Fail("a pool has a block and no holder for it");
+        ++claimed[{holder->second, &block, claim.tier}];
+      }
+    }
+  }
+  for (const PoolId id : domain.pools) {
+    for (const auto& [name_space, holder_id] : pools.at(id).holders) {
+      if (name_space->domain != &domain) continue;
+      const Holder& holder = holders.at(holder_id);
+      for (const Tier tier : kTiers) {
+        for (const Block* block : holder.blocks[static_cast<size_t>(tier)]) {
+          for (const Holding& holding : block->holdings) {
+            if (holding.holder != holder_id || holding.tier != tier || holding.span == kInner) {
+              continue;
+            }
+            const auto claims = claimed.find({holder_id, block, tier});
+            if (claims == claimed.end() || claims->second != holding.count) {
+              return Fail("what a pool holds is not what it has by name");
+            }
+            claimed.erase(claims);
+          }
+        }
+      }
+    }
+  }
+  if (!claimed.empty()) return Fail("a pool does not hold what it has by name");
   return {};
 }
 
@@ -92,6 +142,13 @@ Status PrefixIndex::Validate() const {
       if (whole != holder.whole[t]) return Fail("a holder's blocks are counted wrongly");
     }
   }
+  uint64_t claims = 0;
+  for (const auto& [key, domain] : impl_->domains) {
+    if (auto status = impl_->ValidateDomain(*domain); !status) return status;
+    for (const auto& [name, entry] : domain->names) claims += entry.claims.size();
+  }
+  for (const auto& [id, pool] : impl_->pools) claims -= pool.stats.blocks;
+  if (claims != 0) return Fail("the blocks of pools are counted wrongly");
   return {};
 }
 

@@ -21,9 +21,22 @@ std::unique_ptr<PublisherLife> PublisherIngest::MakeLife(bool visible) {
   return std::make_unique<PublisherLife>(index_, profile_, limits_, number, visible, counters_);
 }
 
-void PublisherIngest::Apply(const wire::EventBatch& batch) {
+void PublisherIngest::Apply(const wire::EventBatch& batch, MonoTime now) {
   ++counters_.batches;
-  (hidden_ ? hidden_ : visible_)->Apply(batch);
+  if (batch.last_event_id) counters_.last_event_id = *batch.last_event_id;
+  (hidden_ ? hidden_ : visible_)->Apply(batch, now);
+}
+
+std::optional<MonoTime> PublisherIngest::NextDeadline() const {
+  std::optional<MonoTime> next = visible_->NextDeadline();
+  const auto of_hidden = hidden_ ? hidden_->NextDeadline() : std::nullopt;
+  if (of_hidden && (!next || *of_hidden < *next)) next = of_hidden;
+  return next;
+}
+
+void PublisherIngest::Tick(MonoTime now) {
+  visible_->Tick(now);
+  if (hidden_) hidden_->Tick(now);
 }
 
 void PublisherIngest::NewLife() {
@@ -56,6 +69,11 @@ IngestCounters PublisherIngest::Counters() const {
   IngestCounters counters = counters_;
   counters.waiting_events = life.waiting().size();
   counters.waiting_bytes = life.waiting().bytes();
+  if (const HashCheck* check = life.hash_check()) {
+    counters.hash_checked = check->checked();
+    counters.hash_matched = check->matched();
+    counters.hash_hint = check->hint();
+  }
   counters.block_size = life.block_size() != 0 ? life.block_size() : visible_->block_size();
   return counters;
 }

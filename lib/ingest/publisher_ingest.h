@@ -1,11 +1,16 @@
 #ifndef CONDUCTOR_LIB_INGEST_PUBLISHER_INGEST_H_
 #define CONDUCTOR_LIB_INGEST_PUBLISHER_INGEST_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "lib/base/clock.h"
+#include "lib/base/tier.h"
+#include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_index.h"
 #include "lib/wire/kv_event.h"
 
@@ -21,6 +26,12 @@ struct PublisherProfile {
   uint32_t block_size = 0;  // tokens; 0: learnt from the first stored event with tokens
   uint32_t dp_rank = 0;
   index::CopyMode copies = index::CopyMode::kCount;
+  // A missing parent means the root on every tier, not on the device alone: SGLang, LMCache.
+  bool root_on_any_tier = false;
+  // After so long what was stored on the tier counts as removed, unless it was announced again;
+  // 0: never. By Tier.
+  std::array<Duration, kTierCount> ttl{};
+  std::optional<hash::HashProfile> hash_profile;  // what announced hashes are compared with
 };
 
 struct IngestLimits {
@@ -30,6 +41,10 @@ struct IngestLimits {
   size_t max_holders = 1024;
   size_t max_groups = 64;
   size_t max_name_bytes = 4096;
+  size_t max_pool_bytes = size_t{4} << 30;  // of one pool's objects, about
+  // One block in so many is compared with the publisher's hash profile, after the first ones of a
+  // life; 0: none is.
+  uint32_t hash_check_every = 64;
 };
 
 // What came of the events. All counts are since the publisher was added.
@@ -85,8 +100,11 @@ class PublisherLife;
 //    registered one.
 //  * The batch's rank wins over the registered one, except that 0 from a publisher registered as
 //    another rank means that rank, as long as it said nothing but 0 in this life.
-//  * A stored event with tokens and no parent begins a prompt on the device tier. On other tiers
-//    it joins by the name of its first block, in that block's namespace, or waits for it.
+//  * Where an RFC 1527 envelope names a tenant, model, salt or rank, it is that of the event.
+//  * A stored event with tokens and no parent begins a prompt on the device tier, and on every tier
+//    where the profile says so; one that tells its position begins a prompt when that is 0.
+//    Otherwise it joins by the name of its first block, in that block's namespace, or waits for it.
+//  * Hashes of the standard recipe are the blocks themselves: such an event needs no tokens.
 //  * An event whose parent is unknown waits as an orphan; one without tokens whose names are
 //    unknown waits detached, each name by itself. It belongs to the namespace of the block that it
 //    names, whatever adapter it speaks of. They join in the order they came when the name appears.
@@ -98,6 +116,7 @@ class PublisherLife;
 //    of which none and 0 are the same. Without a group kind an event
 //    whose tokens are not hashes * block_size is refused.
 //  * Block sizes: a multiple of the namespace's makes spans; anything else is refused.
+//  * Objects of pools are not of an engine and are passed over: PoolIngest.
 //
 // Not thread-safe: used by its publisher's ingest thread. Index changes of one batch are one
 // change to queries.
@@ -111,7 +130,13 @@ class PublisherIngest {
   PublisherIngest(const PublisherIngest&) = delete;
   PublisherIngest& operator=(const PublisherIngest&) = delete;
 
-  void Apply(const wire::EventBatch& batch);
+  // `now` is for the time to live.
+  void Apply(const wire::EventBatch& batch, MonoTime now = {});
+
+  // When Tick has something to do next.
+  [[nodiscard]] std::optional<MonoTime> NextDeadline() const;
+  // Drops what has outlived its time to live.
+  void Tick(MonoTime now);
 
   // A restart: everything owned goes, orphans and names included. A learnt block size is forgotten.
   void NewLife();

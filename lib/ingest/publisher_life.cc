@@ -29,7 +29,11 @@ PublisherLife::PublisherLife(index::PrefixIndex& index, const PublisherProfile& 
       visible_(visible),
       counters_(counters),
       block_size_(profile.block_size),
-      waiting_(limits.max_waiting_bytes) {}
+      waiting_(limits.max_waiting_bytes) {
+  if (profile.hash_profile && limits.hash_check_every > 0) {
+    hash_check_ = std::make_unique<HashCheck>(*profile.hash_profile, limits.hash_check_every);
+  }
+}
 
 PublisherLife::~PublisherLife() {
   if (holders_.empty() && spaces_.empty()) return;
@@ -59,7 +63,8 @@ bool PublisherLife::HoldsNothing() const {
   });
 }
 
-void PublisherLife::Apply(const wire::EventBatch& batch) {
+void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
+  now_ = now;
   const uint32_t dp_rank = RankOf(batch);
   // Hashing is most of the work and needs no lock.
   std::vector<std::optional<AcceptedStore>> accepted(batch.events.size());
@@ -69,12 +74,16 @@ void PublisherLife::Apply(const wire::EventBatch& batch) {
   }
   Writer writer = index_.Write();
   for (size_t i = 0; i < batch.events.size(); ++i) {
-    if (const auto* stored = std::get_if<wire::BlockStored>(&batch.events[i])) {
-      if (accepted[i]) Stored(writer, *stored, std::move(*accepted[i]), dp_rank);
-    } else if (const auto* removed = std::get_if<wire::BlockRemoved>(&batch.events[i])) {
-      Removed(writer, *removed, dp_rank);
-    } else if (std::holds_alternative<wire::AllBlocksCleared>(batch.events[i])) {
+    const wire::KvEvent& event = batch.events[i];
+    if (const auto* stored = std::get_if<wire::BlockStored>(&event)) {
+      if (!accepted[i]) continue;
+      Stored(writer, *stored, std::move(*accepted[i]), RankOf(stored->origin, dp_rank));
+    } else if (const auto* removed = std::get_if<wire::BlockRemoved>(&event)) {
+      Removed(writer, *removed, RankOf(removed->origin, dp_rank));
+    } else if (std::holds_alternative<wire::AllBlocksCleared>(event)) {
       Cleared(writer, dp_rank);
+    } else if (const auto* cleared = std::get_if<wire::ScopeCleared>(&event)) {
+      Cleared(writer, *cleared);
     }
   }
 }
@@ -92,6 +101,33 @@ uint32_t PublisherLife::RankOf(const wire::EventBatch& batch) {
   return static_cast<uint32_t>(told);
 }
 
+uint32_t PublisherLife::RankOf(const std::optional<wire::Origin>& origin, uint32_t of_batch) {
+  if (!origin || !origin->dp_rank) return of_batch;
+  const int64_t told = *origin->dp_rank;
+  const bool fits = told >= 0 && told <= std::numeric_limits<int32_t>::max();
+  return fits ? static_cast<uint32_t>(told) : of_batch;
+}
+
+PublisherLife::NamespacePtr PublisherLife::NamespaceOf(const wire::BlockStored& event) {
+  index::NamespaceKey key{.tenant = profile_.tenant,
+                          .model = profile_.model,
+                          .lora_name = LoraNameOf(event, profile_.lora_name),
+                          .block_size = block_size_,
+                          .additional_salt = profile_.additional_salt};
+  if (event.origin) {
+    key.tenant = event.origin->tenant.value_or(std::move(key.tenant));
+    key.model = event.origin->model.value_or(std::move(key.model));
+    key.additional_salt = event.origin->additional_salt.value_or(std::move(key.additional_salt));
+  }
+  for (const std::string* name : {&key.tenant, &key.model, &key.lora_name, &key.additional_salt}) {
+    if (name->size() > limits_.max_name_bytes) return nullptr;
+  }
+  if (!last_namespace_ || *last_namespace_ != key) {
+    last_namespace_ = std::make_shared<const index::NamespaceKey>(std::move(key));
+  }
+  return last_namespace_;
+}
+
 std::optional<PublisherLife::AcceptedStore> PublisherLife::Accept(const wire::BlockStored& event) {
   ++counters_.stored_events;
   const auto tier = TierOf(event.medium);
@@ -104,24 +140,38 @@ std::optional<PublisherLife::AcceptedStore> PublisherLife::Accept(const wire::Bl
     return std::nullopt;
   }
   AcceptedStore accepted{.tier = *tier};
-  if (event.tokens.empty()) return accepted;
-  if (!HasWholeBlocks(event)) {
+  accepted.begins_prompt =
+      !event.parent && (event.base_block_idx ? *event.base_block_idx == 0
+                                             : *tier == Tier::kGpu || profile_.root_on_any_tier);
+  const bool standard = event.standard_hashes && event.tokens.empty() && event.block_size > 0;
+  if (event.tokens.empty() && !standard) return accepted;
+  if (!standard && !HasWholeBlocks(event)) {
     ++counters_.refused_shape;
     return std::nullopt;
   }
   if (block_size_ == 0) block_size_ = event.block_size;
-  if (event.block_size % block_size_ != 0) {
+  const bool fits =
+      standard ? event.block_size == block_size_ : event.block_size % block_size_ == 0;
+  if (!fits) {
     ++counters_.refused_block_size;
     counters_.last_refused_block_size = event.block_size;
     return std::nullopt;
   }
-  accepted.lora_name = LoraNameOf(event, profile_.lora_name);
-  if (accepted.lora_name.size() > limits_.max_name_bytes) {
+  accepted.name_space = NamespaceOf(event);
+  if (!accepted.name_space) {
     ++counters_.refused_names;
     return std::nullopt;
   }
-  accepted.locals = LocalHashes(event, block_size_, accepted.lora_name, index_.options().hash_seed);
+  if (standard) {
+    for (const EngineHash hash : event.hashes) {
+      accepted.prefixes.push_back(PrefixHash{static_cast<uint64_t>(hash)});
+    }
+    return accepted;
+  }
+  const std::string& lora_name = accepted.name_space->lora_name;
+  accepted.locals = LocalHashes(event, block_size_, lora_name, index_.options().hash_seed);
   accepted.span = event.block_size / block_size_;
+  if (hash_check_ && *tier == Tier::kGpu) hash_check_->Look(event, lora_name);
   return accepted;
 }
 
@@ -136,30 +186,32 @@ void PublisherLife::Stored(Writer& writer, const wire::BlockStored& event, Accep
   placed.space = *space;
   placed.tier = accepted.tier;
   placed.dp_rank = dp_rank;
-  if (accepted.locals.empty()) {
+  if (!accepted.name_space) {
     for (const EngineHash name : event.hashes) {
       placed.hashes = {name};
       PlaceOrWait(writer, placed);
     }
     return;
   }
-  placed.lora_name = std::move(accepted.lora_name);
+  placed.name_space = std::move(accepted.name_space);
   placed.parent = event.parent;
   placed.hashes = event.hashes;
   placed.locals = std::move(accepted.locals);
+  placed.prefixes = std::move(accepted.prefixes);
   placed.span = accepted.span;
+  placed.begins_prompt = accepted.begins_prompt;
   PlaceOrWait(writer, std::move(placed));
 }
 
 PublisherLife::Placed PublisherLife::Place(Writer& writer, const WaitingEvent& event,
                                            std::vector<EngineHash>& bound) {
-  // Only on the device does a missing parent mean the root: connectors leave it out in mid-chain.
-  const bool by_name = event.locals.empty() || (!event.parent && event.tier != Tier::kGpu);
+  // Connectors leave the parent out in mid-chain.
+  const bool by_name = !event.tells_blocks() || (!event.parent && !event.begins_prompt);
   const EngineHash first = event.hashes.front();
-  const auto* name_space = by_name ? writer.NamespaceOf(event.space, first) : nullptr;
-  if (by_name && name_space == nullptr) return Placed::kWaits;
-  const auto holder = HolderFor(
-      writer, by_name ? std::string(name_space->lora_name) : event.lora_name, event.dp_rank);
+  const auto* named = by_name ? writer.NamespaceOf(event.space, first) : nullptr;
+  if (by_name && named == nullptr) return Placed::kWaits;
+  const index::NamespaceKey name_space = by_name ? *named : *event.name_space;
+  const auto holder = HolderFor(writer, name_space, event.dp_rank);
   if (!holder) return Placed::kRefused;
   index::StoreRequest request{
       .holder = *holder,
@@ -169,6 +221,7 @@ PublisherLife::Placed PublisherLife::Place(Writer& writer, const WaitingEvent& e
       .parent = event.parent,
       .hashes = event.hashes,
       .locals = event.locals,
+      .prefixes = event.prefixes,
       .span = event.span,
       .gone = event.gone,
       .bound = &bound,
@@ -180,13 +233,18 @@ PublisherLife::Placed PublisherLife::Place(Writer& writer, const WaitingEvent& e
     if (event.hashes.size() == 1) return Placed::kYes;
     request.parent = first;
     request.hashes = request.hashes.subspan(1);
-    request.locals = request.locals.subspan(event.span);
+    if (!request.locals.empty()) request.locals = request.locals.subspan(event.span);
+    if (!request.prefixes.empty()) request.prefixes = request.prefixes.subspan(1);
     if (!request.gone.empty()) request.gone = request.gone.subspan(1);
   }
   return writer.Store(request) == index::StoreOutcome::kStored ? Placed::kYes : Placed::kWaits;
 }
 
 void PublisherLife::PlaceOrWait(Writer& writer, WaitingEvent event) {
+  const Duration ttl = profile_.ttl[static_cast<size_t>(event.tier)];
+  for (size_t i = 0; ttl > Duration::zero() && i < event.hashes.size(); ++i) {
+    expiry_.Announce({event.space, event.tier, event.dp_rank, event.hashes[i]}, now_ + ttl);
+  }
   std::vector<EngineHash> bound;
   switch (Place(writer, event, bound)) {
     case Placed::kYes:
@@ -195,7 +253,7 @@ void PublisherLife::PlaceOrWait(Writer& writer, WaitingEvent event) {
       break;
     case Placed::kWaits:
       ++counters_.orphaned;
-      if (event.locals.empty()) ++counters_.detached;
+      if (!event.tells_blocks()) ++counters_.detached;
       counters_.waiting_dropped += waiting_.Add(std::move(event));
       break;
     case Placed::kRefused:
@@ -251,7 +309,7 @@ bool PublisherLife::RemoveName(Writer& writer, index::AliasSpace space, Tier tie
                                EngineHash name) {
   bool held = false;
   if (const auto* name_space = writer.NamespaceOf(space, name)) {
-    const auto holder = holders_.find({name_space->lora_name, dp_rank});
+    const auto holder = holders_.find({*name_space, dp_rank});
     held = holder != holders_.end() &&
            writer.Remove(holder->second, space, tier, name) == index::RemoveOutcome::kRemoved;
   }
@@ -269,23 +327,60 @@ void PublisherLife::Cleared(Writer& writer, uint32_t dp_rank) {
   waiting_.Clear(Tier::kGpu, dp_rank);
 }
 
+void PublisherLife::Cleared(Writer& writer, const wire::ScopeCleared& event) {
+  ++counters_.cleared_events;
+  const auto named = event.medium ? TierOf(event.medium) : std::nullopt;
+  if (event.medium && !named) {
+    ++counters_.ignored_medium;
+    return;
+  }
+  const auto rank_fits = [&](uint32_t rank) { return !event.dp_rank || *event.dp_rank == rank; };
+  for (const Tier tier : kTiers) {
+    if (named && tier != *named) continue;
+    for (const auto& [key, holder] : holders_) {
+      if (event.tenant && key.first.tenant != *event.tenant) continue;
+      if (rank_fits(key.second)) counters_.removed_blocks += writer.Clear(holder, tier);
+    }
+    waiting_.ClearIf(tier, [&](const WaitingEvent& waiting) {
+      // Whose tenant an event without tokens is of is not known: it goes, and figures are too low
+      // at most.
+      const bool of_tenant =
+          !event.tenant || !waiting.name_space || waiting.name_space->tenant == *event.tenant;
+      return of_tenant && rank_fits(waiting.dp_rank);
+    });
+  }
+}
+
+void PublisherLife::Tick(MonoTime now) {
+  auto due = expiry_.TakeDue(now);
+  if (!due) return;
+  Writer writer = index_.Write();
+  for (; due; due = expiry_.TakeDue(now)) Expire(writer, *due);
+}
+
+void PublisherLife::Expire(Writer& writer, const Held& held) {
+  const auto& [space, tier, dp_rank, name] = held;
+  bool gone = waiting_.Remove(space, tier, dp_rank, name, /*all=*/true);
+  if (const auto* name_space = writer.NamespaceOf(space, name)) {
+    const auto holder = holders_.find({*name_space, dp_rank});
+    while (holder != holders_.end() &&
+           writer.Remove(holder->second, space, tier, name) == index::RemoveOutcome::kRemoved) {
+      gone = true;
+    }
+  }
+  if (gone) ++counters_.expired_blocks;
+}
+
 std::optional<index::HolderId> PublisherLife::HolderFor(Writer& writer,
-                                                        const std::string& lora_name,
+                                                        const index::NamespaceKey& name_space,
                                                         uint32_t dp_rank) {
-  const auto found = holders_.find({lora_name, dp_rank});
+  const auto found = holders_.find({name_space, dp_rank});
   if (found != holders_.end()) return found->second;
   if (holders_.size() >= limits_.max_holders) return std::nullopt;
   const index::RankKey rank{
-      .name_space = {.tenant = profile_.tenant,
-                     .model = profile_.model,
-                     .lora_name = lora_name,
-                     .block_size = block_size_,
-                     .additional_salt = profile_.additional_salt},
-      .instance_id = profile_.instance_id,
-      .dp_rank = dp_rank,
-  };
+      .name_space = name_space, .instance_id = profile_.instance_id, .dp_rank = dp_rank};
   const index::HolderId holder = writer.AddHolder(rank, number_, visible_);
-  holders_.emplace(HolderKey(lora_name, dp_rank), holder);
+  holders_.emplace(HolderKey(name_space, dp_rank), holder);
   return holder;
 }
 
@@ -293,7 +388,8 @@ std::optional<index::AliasSpace> PublisherLife::SpaceFor(Writer& writer, GroupKe
   const auto found = spaces_.find(group);
   if (found != spaces_.end()) return found->second;
   if (spaces_.size() >= limits_.max_groups) return std::nullopt;
-  return spaces_.emplace(group, writer.AddSpace(number_)).first->second;
+  const auto pool_group = static_cast<uint32_t>(group);
+  return spaces_.emplace(group, writer.AddSpace(number_, pool_group)).first->second;
 }
 
 }  // namespace conductor::ingest

@@ -3,13 +3,17 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "lib/base/tier.h"
 #include "lib/index/prefix_index.h"
+#include "lib/ingest/expiry_queue.h"
+#include "lib/ingest/hash_check.h"
 #include "lib/ingest/publisher_ingest.h"
 #include "lib/ingest/waiting_events.h"
 #include "lib/wire/kv_event.h"
@@ -29,7 +33,10 @@ class PublisherLife {
   PublisherLife(const PublisherLife&) = delete;
   PublisherLife& operator=(const PublisherLife&) = delete;
 
-  void Apply(const wire::EventBatch& batch);
+  void Apply(const wire::EventBatch& batch, MonoTime now);
+
+  [[nodiscard]] std::optional<MonoTime> NextDeadline() const { return expiry_.NextDeadline(); }
+  void Tick(MonoTime now);
 
   // Makes this life's holders visible and `other`'s go, as one change.
   void Replace(PublisherLife& other);
@@ -38,20 +45,27 @@ class PublisherLife {
   [[nodiscard]] uint32_t number() const { return number_; }
   [[nodiscard]] uint32_t block_size() const { return block_size_; }
   [[nodiscard]] const WaitingEvents& waiting() const { return waiting_; }
+  // Null without a hash profile.
+  [[nodiscard]] const HashCheck* hash_check() const { return hash_check_.get(); }
 
  private:
   using Writer = index::PrefixIndex::Writer;
-  // Adapter and rank.
-  using HolderKey = std::pair<std::string, uint32_t>;
+  using NamespacePtr = std::shared_ptr<const index::NamespaceKey>;
+  // With the rank.
+  using HolderKey = std::pair<index::NamespaceKey, uint32_t>;
+  // What is held under a name by a rank on a tier.
+  using Held = std::tuple<index::AliasSpace, Tier, uint32_t, EngineHash>;
   // A cache group's index; 0 where an event has none, as in models with one group.
   using GroupKey = int64_t;
 
   // A stored event that the rules let through, made ready without the index.
   struct AcceptedStore {
     Tier tier;
-    std::string lora_name;          // unused without tokens
-    std::vector<LocalHash> locals;  // empty: an event without tokens
+    NamespacePtr name_space;           // null for an event that does not tell its blocks
+    std::vector<LocalHash> locals;     // of its tokens ...
+    std::vector<PrefixHash> prefixes;  // ... or told in their place
     uint32_t span = 1;
+    bool begins_prompt = false;
   };
 
   enum class Placed : uint8_t {
@@ -61,6 +75,10 @@ class PublisherLife {
   };
 
   [[nodiscard]] uint32_t RankOf(const wire::EventBatch& batch);
+  [[nodiscard]] static uint32_t RankOf(const std::optional<wire::Origin>& origin,
+                                       uint32_t of_batch);
+  // Nothing when a name is too long.
+  [[nodiscard]] NamespacePtr NamespaceOf(const wire::BlockStored& event);
   // Counts what is refused.
   [[nodiscard]] std::optional<AcceptedStore> Accept(const wire::BlockStored& event);
   void Stored(Writer& writer, const wire::BlockStored& event, AcceptedStore accepted,
@@ -70,6 +88,9 @@ class PublisherLife {
   bool RemoveName(Writer& writer, index::AliasSpace space, Tier tier, uint32_t dp_rank,
                   EngineHash name);
   void Cleared(Writer& writer, uint32_t dp_rank);
+  void Cleared(Writer& writer, const wire::ScopeCleared& event);
+  // Drops what is held or waits under the name, every copy.
+  void Expire(Writer& writer, const Held& held);
 
   // Puts the event where it belongs. Names that it made known are added to `bound`.
   [[nodiscard]] Placed Place(Writer& writer, const WaitingEvent& event,
@@ -81,7 +102,7 @@ class PublisherLife {
 
   // Nothing when there would be more than IngestLimits allow.
   [[nodiscard]] std::optional<index::HolderId> HolderFor(Writer& writer,
-                                                         const std::string& lora_name,
+                                                         const index::NamespaceKey& name_space,
                                                          uint32_t dp_rank);
   [[nodiscard]] std::optional<index::AliasSpace> SpaceFor(Writer& writer, GroupKey group);
   void LeaveIndex(Writer& writer);
@@ -97,6 +118,10 @@ class PublisherLife {
   std::map<HolderKey, index::HolderId> holders_;
   std::map<GroupKey, index::AliasSpace> spaces_;
   WaitingEvents waiting_;
+  NamespacePtr last_namespace_;  // most events have that of the one before
+  MonoTime now_{};               // of the batch that is being applied
+  ExpiryQueue<Held> expiry_;     // of tiers with a time to live
+  std::unique_ptr<HashCheck> hash_check_;
 };
 
 }  // namespace conductor::ingest

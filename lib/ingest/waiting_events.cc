@@ -17,8 +17,8 @@ void EraseFrom(Map& map, const typename Map::key_type& key, const Value& value) 
 size_t WaitingEvent::bytes() const {
   // The vectors, and about what the two name tables cost for each hash.
   constexpr size_t kPerHash = sizeof(EngineHash) + sizeof(uint8_t) + 160;
-  return sizeof(*this) + 128 + lora_name.size() + hashes.size() * kPerHash +
-         locals.size() * sizeof(LocalHash);
+  return sizeof(*this) + 128 + hashes.size() * kPerHash +
+         (locals.size() + prefixes.size()) * sizeof(uint64_t);
 }
 
 size_t WaitingEvents::Add(WaitingEvent event) {
@@ -73,7 +73,7 @@ bool WaitingEvents::Remove(index::AliasSpace space, Tier tier, uint32_t dp_rank,
   for (const auto& [number, position] : removed) {
     WaitingEvent& event = events_.at(number);
     event.gone[position] = 1;
-    if (event.locals.empty()) Take(number);
+    if (!event.tells_blocks()) Take(number);
   }
   return true;
 }
@@ -82,6 +82,14 @@ void WaitingEvents::Clear(Tier tier, uint32_t dp_rank) {
   const auto found = of_rank_.find({tier, dp_rank});
   if (found == of_rank_.end()) return;
   const std::set<uint64_t> cleared = found->second;
+  for (const uint64_t number : cleared) Take(number);
+}
+
+void WaitingEvents::ClearIf(Tier tier, const std::function<bool(const WaitingEvent&)>& gone) {
+  std::vector<uint64_t> cleared;
+  for (const auto& [number, event] : events_) {
+    if (event.tier == tier && gone(event)) cleared.push_back(number);
+  }
   for (const uint64_t number : cleared) Take(number);
 }
 

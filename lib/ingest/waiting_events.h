@@ -4,7 +4,9 @@
 #include <absl/container/flat_hash_map.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -22,19 +24,24 @@ namespace conductor::ingest {
 // (without tokens, or without a parent where that does not mean the root, and its own name is
 // unknown).
 struct WaitingEvent {
-  std::string lora_name;  // of the event's namespace; unused without tokens
+  // The event's namespace; null where it is that of the block that the event names.
+  std::shared_ptr<const index::NamespaceKey> name_space;
   index::AliasSpace space{};
   Tier tier = Tier::kGpu;
   uint32_t dp_rank = 0;
   std::optional<EngineHash> parent;
   std::vector<EngineHash> hashes;
-  std::vector<LocalHash> locals;  // empty: an event without tokens
+  std::vector<LocalHash> locals;     // of its tokens ...
+  std::vector<PrefixHash> prefixes;  // ... or told in their place; both empty: neither was sent
   uint32_t span = 1;
-  std::vector<uint8_t> gone;  // per hash: removed again while it waited
+  bool begins_prompt = false;  // a missing parent means that nothing stands before
+  std::vector<uint8_t> gone;   // per hash: removed again while it waited
 
   // The name whose appearance gives it its place.
   [[nodiscard]] EngineHash awaited() const { return parent ? *parent : hashes.front(); }
   [[nodiscard]] size_t bytes() const;
+  // It says what its blocks are, so that it can give a name to what nobody has named yet.
+  [[nodiscard]] bool tells_blocks() const { return !locals.empty() || !prefixes.empty(); }
 };
 
 // The waiting events of one publisher's life, in the order they came, bounded in bytes. Everything
@@ -64,6 +71,8 @@ class WaitingEvents {
 
   // Drops the events of the rank and tier.
   void Clear(Tier tier, uint32_t dp_rank);
+  // Drops the events of the tier that `gone` is true for. Looks at all that wait.
+  void ClearIf(Tier tier, const std::function<bool(const WaitingEvent&)>& gone);
 
   [[nodiscard]] bool empty() const { return events_.empty(); }
   [[nodiscard]] size_t size() const { return events_.size(); }

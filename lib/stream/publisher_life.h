@@ -29,8 +29,19 @@ struct Life {
   explicit Life(size_t digest_window) : digests(digest_window) {}
 
   // The worse damage stays; of two alike the first, which is nearer to the cause.
-  void Worsen(Damage::Kind kind, std::string detail, MonoTime now) {
-    if (kind > damage.kind) damage = {kind, std::move(detail), now};
+  void Worsen(Damage::Kind kind, const std::string& detail, MonoTime now) {
+    if (kind > damage.kind) damage = {kind, detail, now};
+    if (kind > since_listing.kind) since_listing = {kind, detail, now};
+  }
+
+  // Nothing is held that could be wrong.
+  void Absolve() { damage = since_listing = {}; }
+
+  // What the listing that was opened last told is held now.
+  void TakeListing() {
+    damage = since_listing;
+    listed = true;
+    holds_nothing = false;  // for all that is known
   }
 
   std::optional<uint64_t> first;   // the first applied sequence
@@ -39,6 +50,8 @@ struct Life {
   std::optional<double> newest_time;  // the latest batch time, Unix seconds
   bool holds_nothing = true;          // nothing applied, or cleared by the last batch
   Damage damage;
+  bool listed = false;   // all that the publisher holds was taken in from a listing
+  Damage since_listing;  // the part of `damage` that the last opened listing cannot mend
 };
 
 }  // namespace conductor::stream

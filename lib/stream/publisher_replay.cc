@@ -264,6 +264,7 @@ void PublisherStream::Settle(MonoTime now) {
 }
 
 void PublisherStream::Tick(MonoTime now) {
+  TickListing(now);
   if (request_ && now >= request_->deadline) GiveUp(now);
   if (!request_ && connected_ && retry_at_ && now >= *retry_at_) {
     const bool rebuild = needs_rebuild_ || !life_.cursor;
@@ -288,6 +289,7 @@ std::optional<MonoTime> PublisherStream::NextDeadline() const {
   } else if (connected_) {
     sooner(retry_at_ ? retry_at_ : probe_at_);
   }
+  sooner(ListingDeadline());
   return next;
 }
 
@@ -301,15 +303,19 @@ void PublisherStream::Resync(MonoTime now) {
   if (options_.has_replay) {
     needs_rebuild_ = true;
     if (connected_) OpenFromCursor(now, Purpose::kCatchUp);
+  } else if (Listed()) {
+    CloseListing();
+    list_at_.reset();
+    listing_backoff_ = options_.backoff_min;
+    NeedListing(now);
   } else {
     consumer_.NewLife();
     life_ = Life(options_.digest_window);
     unproven_ = false;
     unconfirmed_resume_ = false;
     life_.Worsen(Damage::Kind::kIncomplete,
-                 fmt::format("resynchronised, but {} has no replay endpoint: what it stored before "
-                             "is unknown. Register one, or restart the engine",
-                             options_.endpoint),
+                 WithRemedy(fmt::format("resynchronised: what {} stored before is unknown",
+                                        options_.endpoint)),
                  now);
   }
   Tell();
@@ -318,7 +324,9 @@ void PublisherStream::Resync(MonoTime now) {
 void PublisherStream::NewIncarnation(MonoTime now) {
   AbandonRebuild();
   DropQueue();
+  lives_in_a_row_ = 0;  // nobody contradicts anybody
   NewLife(now);
+  NeedListing(now);
   Tell();
 }
 
@@ -338,7 +346,8 @@ void PublisherStream::ScheduleProbe(MonoTime now) {
 }
 
 std::optional<MonoTime> PublisherStream::DoubtDeadline() const {
-  if (life_.damage.kind != Damage::Kind::kDoubtful || request_ || hidden_) return std::nullopt;
+  if (life_.damage.kind != Damage::Kind::kDoubtful) return std::nullopt;
+  if (request_ || hidden_ || listing_) return std::nullopt;
   return life_.damage.since + options_.doubt_grace;
 }
 

@@ -28,7 +28,8 @@ PublisherStream::PublisherStream(StreamOptions options, Consumer& consumer, Repl
       outbox_(outbox),
       life_(options_.digest_window),
       backoff_(options_.backoff_min),
-      jitter_state_(options_.jitter_seed) {
+      jitter_state_(options_.jitter_seed),
+      listing_backoff_(options_.backoff_min) {
   if (!options_.resume) return;
   life_.first = options_.resume->cursor;
   life_.cursor = options_.resume->cursor;
@@ -43,9 +44,10 @@ PublisherStream::PublisherStream(StreamOptions options, Consumer& consumer, Repl
 void PublisherStream::Start(MonoTime now) {
   if (options_.resume && !options_.has_replay) {
     life_.Worsen(Damage::Kind::kDoubtful,
-                 fmt::format("restored from a snapshot; {} has no replay endpoint that could prove "
-                             "it. Give it one, or restart it",
-                             options_.endpoint),
+                 WithRemedy(fmt::format(
+                     "restored from a snapshot, and nothing that {} sends can prove that it still "
+                     "holds it",
+                     options_.endpoint)),
                  now);
   }
   counters_.cursor = life_.cursor;
@@ -70,11 +72,18 @@ void PublisherStream::Connected(MonoTime now) {
     OpenFromCursor(now, Purpose::kCatchUp);
   } else if (unproven_) {
     life_.Worsen(HoleDamage(life_),
-                 fmt::format("the connection to {} was lost and came back; without a replay "
-                             "endpoint nothing tells what was missed or whether it was restarted. "
-                             "Register its replay endpoint",
-                             options_.endpoint),
+                 WithRemedy(fmt::format("the connection to {} was lost and came back, and it has "
+                                        "no replay endpoint: nothing that it sends tells what was "
+                                        "missed or whether it was restarted",
+                                        options_.endpoint)),
                  now);
+  }
+  if (Listed()) {
+    CloseListing();
+    list_at_.reset();
+    listing_backoff_ = options_.backoff_min;
+    first_probe_due_ = true;
+    NeedListing(now);
   }
   Tell();
 }
@@ -83,6 +92,7 @@ void PublisherStream::Disconnected(MonoTime /*now*/) {
   if (!connected_) return;
   ++counters_.disconnects;
   connected_ = false;
+  CloseListing();
   link_reason_ = "unreachable";
   link_detail_ = fmt::format(
       "the connection to {} was lost; trying to reach it again. Is the "
@@ -132,6 +142,34 @@ void PublisherStream::LiveMessage(MonoTime now, std::span<const std::string_view
   Tell();
 }
 
+void PublisherStream::LiveLost(MonoTime now, uint64_t count) {
+  counters_.pending_dropped += count;
+  if (!connected_) return;  // what follows is asked for then, or not believed
+  if (request_ && request_->purpose == Purpose::kProbe && !hidden_) Close();
+  if (options_.has_replay && !request_ && !Retrying()) {
+    OpenFromCursor(now, Purpose::kCatchUp);
+  } else if (request_) {
+    queue_dropped_ = true;  // its answer may have been on its way: asked again at its end
+  }
+  if (!options_.has_replay || Retrying()) {
+    ++counters_.gaps;
+    ++(Listed() ? gaps_unlisted_ : counters_.gaps_lost);
+    life_.Worsen(HoleDamage(life_),
+                 WithRemedy(fmt::format("{} messages of {} came faster than they could be applied "
+                                        "and were dropped",
+                                        count, options_.endpoint)),
+                 now);
+    needs_rebuild_ = options_.has_replay;
+    NeedListing(now);
+  }
+  Tell();
+}
+
+void PublisherStream::Shared(MonoTime /*now*/, std::string detail) {
+  shared_ = std::move(detail);
+  Tell();
+}
+
 void PublisherStream::ProcessLive(MonoTime now, uint64_t sequence, std::string_view payload,
                                   bool seen) {
   counters_.highest_seen = std::max(counters_.highest_seen.value_or(0), sequence);
@@ -149,19 +187,27 @@ void PublisherStream::ProcessLive(MonoTime now, uint64_t sequence, std::string_v
 // A frame of a life of which nothing is applied yet.
 void PublisherStream::ProcessFirst(MonoTime now, uint64_t sequence, std::string_view payload) {
   const bool believed = !options_.has_replay || lives_in_a_row_ <= kLivesInARow;
-  if (sequence <= options_.first_sequence && believed) {
-    life_.damage = {};
+  // What a listing told may be a former life's.
+  if (sequence <= options_.first_sequence && believed && !life_.listed) {
+    life_.Absolve();
     needs_rebuild_ = false;
     retry_at_.reset();
+    if (Listed()) {
+      CloseListing();
+      first_probe_due_ = false;
+      NeedListing(now);
+    }
     Apply(now, life_, sequence, payload, Source::kLive);
     return;
   }
   if (!options_.has_replay) {
-    life_.Worsen(Damage::Kind::kIncomplete,
-                 fmt::format("first heard of {} at sequence {}: what it stored before is unknown. "
-                             "Register its replay endpoint, or restart it",
-                             options_.endpoint, sequence),
-                 now);
+    life_.Worsen(
+        HoleDamage(life_),
+        WithRemedy(fmt::format("first heard of {} at sequence {}: what it stored before is unknown",
+                               options_.endpoint, sequence)),
+        now);
+    // One that was asked before may have been answered before this connection's first frame.
+    NeedListing(now);
   } else if (Retrying()) {
     life_.Worsen(Damage::Kind::kIncomplete,
                  fmt::format("first heard of {} at sequence {}, and {} does not answer replay "
@@ -214,14 +260,20 @@ void PublisherStream::ProcessBehind(MonoTime now, uint64_t sequence, std::string
 // A frame beyond a hole.
 void PublisherStream::ProcessAhead(MonoTime now, uint64_t sequence, std::string_view payload) {
   const uint64_t missing = *life_.cursor + 1;
-  SeeGap(missing, sequence);
+  if (Listed()) {
+    ++counters_.gaps;
+    ++gaps_unlisted_;
+  } else {
+    SeeGap(missing, sequence);
+  }
   if (!options_.has_replay) {
-    EndGap(&StreamCounters::gaps_lost);
-    life_.Worsen(HoleDamage(life_),
-                 fmt::format("sequences {} to {} of {} were lost and it has no replay endpoint to "
-                             "ask for them. Register one, or clear the engine's cache",
-                             missing, sequence - 1, options_.endpoint),
-                 now);
+    if (gap_) EndGap(&StreamCounters::gaps_lost);
+    life_.Worsen(
+        HoleDamage(life_),
+        WithRemedy(fmt::format("sequences {} to {} of {} were lost and it has no replay endpoint",
+                               missing, sequence - 1, options_.endpoint)),
+        now);
+    NeedListing(now);
   } else if (Retrying()) {
     EndGap(&StreamCounters::gaps_lost);
     life_.Worsen(HoleDamage(life_),
@@ -304,6 +356,16 @@ void PublisherStream::Apply(MonoTime now, Life& life, uint64_t sequence, std::st
     needs_rebuild_ = true;
     if (!Retrying()) ScheduleRetry(now);
   }
+  if (visible && unproven_ && Listed()) {
+    // The next number of this life, or by chance of another: what came between the listing's answer
+    // and this frame is in neither.
+    life.Worsen(HoleDamage(life),
+                WithRemedy(fmt::format("the connection to {} is new, and nothing tells whether "
+                                       "messages were missed before sequence {}",
+                                       options_.endpoint, sequence)),
+                now);
+    NeedListing(now);
+  }
   if (visible) {
     unproven_ = false;
     unconfirmed_resume_ = false;
@@ -319,7 +381,7 @@ void PublisherStream::Apply(MonoTime now, Life& life, uint64_t sequence, std::st
   }
   life.holds_nothing = applied.holds_nothing && applied.lost != Consumer::Lost::kRemovals;
   if (life.holds_nothing) {
-    life.damage = {};
+    life.Absolve();
     if (visible) {
       needs_rebuild_ = false;
       retry_at_.reset();
@@ -351,16 +413,19 @@ void PublisherStream::NoteLost(MonoTime now, Life& life, uint64_t sequence,
   if (kind <= life.damage.kind) return;  // some publishers lose something with every batch
   const std::string_view effect = removals ? "removals may be lost with what could not be used of"
                                            : "stored blocks are missing from";
-  life.Worsen(kind,
-              fmt::format("{} sequence {} of {}: {}. Clearing the engine's cache ends it", effect,
-                          sequence, options_.endpoint, applied.what),
-              now);
+  life.Worsen(
+      kind,
+      fmt::format("{} sequence {} of {}: {}. {} ends it", effect, sequence, options_.endpoint,
+                  applied.what, Listed() ? "A resync" : "Clearing the engine's cache"),
+      now);
 }
 
 void PublisherStream::NewLife(MonoTime now) {
   ++counters_.lives;
   ++lives_in_a_row_;
   if (gap_) EndGap(&StreamCounters::gaps_lost);
+  CloseListing();
+  counters_.gaps_lost += std::exchange(gaps_unlisted_, 0);
   counters_.highest_seen.reset();
   unproven_ = false;
   unconfirmed_resume_ = false;
@@ -371,10 +436,10 @@ void PublisherStream::NewLife(MonoTime now) {
   consumer_.NewLife();
   life_ = Life(options_.digest_window);
   if (hidden_) hidden_.emplace(options_.digest_window);
+  first_probe_due_ = true;
   if (!options_.has_replay) return;
   // What waits came before the request that follows, so the answer has it, or it is an old life's.
   DropQueue();
-  first_probe_due_ = true;
   if (lives_in_a_row_ <= kLivesInARow) {
     Open(now, Purpose::kCatchUp, /*rebuild=*/true);
     return;
@@ -403,6 +468,13 @@ void PublisherStream::EndGap(uint64_t StreamCounters::*outcome) {
 
 Damage::Kind PublisherStream::HoleDamage(const Life& life) {
   return life.holds_nothing ? Damage::Kind::kIncomplete : Damage::Kind::kDoubtful;
+}
+
+// A sentence on what was missed, and what comes of it.
+std::string PublisherStream::WithRemedy(std::string what) const {
+  if (options_.has_replay) return what + "; it is asked again";
+  if (Listed()) return what + "; all that it holds is asked for";
+  return fmt::format("{}. {}, or restart it", what, options_.remedy);
 }
 
 std::optional<Position> PublisherStream::position() const {

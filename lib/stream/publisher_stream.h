@@ -38,16 +38,27 @@ struct StreamOptions {
   Duration backoff_max = std::chrono::seconds(4);
   // After this long what is doubtful is dropped and the publisher is incomplete instead.
   Duration doubt_grace = std::chrono::minutes(15);
-  uint32_t digest_window = 4096;        // batches whose digests are kept
-  size_t max_pending_bytes = 64 << 20;  // live frames that wait for a replay
-  uint64_t jitter_seed = 0;             // spreads the timers of many publishers
+  uint32_t digest_window = 4096;  // batches whose digests are kept
+  // Live frames that wait: for a replay, and as much again that wait for the consumer.
+  size_t max_pending_bytes = 64 << 20;
+  uint64_t jitter_seed = 0;  // spreads the timers of many publishers
+  // The consumer can ask for all that the publisher holds (Consumer::OpenListing): what mends the
+  // stream of one that has no replay. Means nothing where has_replay.
+  bool has_listing = false;
+  Duration listing_timeout = std::chrono::seconds(30);  // then it is asked for again
   // The batch's own time in Unix seconds, for judging late frames; nothing when it has none.
   std::function<std::optional<double>(std::string_view payload)> batch_time;
+  // The batch's data-parallel rank; nothing when it names none. Used only to tell publishers apart
+  // that connect to one bound endpoint.
+  std::function<std::optional<int64_t>(std::string_view payload)> batch_rank;
   // What is held already, restored from a snapshot: stale until the publisher proves it.
   std::optional<Position> resume;
   // For Trust::detail only. The transport fills in the publisher's address when they are empty.
   std::string endpoint;
   std::string replay_endpoint;
+  // What people can do so that what was missed can be asked for: where there is neither replay nor
+  // listing.
+  std::string remedy = "Register its replay endpoint";
 };
 
 // What happened to a stream since it was added.
@@ -58,7 +69,8 @@ struct StreamCounters {
   uint64_t applied_replay = 0;    // those of abandoned rebuilds among them
   uint64_t duplicates = 0;        // received again and ignored, live or replayed
   uint64_t late = 0;              // older than the digest window, ignored
-  // Holes in the sequence. gaps = healed + partial + lost, but for one that is being asked for.
+  // Holes in the sequence. gaps = healed + partial + lost, but for one that is being asked for, or
+  // those that wait for a listing.
   uint64_t gaps = 0;
   uint64_t gaps_healed = 0;
   uint64_t gaps_partial = 0;    // replay began later than the hole, or had a hole itself
@@ -67,9 +79,14 @@ struct StreamCounters {
   uint64_t replays = 0;         // asked for, probes not among them
   uint64_t replays_failed = 0;  // of these: given up without an end
   uint64_t probes = 0;
+  uint64_t listings = 0;         // asked for
+  uint64_t listings_failed = 0;  // of these
   uint64_t connects = 0;
   uint64_t disconnects = 0;
-  uint64_t pending_dropped = 0;          // live frames dropped for max_pending_bytes
+  uint64_t pending_dropped = 0;  // live frames dropped for max_pending_bytes
+  // Bound endpoints: messages there that fit no registration, or several; the same number for all
+  // publishers of the endpoint.
+  uint64_t unrouted = 0;
   uint64_t lossy_batches = 0;            // of which the consumer could not use something
   std::optional<uint64_t> cursor;        // last applied sequence of this life
   std::optional<uint64_t> highest_seen;  // highest sequence received in this life
@@ -96,7 +113,9 @@ class ReplayOutbox {
 // In short: first contact replays from sequence 0 into a hidden set while live frames wait in
 // order. A hole, a reconnect and a while of silence are replayed from the cursor, inclusive: the
 // digest of the batch there proves the same life or shows a new one, of which nothing old
-// survives. Where no replay can help, Trust says what may be wrong.
+// survives. A publisher without replay that can be listed is listed in these cases, and live frames
+// go on being applied meanwhile: a listing mends what was lost before it was opened. Where nothing
+// can help, Trust says what may be wrong.
 class PublisherStream {
  public:
   // `consumer` and `outbox` must outlive the stream and must not call it back.
@@ -117,6 +136,14 @@ class PublisherStream {
   // One live message: topic, 8-byte sequence, payload. Anything else is counted and ignored.
   void LiveMessage(MonoTime now, std::span<const std::string_view> frames);
 
+  // The transport had to drop `count` live messages that would have come after the last one: as if
+  // a frame beyond a hole had come.
+  void LiveLost(MonoTime now, uint64_t count);
+
+  // Live messages cannot be told apart from another publisher's, for the reason and with the remedy
+  // that `detail` gives: "degraded", "shared_endpoint" until a call with an empty one.
+  void Shared(MonoTime now, std::string detail);
+
   // One message of an answer to `request`: [delimiter] [topic] sequence payload, of 3 or 4 frames.
   // Those of a closed request are ignored.
   void ReplayMessage(MonoTime now, uint64_t request, std::span<const std::string_view> frames);
@@ -125,12 +152,18 @@ class PublisherStream {
   // clause for Trust::detail; empty for what needs nobody.
   void ReplayLost(MonoTime now, uint64_t request, std::string why);
 
+  // The consumer has taken in the answer to OpenListing(request); or there is none, `why` being a
+  // clause for Trust::detail ("http://master:9003/get_all_keys answers 404"). Those of a closed
+  // listing are ignored.
+  void ListingDone(MonoTime now, uint64_t request);
+  void ListingFailed(MonoTime now, uint64_t request, std::string why);
+
   // When Tick has something to do next; nothing while only events can change anything.
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const;
   void Tick(MonoTime now);
 
-  // Forgets what it knows and replays from 0; what is held stays visible until that is complete.
-  // Without a replay endpoint everything is dropped and collected anew.
+  // Forgets what it knows and replays from 0, or has it listed; what is held stays visible until
+  // that is complete. Without either everything is dropped and collected anew.
   void Resync(MonoTime now);
 
   // The publisher is known from elsewhere to have begun a new life.
@@ -174,6 +207,12 @@ class PublisherStream {
     uint64_t next = 0;
     uint32_t asks = 0;
   };
+  struct Listing {
+    uint64_t id = 0;
+    MonoTime deadline{};
+    bool confirms = false;  // nothing is known to be missing
+    uint64_t gaps = 0;      // seen before it was opened
+  };
   enum class Source : uint8_t { kLive, kReplay };
 
   [[nodiscard]] static uint64_t DigestOf(std::string_view payload);
@@ -193,6 +232,7 @@ class PublisherStream {
   void SeeGap(uint64_t missing, uint64_t next);
   void EndGap(uint64_t StreamCounters::*outcome);
   [[nodiscard]] static Damage::Kind HoleDamage(const Life& life);
+  [[nodiscard]] std::string WithRemedy(std::string what) const;
   void Malformed(std::string what);
 
   // publisher_replay.cc: replay requests, their answers, and time.
@@ -214,6 +254,16 @@ class PublisherStream {
   [[nodiscard]] std::optional<MonoTime> DoubtDeadline() const;
   void DropDoubtful(MonoTime now);
   [[nodiscard]] Duration Jittered(Duration greatest);
+
+  // publisher_listing.cc: what is asked of a publisher that has no replay.
+  [[nodiscard]] bool Listed() const { return options_.has_listing && !options_.has_replay; }
+  void NeedListing(MonoTime now);
+  void OpenListing(MonoTime now, bool confirms);
+  void CloseListing();
+  void FailListing(MonoTime now, std::string why);
+  void ScheduleListing(MonoTime now);
+  void TickListing(MonoTime now);
+  [[nodiscard]] std::optional<MonoTime> ListingDeadline() const;
 
   // publisher_trust.cc: the state as it is to be told.
   [[nodiscard]] Trust Judge() const;
@@ -252,6 +302,18 @@ class PublisherStream {
   std::optional<MonoTime> retry_at_;
   std::optional<MonoTime> probe_at_;
   uint64_t jitter_state_;
+
+  std::optional<Listing> listing_;
+  uint64_t last_listing_ = 0;
+  bool listing_due_ = false;       // something was lost since one was opened, or none was
+  uint64_t gaps_unlisted_ = 0;     // seen since one was opened
+  uint32_t relists_ = 0;           // in a row, each because of what was lost during the former
+  uint32_t listing_failures_ = 0;  // in a row
+  Duration listing_backoff_;
+  std::optional<MonoTime> list_at_;
+  std::string listing_problem_;  // why the last one failed
+
+  std::string shared_;          // what Shared() said
   std::string malformed_;       // what was wrong with the last malformed message
   std::string replay_problem_;  // why the last request could not be made
 

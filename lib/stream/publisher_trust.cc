@@ -23,7 +23,8 @@ void AlsoTell(const std::string& sentence, std::string& detail) {
 // The state as it is to be told, the worst first.
 Trust PublisherStream::Judge() const {
   const bool asks_in_earnest = request_ && request_->purpose == Purpose::kCatchUp;
-  if (!heard_) {
+  if (!shared_.empty()) return {TrustState::kDegraded, "shared_endpoint", shared_};
+  if (!heard_ && !(connected_ && Listed())) {
     if (!connected_) {
       return {
           TrustState::kConnecting, link_reason_,
@@ -51,10 +52,10 @@ Trust PublisherStream::Judge() const {
                   : fmt::format("restored from a snapshot, not confirmed by {} yet",
                                 options_.endpoint)};
   }
-  if (unconfirmed_resume_ && options_.has_replay) {
+  if (unconfirmed_resume_ && (options_.has_replay || Listed())) {
     return {TrustState::kStale, "unconfirmed",
             fmt::format("restored from a snapshot; {} is asked whether it still holds",
-                        options_.replay_endpoint)};
+                        options_.has_replay ? options_.replay_endpoint : options_.endpoint)};
   }
   if (unanswered_ >= kUnansweredIsStale && !ever_answered_) {
     return {TrustState::kStale, "no_answer",
@@ -82,6 +83,11 @@ Trust PublisherStream::Judge() const {
     return {TrustState::kReplaying, "",
             fmt::format("reading what was missed from {}", options_.replay_endpoint)};
   }
+  const bool in_part = !life_.cursor || life_.damage.kind == Damage::Kind::kIncomplete;
+  if (listing_ && !life_.listed && in_part && listing_failures_ == 0) {
+    return {TrustState::kReplaying, "",
+            fmt::format("all that {} holds is asked for", options_.endpoint)};
+  }
   if (life_.damage.kind == Damage::Kind::kIncomplete) {
     return {TrustState::kDegraded, "incomplete", life_.damage.detail};
   }
@@ -93,6 +99,9 @@ void PublisherStream::Tell() {
   Trust trust = Judge();
   if (!replay_problem_.empty() && trust.state != TrustState::kLive) {
     AlsoTell(replay_problem_, trust.detail);
+  }
+  if (!listing_problem_.empty() && trust.state != TrustState::kLive) {
+    AlsoTell(listing_problem_, trust.detail);
   }
   if (!malformed_.empty()) {
     AlsoTell(fmt::format("{} was ignored. Does something else publish on {}?", malformed_,

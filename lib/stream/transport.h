@@ -27,7 +27,7 @@ struct PublisherAddress {
   // Behind a bound socket a publisher is (peer, topic, rank): the numeric address that it connects
   // from; empty: any.
   std::string peer;
-  std::string topic;            // subscription prefix; empty: everything
+  std::string topic;  // subscription prefix; empty: everything
 
   friend bool operator==(const PublisherAddress&, const PublisherAddress&) = default;
 };

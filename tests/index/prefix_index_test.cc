@@ -109,7 +109,7 @@ class PrefixIndexTest : public testing::Test {
         return last;
       };
       const Scope scope{key.tenant, key.model, key.lora_name, key.block_size, key.additional_salt};
-      for (const RankMatch& match : index_.Match(scope, source)) {
+      for (const RankMatch& match : index_.Match(scope, source).ranks) {
         EXPECT_TRUE(answer.emplace(*match.rank, Figures{match.gpu, match.cpu, match.disk}).second)
             << "a rank is listed twice";
       }
@@ -137,7 +137,7 @@ TEST_F(PrefixIndexTest, AScopeIsOneNamespaceOrAllThatDifferInTheSaltAlone) {
       if (std::exchange(asked, true)) return std::nullopt;
       return hash::FirstPrefix(LocalHash{1});
     };
-    return index_.Match(scope, source).size();
+    return index_.Match(scope, source).ranks.size();
   };
   const NamespaceKey home = Rank().name_space;
   for (const char* salt : {"", "a", "b"}) {

@@ -34,12 +34,13 @@ std::vector<RankMatch> Ask(const PrefixIndex& index) {
   const auto locals = Chain();
   size_t next = 0;
   std::optional<PrefixHash> last;
-  return index.Match(Scope{"", "m", "", 16, std::nullopt}, [&]() -> std::optional<PrefixHash> {
+  const auto source = [&]() -> std::optional<PrefixHash> {
     if (next == locals.size()) return std::nullopt;
     const LocalHash local = locals[next++];
     last = last ? hash::NextPrefix(*last, local, kSeed) : hash::FirstPrefix(local);
     return last;
-  });
+  };
+  return index.Match(Scope{"", "m", "", 16, std::nullopt}, source).ranks;
 }
 
 RankKey Rank(uint32_t dp_rank) {

@@ -53,7 +53,7 @@ class IndexSubject {
       };
       const index::Scope scope{key.tenant, key.model, key.lora_name, key.block_size,
                                key.additional_salt};
-      for (const index::RankMatch& match : index_.Match(scope, source)) {
+      for (const index::RankMatch& match : index_.Match(scope, source).ranks) {
         answer[*match.rank] = {match.gpu, match.cpu, match.disk};
       }
     }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -11,6 +13,7 @@
 namespace conductor::serve {
 namespace {
 
+using namespace std::chrono_literals;
 using NoLines = std::vector<std::string>;
 
 Config LoadGolden(const std::string& file) {
@@ -97,13 +100,14 @@ TEST(ConfigGenerations, TheLateGoOneMeansTheDefaultByEmptyTexts) {
   EXPECT_EQ(config.publishers[1].replay_endpoint, "");
 }
 
-TEST(ConfigGenerations, TheCppOnesHaveHashProfilesThatAreNoted) {
+TEST(ConfigGenerations, TheCppOnesHaveHashProfiles) {
   const Config config = LoadGolden("cpp_json.json");
   EXPECT_EQ(Messages(config.problems), NoLines());
   ASSERT_EQ(config.publishers.size(), 1u);
   EXPECT_EQ(config.publishers[0].Key(), "engine-a|team-a|0");
-  EXPECT_TRUE(
-      IsOneWith(config.notes, "kvevent_instance.prefill-0.hash_profile: accepted, but not"));
+  EXPECT_EQ(config.notes, NoLines());
+  EXPECT_EQ(config.publishers[0].hash_profile,
+            (hash::HashProfile{hash::HashAlgorithm::kSha256Cbor, "0", 0}));
 }
 
 TEST(ConfigGenerations, RanksOfOneInstanceAreEntriesOfTheirOwn) {
@@ -114,7 +118,8 @@ TEST(ConfigGenerations, RanksOfOneInstanceAreEntriesOfTheirOwn) {
   EXPECT_EQ(config.publishers[0].Key(), "engine-a|default|0");
   EXPECT_EQ(config.publishers[1].Key(), "engine-a|default|1");
   EXPECT_EQ(config.publishers[1].replay_endpoint, "");
-  EXPECT_TRUE(IsOneWith(config.notes, "(and 1 more)"));
+  EXPECT_EQ(config.publishers[1].hash_profile, config.publishers[0].hash_profile);
+  EXPECT_EQ(config.notes, NoLines());
 }
 
 TEST(ConfigGenerations, OurOwnFieldsAreRead) {
@@ -122,12 +127,30 @@ TEST(ConfigGenerations, OurOwnFieldsAreRead) {
   EXPECT_EQ(Messages(config.problems), NoLines());
   EXPECT_EQ(config.notes, NoLines());
   EXPECT_EQ(config.host, "0.0.0.0");
-  ASSERT_EQ(config.publishers.size(), 1u);
+  ASSERT_EQ(config.publishers.size(), 4u);
   const Registration& engine = config.publishers[0];
   EXPECT_EQ(engine.model, "llama-3");
   EXPECT_EQ(engine.topic, "kv-events");
   EXPECT_EQ(engine.additional_salt, "fp8");
   EXPECT_EQ(engine.copies, index::CopyMode::kSet);
+  EXPECT_EQ(engine.incarnation, "pod-7f3a");
+  EXPECT_EQ(engine.ttl, (std::array<Duration, kTierCount>{0s, 10min, 1h}));
+  EXPECT_EQ(engine.hash_profile,
+            (hash::HashProfile{hash::HashAlgorithm::kSha256, "vllm-none-hash", 16}));
+  EXPECT_EQ(config.publishers[1].type, PublisherType::kSglang);
+  EXPECT_EQ(config.publishers[1].mode, stream::ListenMode::kBind);
+  EXPECT_EQ(config.publishers[1].peer, "10.0.0.2");
+  EXPECT_EQ(config.publishers[2].endpoint, "tcp://*:5560");
+  EXPECT_EQ(config.publishers[2].dp_rank, 1u);
+  const Registration& pool = config.publishers[3];
+  EXPECT_EQ(pool.type, PublisherType::kMooncake);
+  EXPECT_EQ(pool.pool, (PoolRegistration{.lookup = index::PoolLookup::kContinue,
+                                         .tp_size = 8,
+                                         .kv_heads = 4,
+                                         .pp_size = 1,
+                                         .layers = 32,
+                                         .admin_endpoint = "10.0.0.9:9003",
+                                         .key_models = {{"prod@Llama-3", "llama-3"}}}));
 }
 
 TEST(Config, AnEmptyObjectSaysNothing) {
@@ -200,8 +223,8 @@ TEST(Config, ABrokenEntryIsAProblemWithItsPath) {
        "conductor.json: kvevent_instance.e.port: is missing "
        "(expected ip and port, or endpoint as tcp://HOST:PORT)"},
       {R"({"kvevent_instance": {"e": {"modelname": "m"}}})",
-       "conductor.json: kvevent_instance.e.ip: is missing "
-       "(expected ip and port, or endpoint as tcp://HOST:PORT)"},
+       "conductor.json: kvevent_instance.e.endpoint: is missing "
+       "(expected tcp://HOST:PORT, ipc://PATH or inproc://NAME; or ip and port)"},
       {R"({"kvevent_instance": {"e": {"ip": 1, "port": 1, "modelname": "m"}}})",
        "conductor.json: kvevent_instance.e.ip: 1 is not a text (expected a string)"},
       {R"({"kvevent_instance": {"e": {"ip": "a b", "port": 1, "modelname": "m"}}})",
@@ -212,12 +235,16 @@ TEST(Config, ABrokenEntryIsAProblemWithItsPath) {
        "(expected tcp://HOST:PORT, ipc://PATH or inproc://NAME)"},
       {R"({"kvevent_instance": {"e": {"endpoint": "", "modelname": "m"}}})",
        "conductor.json: kvevent_instance.e.endpoint: is empty "
-       "(expected tcp://HOST:PORT, ipc://PATH or inproc://NAME)"},
+       "(expected tcp://HOST:PORT, ipc://PATH or inproc://NAME; or ip and port)"},
       {R"({"kvevent_instance": {"e": {"endpoint": "tcp://*:5557", "modelname": "m"}}})",
        "conductor.json: kvevent_instance.e.endpoint: 'tcp://*:5557' has * as its host, which only "
-       "the engine itself can use (expected the name or address of the engine's machine)"},
+       "the engine itself can use (expected the name or address of the engine's machine, or "
+       "\"mode\": \"bind\")"},
       {R"({"kvevent_instance": {"e": {"endpoint": "tcp://h:1"}}})",
-       "conductor.json: kvevent_instance.e.modelname: is empty (expected a name)"},
+       "conductor.json: kvevent_instance.e.modelname: is missing "
+       "(expected the model as queries name it)"},
+      {R"({"kvevent_instance": {"e": {"endpoint": "tcp://h:1", "model": ""}}})",
+       "conductor.json: kvevent_instance.e.model: is empty (expected the model as queries name "},
       {WithEntry(R"("ip": "h")"),
        "conductor.json: kvevent_instance.e.endpoint: stands beside ip or port "
        "(expected either endpoint, or ip and port)"},
@@ -228,7 +255,7 @@ TEST(Config, ABrokenEntryIsAProblemWithItsPath) {
        "conductor.json: kvevent_instance.e.replay_endpoint: 'tcp://h:99999' "},
       {WithEntry(R"("type": "TGI")"),
        "conductor.json: kvevent_instance.e.type: 'TGI' is not a publisher type "
-       "(expected vLLM or Mooncake)"},
+       "(expected vLLM, vLLM-Ascend, SGLang, LMCache, TensorRT-LLM, RFC1527 or Mooncake)"},
       {WithEntry(R"("model": "n")"),
        "conductor.json: kvevent_instance.e.model: 'n' and modelname 'm' differ "
        "(expected one of the two fields)"},
@@ -253,6 +280,25 @@ TEST(Config, ABrokenEntryIsAProblemWithItsPath) {
       {WithEntry(R"("hash_profile": "vllm_v1")"),
        "conductor.json: kvevent_instance.e.hash_profile: \"vllm_v1\" is not a hash profile "
        "(expected an object)"},
+      {WithEntry(R"("hash_profile": {})"),
+       "conductor.json: kvevent_instance.e.hash_profile.algorithm: is missing "
+       "(expected sha256, sha256_cbor, xxhash or xxhash_cbor)"},
+      {WithEntry(R"("mode": "bnd")"),
+       "conductor.json: kvevent_instance.e.mode: 'bnd' is not a way to listen "
+       "(expected connect or bind)"},
+      {WithEntry(R"("peer": "10.0.0.1")"),
+       "conductor.json: kvevent_instance.e.peer: has no meaning where Conductor connects "},
+      {WithEntry(R"("dp_size": 0)"),
+       "conductor.json: kvevent_instance.e.dp_size: 0 is not a number of ranks "
+       "(expected an integer from 1 to 4096)"},
+      {WithEntry(R"("dp_size": 2, "replay_endpoint": "tcp://h:5558")"),
+       "conductor.json: kvevent_instance.e.dp_size: is 2 and both ports count up with the rank"},
+      {WithEntry(R"("ttl": {"disk": "soon"})"),
+       "conductor.json: kvevent_instance.e.ttl.disk: 'soon' is not a time "
+       "(expected a time above zero: 90s, 10m, 1h; or leave the tier out)"},
+      {WithEntry(R"("tp_size": 2)"),
+       "conductor.json: kvevent_instance.e.tp_size: has no meaning for an engine (vLLM) "
+       "(expected \"type\": \"Mooncake\" beside it)"},
       {WithEntry(R"("instance_id": "a|b")"),
        "conductor.json: kvevent_instance.e.instance_id: 'a|b' has a '|' in it "
        "(expected a name without '|', which separates the parts of a publisher's key)"},
@@ -276,7 +322,7 @@ TEST(Config, EveryWrongFieldOfAnEntryIsTold) {
 
 TEST(Config, OtherEntriesStandBesideABrokenOne) {
   const Config config = Parse(R"({"kvevent_instance": {
-      "bad": {"endpoint": 5}, "good": {"endpoint": "tcp://h:1", "modelname": "m"}}})");
+      "bad": {"endpoint": 5, "modelname": "m"}, "good": {"endpoint": "tcp://h:1", "modelname": "m"}}})");
   ASSERT_EQ(config.publishers.size(), 1u);
   EXPECT_EQ(config.publishers[0].instance_id, "good");
   EXPECT_EQ(config.problems.size(), 1u);
@@ -449,11 +495,11 @@ TEST(Config, AnInstanceIdBesideAnotherNameIsNotedOnceForAllEntries) {
       "a": {"endpoint": "tcp://h:1", "modelname": "m", "instance_id": "x"},
       "b": {"endpoint": "tcp://h:2", "modelname": "m", "instance_id": "y"},
       "c": {"endpoint": "tcp://h:3", "modelname": "m", "instance_id": "c"},
-      "d": {"endpoint": "tcp://h:4", "modelname": "m", "instance_id": "z", "hash_profile": {}}}})");
+      "d": {"endpoint": "tcp://h:4", "modelname": "m", "instance_id": "z",
+            "hash_profile": {"algorithm": "sha256"}}}})");
   ASSERT_EQ(config.publishers.size(), 4u);
   EXPECT_EQ(config.publishers[0].instance_id, "x");
-  ASSERT_EQ(config.notes.size(), 2u);
-  EXPECT_TRUE(Has(config.notes[1], "kvevent_instance.a.instance_id (and 1 more): answers use it"));
+  EXPECT_TRUE(IsOneWith(config.notes, "kvevent_instance.a.instance_id (and 1 more): answers use it"));
 }
 
 TEST(Config, ABrokenEntryTakesNoEndpointFromAnother) {
@@ -462,6 +508,58 @@ TEST(Config, ABrokenEntryTakesNoEndpointFromAnother) {
       "b": {"endpoint": "tcp://h:1", "modelname": "m"}}})");
   EXPECT_EQ(config.publishers.size(), 1u);
   EXPECT_EQ(config.problems.size(), 1u);
+}
+
+TEST(Config, DpSizeIsAPublisherForEachRank) {
+  const Config config = Parse(WithEntry(
+      R"("dp_size": 3, "replay_endpoint": "tcp://h:5657", "instance_id": "i", "hash_profile": null)"));
+  EXPECT_EQ(Messages(config.problems), NoLines());
+  ASSERT_EQ(config.publishers.size(), 3u);
+  EXPECT_EQ(config.publishers[2].Key(), "i|default|2");
+  EXPECT_EQ(config.publishers[2].endpoint, "tcp://h:5559");
+  EXPECT_EQ(config.publishers[2].replay_endpoint, "tcp://h:5659");
+}
+
+TEST(Config, RanksOfIpAndPortHaveNoReplayAtTheNextPort) {
+  const Config config = Parse(R"({"kvevent_instance": {
+      "e": {"ip": "h", "port": 5557, "modelname": "m", "dp_size": 2}}})");
+  ASSERT_EQ(config.publishers.size(), 2u);
+  EXPECT_EQ(config.publishers[0].replay_endpoint, "");
+  EXPECT_TRUE(IsOneWith(config.notes, "e.port: replay is not asked for at the next port, which"));
+}
+
+TEST(Config, AnEntryOfWhichOneRankIsTakenIsLeftOutAsAWhole) {
+  const Config config = Parse(R"({"kvevent_instance": {
+      "a": {"endpoint": "tcp://h:5558", "modelname": "m"},
+      "b": {"endpoint": "tcp://h:5557", "modelname": "m", "dp_size": 2},
+      "c": {"endpoint": "tcp://h:5557", "modelname": "m"}}})");
+  ASSERT_EQ(config.publishers.size(), 2u);
+  EXPECT_EQ(config.publishers[1].instance_id, "c");
+  EXPECT_TRUE(IsOneWith(Messages(config.problems), "b: has the endpoint 'tcp://h:5558' of"));
+}
+
+TEST(Config, PublishersThatConnectMayShareABoundEndpoint) {
+  const Config config = Parse(R"({"kvevent_instance": {
+      "a": {"endpoint": "tcp://*:5557", "mode": "bind", "peer": "10.0.0.1", "modelname": "m"},
+      "b": {"endpoint": "tcp://*:5557", "mode": "bind", "peer": "10.0.0.2", "modelname": "m"},
+      "c": {"endpoint": "tcp://*:5557", "mode": "bind", "peer": "10.0.0.2", "modelname": "m"}}})");
+  EXPECT_EQ(config.publishers.size(), 2u);
+  EXPECT_TRUE(IsOneWith(Messages(config.problems), "c: has the endpoint 'tcp://*:5557' of "));
+}
+
+TEST(Config, UnknownMembersOfAFieldAreNoted) {
+  const Config config = Parse(WithEntry(
+      R"("hash_profile": {"algorithm": "sha256", "root_digest": "00"}, "ttl": {"l2": 1})"));
+  EXPECT_EQ(config.notes,
+            (std::vector<std::string>{
+                "conductor.json: kvevent_instance.e.hash_profile.root_digest: unknown field, not "
+                "used",
+                "conductor.json: kvevent_instance.e.ttl.l2: unknown field, not used"}));
+}
+
+TEST(Config, XxhashWithoutASeedIsNoted) {
+  EXPECT_TRUE(IsOneWith(Parse(WithEntry(R"("hash_profile": {"algorithm": "xxhash_cbor"})")).notes,
+                        "e.hash_profile.algorithm: without PYTHONHASHSEED vLLM begins its xxhash"));
 }
 
 TEST(HostileConfig, DeepNestingIsRefused) {
@@ -479,7 +577,7 @@ TEST(HostileConfig, TwentyThousandBrokenEntriesMakeABoundedReport) {
   const Config config = Parse(json);
   EXPECT_TRUE(config.publishers.empty());
   ASSERT_EQ(config.problems.size(), 201u);
-  EXPECT_EQ(config.problems.back().Message(), "conductor.json: 19800 more problems are not listed");
+  EXPECT_EQ(config.problems.back().Message(), "conductor.json: 39800 more problems are not listed");
   ASSERT_EQ(config.notes.size(), 201u);
   EXPECT_EQ(config.notes.back(), "conductor.json: 19800 more notes are not listed");
 }
@@ -529,48 +627,6 @@ TEST_F(ConfigFile, ThatIsHugeIsAnErrorAndIsNotRead) {
   const auto config = LoadConfig("/dev/zero");
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().Message(), "/dev/zero: is too large (expected at most 4194304 bytes)");
-}
-
-TEST(Registration, TypesAreReadInAnyCase) {
-  EXPECT_EQ(ParsePublisherType("VLLM"), PublisherType::kVllm);
-  EXPECT_EQ(ParsePublisherType("mooncake"), PublisherType::kMooncake);
-  EXPECT_FALSE(ParsePublisherType(""));
-}
-
-TEST(Registration, NamesTheFieldThatIsWrong) {
-  Registration good;
-  good.endpoint = "tcp://127.0.0.1:5557";
-  good.model = "m";
-  good.instance_id = "i";
-  EXPECT_TRUE(Validate(good));
-  const struct {
-    const char* field;
-    void (*breaks)(Registration&);
-  } cases[] = {
-      {"endpoint", [](Registration& r) { r.endpoint = ""; }},
-      {"endpoint", [](Registration& r) { r.endpoint = "udp://h:1"; }},
-      {"endpoint", [](Registration& r) { r.endpoint = "tcp://h:"; }},
-      {"endpoint", [](Registration& r) { r.endpoint = "tcp://-h:1"; }},
-      {"endpoint", [](Registration& r) { r.endpoint = "ipc://" + std::string(108, 'p'); }},
-      {"replay_endpoint", [](Registration& r) { r.replay_endpoint = "tcp://*:5558"; }},
-      {"replay_endpoint", [](Registration& r) { r.replay_endpoint = r.endpoint; }},
-      {"modelname", [](Registration& r) { r.model = ""; }},
-      {"modelname", [](Registration& r) { r.model = std::string(4097, 'm'); }},
-      {"instance_id", [](Registration& r) { r.instance_id = ""; }},
-      {"instance_id", [](Registration& r) { r.instance_id = "a|b"; }},
-      {"tenant_id", [](Registration& r) { r.tenant = "a|b"; }},
-      {"tenant_id", [](Registration& r) { r.tenant = ""; }},
-      {"topic", [](Registration& r) { r.topic = std::string(4097, 't'); }},
-      {"block_size", [](Registration& r) { r.block_size = 2147483648u; }},
-      {"dp_rank", [](Registration& r) { r.dp_rank = 2147483648u; }},
-  };
-  for (const auto& [field, breaks] : cases) {
-    Registration bad = good;
-    breaks(bad);
-    const auto status = Validate(bad);
-    ASSERT_FALSE(status) << field;
-    EXPECT_EQ(status.error().where, field) << status.error().Message();
-  }
 }
 
 }  // namespace

@@ -73,6 +73,7 @@ TEST_F(HttpApiTest, RegistersListsAndUnregisters) {
   EXPECT_EQ(service["State"], "connecting");
   service.erase("State");
   service.erase("Reason");
+  service.erase("Detail");
   EXPECT_EQ(service, (Json{{"Endpoint", "tcp://127.0.0.1:1"},
                            {"ReplayEndpoint", ""},
                            {"Type", "vLLM"},
@@ -82,7 +83,14 @@ TEST_F(HttpApiTest, RegistersListsAndUnregisters) {
                            {"InstanceID", "a"},
                            {"BlockSize", 16},
                            {"DPRank", 0},
-                           {"AdditionalSalt", ""}}));
+                           {"AdditionalSalt", ""},
+                           {"HashProfile", nullptr},
+                           {"Incarnation", ""},
+                           {"Lives", 0},
+                           {"Cursor", nullptr},
+                           {"HighestSeen", nullptr},
+                           {"LastEventAgeSeconds", nullptr},
+                           {"HashMatchRate", nullptr}}));
 
   EXPECT_EQ(
       Post("/unregister", {{"instance_id", "a"}}),
@@ -120,9 +128,113 @@ TEST_F(HttpApiTest, ARepeatedRegistrationIsFineAndAConflictIsNot) {
 
 TEST_F(HttpApiTest, FieldsThatSayNothingAreTold) {
   Json registration = Absent("a", 1);
-  registration["hash_profile"] = Json::object();
+  registration["hash_profile"] = {{"algorithm", "sha256"}, {"root_digest", "00"}};
   registration["blocksize"] = 16;
-  EXPECT_EQ(Post("/register", registration)["unused_fields"], (Json{"blocksize", "hash_profile"}));
+  EXPECT_EQ(Post("/register", registration)["unused_fields"],
+            (Json{"hash_profile.root_digest", "blocksize"}));
+}
+
+TEST_F(HttpApiTest, OneRegistrationMayStandForAllRanksOfAnEngine) {
+  Json ranks = Absent("a", 1);
+  ranks["dp_size"] = 3;
+  EXPECT_EQ(
+      Post("/register", ranks),
+      (Json{{"status", "registered successfully"}, {"instance_id", "a"}, {"dp_ranks", {0, 1, 2}}}));
+  const Json services = Get("/services");
+  EXPECT_EQ(services["count"], 3);
+  EXPECT_EQ(services["services"][2]["Endpoint"], "tcp://127.0.0.1:3");
+  EXPECT_EQ(services["services"][2]["DPRank"], 2);
+  Post("/register", ranks);
+  EXPECT_EQ(status_, 200) << "the same again";
+  EXPECT_EQ(Post("/unregister", {{"instance_id", "a"}, {"dp_rank", 2}})["removed_instances"],
+            (Json{"a|default|2"}));
+  EXPECT_EQ(registry_.size(), 2U);
+}
+
+TEST_F(HttpApiTest, ARankThatCannotBeAddedTakesTheOthersBack) {
+  Post("/register", Absent("other", 3));
+  Json ranks = Absent("a", 1);
+  ranks["dp_size"] = 3;
+  const Json refused = Post("/register", ranks);
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(refused["field"], "endpoint");
+  EXPECT_NE(refused["error"].get<std::string>().find("rank 2: conflicting active registration"),
+            std::string::npos)
+      << refused;
+  EXPECT_EQ(registry_.size(), 1U);
+
+  Post("/register", Absent("a", 1));
+  EXPECT_EQ(status_, 200);
+  Post("/register", ranks);
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(registry_.size(), 2U) << "rank 0 was there before";
+}
+
+TEST_F(HttpApiTest, WhatAPublisherWasRegisteredAsIsShown) {
+  Json registration = Absent("a", 1);
+  registration["mode"] = "bind";
+  registration["peer"] = "127.0.0.2";
+  registration["type"] = "sglang";
+  registration["incarnation"] = "pod-7f3a";
+  registration["ttl"] = {{"disk", "90m"}};
+  registration["hash_profile"] = {{"algorithm", "sha256"}, {"python_hash_seed", "0"}};
+  ASSERT_EQ(Post("/register", registration)["status"], "registered successfully");
+  const Json profile = {{"strategy", "vllm_v1"},
+                        {"algorithm", "sha256"},
+                        {"python_hash_seed", "0"},
+                        {"index_projection", "low64_be"}};
+  const Json shown = Get("/v1/publishers/a%7Cdefault%7C0");
+  ASSERT_EQ(status_, 200) << shown;
+  EXPECT_EQ(shown["type"], "SGLang");
+  EXPECT_EQ(shown["mode"], "bind");
+  EXPECT_EQ(shown["peer"], "127.0.0.2");
+  EXPECT_EQ(shown["incarnation"], "pod-7f3a");
+  EXPECT_EQ(shown["ttl"], (Json{{"disk", "90m"}}));
+  EXPECT_EQ(shown["hash_profile"], profile);
+  EXPECT_EQ(shown["hash_check"],
+            (Json{{"checked", 0}, {"matched", 0}, {"match_rate", nullptr}, {"hint", ""}}));
+  EXPECT_FALSE(shown.contains("pool"));
+  EXPECT_EQ(Get("/services")["services"][0]["HashProfile"], profile);
+}
+
+TEST_F(HttpApiTest, WhatAPoolWasRegisteredAsIsShown) {
+  Json registration = Absent("p", 1);
+  registration["type"] = "Mooncake";
+  registration["tp_size"] = 8;
+  registration["pool_lookup"] = "continue";
+  registration["admin_endpoint"] = "http://127.0.0.1:2";
+  registration["key_models"] = {{"prod@M", "m"}};
+  ASSERT_EQ(Post("/register", registration)["status"], "registered successfully");
+  const Json pool = Get("/v1/publishers/p|default|0")["pool"];
+  EXPECT_EQ(pool["tp_size"], 8);
+  EXPECT_EQ(pool["kv_heads"], nullptr);
+  EXPECT_EQ(pool["pool_lookup"], "continue");
+  EXPECT_EQ(pool["admin_endpoint"], "127.0.0.1:2");
+  EXPECT_EQ(pool["key_models"], (Json{{"prod@M", "m"}}));
+  EXPECT_EQ(pool["objects"], 0);
+}
+
+TEST_F(HttpApiTest, OnePublisherIsAskedForByItsPercentEncodedId) {
+  Post("/register", Absent("team/a b%41", 1));
+  EXPECT_EQ(Get("/v1/publishers/team%2Fa%20b%2541%7cdefault%7c0")["instance_id"], "team/a b%41");
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(Get("/v1/publishers/nobody%7Cdefault%7C0"),
+            (Json{{"error",
+                   "no publisher has the id 'nobody|default|0' (expected one that GET "
+                   "/v1/publishers lists, percent-encoded)"},
+                  {"reason", "unknown_publisher"}}));
+  EXPECT_EQ(status_, 404);
+  for (const char* path : {"/v1/publishers/", "/v1/publishers/a/b", "/v1/publishers//resync"}) {
+    EXPECT_EQ(Get(path)["reason"], "unknown_path") << path;
+  }
+}
+
+TEST_F(HttpApiTest, ResyncAndClearOfAnUnknownPublisherAreStatus404) {
+  for (const char* path :
+       {"/v1/publishers/a%7Cdefault%7C0/resync", "/v1/publishers/a%7Cdefault%7C0/clear"}) {
+    EXPECT_EQ(PostText(path, "")["reason"], "unknown_publisher") << path;
+    EXPECT_EQ(status_, 404) << path;
+  }
 }
 
 TEST_F(HttpApiTest, TheMooncakeQueryListsAllInstancesOfTheTenant) {
@@ -321,6 +433,43 @@ TEST_F(HttpApiTest, AnswersWithWhatAPublisherStored) {
   }
 }
 
+// An operator's resync and clear: both ask for everything again.
+TEST_F(HttpApiTest, ResyncAndClearReplayAPublisher) {
+  auto publisher = trace::SimulatedPublisher::Create({});
+  ASSERT_TRUE(publisher.has_value()) << publisher.error().Message();
+  trace::SimulatedEngine engine({.block_size = 16});
+  const std::vector<TokenId> prompt(48, 7);
+  (*publisher)->Publish(engine.Run(prompt));
+  Post("/register", {{"endpoint", (*publisher)->endpoint()},
+                     {"replay_endpoint", (*publisher)->replay_endpoint()},
+                     {"modelname", "m"},
+                     {"instance_id", "a"}});
+  const std::string id = "/v1/publishers/a%7Cdefault%7C0";
+  // Waits until it is live with `replays` answered; its lives.
+  const auto live_after = [&](uint64_t replays) {
+    const MonoTime until = MonoNow() + 20s;
+    Json status;
+    do {
+      status = Get(id);
+      std::this_thread::yield();
+    } while (MonoNow() < until &&
+             (status["state"] != "live" || status["counters"]["replays"] < replays));
+    EXPECT_EQ(status["state"], "live") << status;
+    return status["counters"]["lives"].get<uint64_t>();
+  };
+  const uint64_t lives = live_after(1);
+  const uint64_t replays = Get(id)["counters"]["replays"];
+  EXPECT_EQ(PostText(id + "/resync", "")["id"], "a|default|0");
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(live_after(replays + 1), lives);
+  EXPECT_EQ(Post(id + "/clear", Json::object())["id"], "a|default|0");
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(live_after(replays + 2), lives + 1);
+  EXPECT_EQ(
+      Post("/v1/query", {{"model", "m"}, {"token_ids", prompt}})["instances"][0]["longest_matched"],
+      48);
+}
+
 std::string HttpApiPage() {
   std::ifstream file(CONDUCTOR_DOCS "/http-api.md");
   EXPECT_TRUE(file.good());
@@ -348,6 +497,36 @@ TEST_F(HttpApiTest, EveryRouteHasItsSectionAndItsLineInTheDocument) {
   for (const std::string& path : lines) EXPECT_TRUE(routes.contains("GET /" + path)) << path;
   lines.merge(Between(page, "| `POST /", '`'));
   EXPECT_EQ(lines.size(), routes.size());
+}
+
+// The first JSON object after `heading` in the document.
+Json ExampleAfter(const std::string& heading) {
+  const std::string page = HttpApiPage();
+  const size_t begin = page.find("\n    {", page.find(heading));
+  const size_t end = page.find("\n    }\n", begin);
+  EXPECT_NE(end, std::string::npos) << heading;
+  return Json::parse(page.substr(begin, end + 6 - begin), nullptr, false);
+}
+
+// `answer` with every value that is no object or list replaced by null: what is left are names.
+Json NamesIn(const Json& answer) {
+  if (!answer.is_structured()) return nullptr;
+  Json names = answer;
+  for (Json& value : names) value = NamesIn(value);
+  return names;
+}
+
+TEST_F(HttpApiTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
+  Post("/register", Absent("a", 1));
+  for (const char* path : {"/v1/publishers", "/services", "/global_view"}) {
+    EXPECT_EQ(NamesIn(Get(path)), NamesIn(ExampleAfter(std::string("### `GET ") + path + "`")))
+        << path;
+  }
+  Json pool = Absent("p", 2);
+  pool["type"] = "Mooncake";
+  Post("/register", pool);
+  EXPECT_EQ(NamesIn(Get("/v1/publishers/p|default|0")["pool"]),
+            NamesIn(ExampleAfter("has `pool`")["pool"]));
 }
 
 TEST_F(HttpApiTest, EveryMetricIsInTheDocument) {

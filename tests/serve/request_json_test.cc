@@ -1,7 +1,9 @@
 #include "daemon/serve/request_json.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <functional>
 #include <set>
 #include <string>
@@ -9,6 +11,8 @@
 
 namespace conductor::serve {
 namespace {
+
+using namespace std::chrono_literals;
 
 template <typename T>
 RequestError ErrorOf(const Parsed<T>& parsed) {
@@ -225,7 +229,10 @@ TEST(Register, ReadsTheLateGenerationsFields) {
   const auto request = ParseRegister(
       R"({"endpoint":"tcp://h:5557","replay_endpoint":"tcp://h:5558","type":"vLLM","modelname":"m",
           "lora_name":"l","tenant_id":"t","instance_id":"i","block_size":128,"dp_rank":3,
-          "additionalsalt":"w8a8","topic":"kv","copies":"set","cache_group":0,"hash_profile":{}})");
+          "additionalsalt":"w8a8","topic":"kv","copies":"set","cache_group":0,
+          "hash_profile":{"strategy":"vllm_v1","algorithm":"sha256_cbor",
+                          "index_projection":"low64_be","python_hash_seed":"random",
+                          "root_digest":"00"},"blocksize":{}})");
   ASSERT_TRUE(request.has_value()) << request.error().error;
   Registration expected;
   expected.endpoint = "tcp://h:5557";
@@ -239,8 +246,58 @@ TEST(Register, ReadsTheLateGenerationsFields) {
   expected.dp_rank = 3;
   expected.additional_salt = "w8a8";
   expected.copies = index::CopyMode::kSet;
+  expected.hash_profile = hash::HashProfile{hash::HashAlgorithm::kSha256Cbor, "random", 0};
   EXPECT_EQ(request->registration, expected);
-  EXPECT_EQ(request->unused, std::vector<std::string>{"hash_profile"});
+  EXPECT_EQ(request->dp_size, 1U);
+  EXPECT_EQ(request->unused, (std::vector<std::string>{"hash_profile.root_digest", "blocksize"}));
+}
+
+TEST(Register, ReadsConductorsOwnFieldsOfEngines) {
+  const auto request = ParseRegister(
+      R"({"endpoint":"tcp://*:5557","mode":"bind","peer":"10.0.0.1","topic":"kv","type":"SGLANG",
+          "modelname":"m","instance_id":"i","dp_size":8,"incarnation":"pod-7f3a",
+          "ttl":{"cpu":"10m","disk":"1.5h"},
+          "hash_profile":{"algorithm":"xxhash","python_hash_seed":"00","hash_block_size":16}})");
+  ASSERT_TRUE(request.has_value()) << request.error().error;
+  Registration expected;
+  expected.endpoint = "tcp://*:5557";
+  expected.mode = stream::ListenMode::kBind;
+  expected.peer = "10.0.0.1";
+  expected.topic = "kv";
+  expected.type = PublisherType::kSglang;
+  expected.model = "m";
+  expected.instance_id = "i";
+  expected.incarnation = "pod-7f3a";
+  expected.ttl = {0min, 10min, 90min};
+  expected.hash_profile = hash::HashProfile{hash::HashAlgorithm::kXxhash, "00", 16};
+  EXPECT_EQ(request->registration, expected);
+  EXPECT_EQ(request->dp_size, 8U);
+  EXPECT_TRUE(request->unused.empty());
+}
+
+TEST(Register, ReadsConductorsOwnFieldsOfPools) {
+  const auto request = ParseRegister(
+      R"({"endpoint":"tcp://h:5557","type":"mooncake","modelname":"m","instance_id":"i",
+          "pool_lookup":"continue","tp_size":8,"kv_heads":4,"pp_size":2,"layers":32,
+          "admin_endpoint":"http://h:9003","key_models":{"prod@Llama-3":"m","Qwen":"q"}})");
+  ASSERT_TRUE(request.has_value()) << request.error().error;
+  const PoolRegistration expected{.lookup = index::PoolLookup::kContinue,
+                                  .tp_size = 8,
+                                  .kv_heads = 4,
+                                  .pp_size = 2,
+                                  .layers = 32,
+                                  .admin_endpoint = "h:9003",
+                                  .key_models = {{"prod@Llama-3", "m"}, {"Qwen", "q"}}};
+  EXPECT_EQ(request->registration.pool, expected);
+  EXPECT_TRUE(request->unused.empty());
+}
+
+TEST(Register, AnEngineThatDeclaresItsHashesNeedsToNameOnlyTheAlgorithm) {
+  const auto request = ParseRegister(
+      R"({"endpoint":"tcp://h:1","modelname":"m","instance_id":"i","hash_profile":{"algorithm":"sha256"}})");
+  ASSERT_TRUE(request.has_value()) << request.error().error;
+  EXPECT_EQ(request->registration.hash_profile, hash::HashProfile{});
+  EXPECT_EQ(request->registration.hash_profile->seed, "vllm-none-hash");
 }
 
 TEST(Register, ReadsIpAndPortAsTheFirstGenerationsDid) {
@@ -268,28 +325,123 @@ TEST(Register, SaysWhatIsWrongAndWhere) {
       {R"({"endpoint":"")" + rest, {"endpoint must not be empty", "invalid_value", "endpoint", {}}},
       {R"({"endpoint":"tcp://h:1","modelname":"m"})",
        {"instance_id is required", "missing", "instance_id", {}}},
+      {R"({"endpoint":"tcp://h:1","modelname":"m","instance_id":""})",
+       {"instance_id must not be empty", "invalid_value", "instance_id", {}}},
       {R"({"endpoint":"tcp://h:1","instance_id":"i"})",
        {"modelname is required", "missing", "modelname", {}}},
+      {R"({"endpoint":1)" + rest, {"endpoint must be a string", "invalid_type", "endpoint", {}}},
       {R"({"endpoint":"tcp://h:1","model":"x")" + rest,
-       {"modelname and model differ", "invalid_value", "model", {}}},
-      {R"({"endpoint":"tcp://h:1","type":"SGLang")" + rest,
-       {"type must be vLLM or Mooncake", "invalid_value", "type", {}}},
+       {"model: 'x' and modelname 'm' differ (expected one of the two fields)",
+        "invalid_value",
+        "model",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","type":"TGI")" + rest,
+       {"type: 'TGI' is not a publisher type (expected vLLM, vLLM-Ascend, SGLang, LMCache, "
+        "TensorRT-LLM, RFC1527 or Mooncake)",
+        "invalid_value",
+        "type",
+        {}}},
       {R"({"endpoint":"tcp://h:1","ip":"h")" + rest,
-       {"endpoint stands beside ip or port", "invalid_value", "endpoint", {}}},
-      {R"({"ip":"h")" + rest, {"port is required beside ip", "missing", "port", {}}},
+       {"endpoint: stands beside ip or port (expected either endpoint, or ip and port)",
+        "invalid_value",
+        "endpoint",
+        {}}},
+      {R"({"ip":"h")" + rest, {"port is required", "missing", "port", {}}},
+      {R"({"port":1)" + rest, {"ip is required", "missing", "ip", {}}},
       {R"({"ip":"h","port":65536)" + rest,
-       {"port is 65536 (expected an integer from 1 to 65535)", "out_of_range", "port", {}}},
+       {"port: 65536 is not a port (expected an integer from 1 to 65535)",
+        "out_of_range",
+        "port",
+        {}}},
       {R"({"endpoint":"tcp://h:1","dp_rank":-1)" + rest,
-       {"dp_rank is -1 (expected an integer from 0 to 2147483647)", "out_of_range", "dp_rank", {}}},
+       {"dp_rank: -1 is not a rank (expected an integer from 0 to 2147483647)",
+        "out_of_range",
+        "dp_rank",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","dp_rank":1.5)" + rest,
+       {"dp_rank must be an integer from 0 to 2147483647", "invalid_type", "dp_rank", {}}},
+      {R"({"endpoint":"tcp://h:1","dp_rank":18446744073709551615)" + rest,
+       {"dp_rank: 18446744073709551615 is not a rank (expected an integer from 0 to 2147483647)",
+        "out_of_range",
+        "dp_rank",
+        {}}},
       {R"({"endpoint":"tcp://h:1","copies":"many")" + rest,
-       {"copies must be count or set", "invalid_value", "copies", {}}},
+       {"copies: 'many' is not a way to count copies (expected count or set)",
+        "invalid_value",
+        "copies",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","mode":"listen")" + rest,
+       {"mode: 'listen' is not a way to listen (expected connect or bind)",
+        "invalid_value",
+        "mode",
+        {}}},
       {R"({"endpoint":"tcp://h:1","cache_group":1)" + rest,
-       {"only cache group zero is supported", "unsupported", "cache_group", {}}},
+       {"cache_group: 1 is not a cache group that can be followed (expected 0 or null)",
+        "unsupported",
+        "cache_group",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","ttl":"10m")" + rest,
+       {"ttl must be an object", "invalid_type", "ttl", {}}},
+      {R"({"endpoint":"tcp://h:1","ttl":{"cpu":600})" + rest + "",
+       {"ttl.cpu must be a string", "invalid_type", "ttl.cpu", {}}},
+      {R"({"endpoint":"tcp://h:1","ttl":{"cpu":"0s"})" + rest,
+       {"ttl.cpu: '0s' is too short (expected a time above zero: 90s, 10m, 1h; or leave the tier "
+        "out)",
+        "invalid_value",
+        "ttl.cpu",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","hash_profile":"sha256")" + rest,
+       {"hash_profile must be an object", "invalid_type", "hash_profile", {}}},
+      {R"({"endpoint":"tcp://h:1","hash_profile":{})" + rest,
+       {"hash_profile.algorithm is required", "missing", "hash_profile.algorithm", {}}},
+      {R"({"endpoint":"tcp://h:1","hash_profile":{"algorithm":"md5"})" + rest,
+       {"hash_profile.algorithm: 'md5' is not a hash algorithm that can be computed (expected "
+        "sha256, sha256_cbor, xxhash or xxhash_cbor)",
+        "invalid_value",
+        "hash_profile.algorithm",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","hash_profile":{"algorithm":"sha256","strategy":"v2"})" + rest,
+       {"hash_profile.strategy: 'v2' is not supported (expected vllm_v1)",
+        "invalid_value",
+        "hash_profile.strategy",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","hash_profile":{"algorithm":"sha256","python_hash_seed":0})" +
+           rest,
+       {"hash_profile.python_hash_seed must be a string",
+        "invalid_type",
+        "hash_profile.python_hash_seed",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","hash_profile":{"algorithm":"sha256","algorithm":"sha256"})" +
+           rest,
+       {"hash_profile.algorithm is given twice", "duplicate_field", "hash_profile.algorithm", {}}},
+      {R"({"endpoint":"tcp://h:1","tp_size":0)" + rest,
+       {"tp_size: 0 is not a number of ranks (expected an integer from 1 to 2147483647)",
+        "out_of_range",
+        "tp_size",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","admin_endpoint":"https://h:1")" + rest,
+       {"admin_endpoint: 'https://h:1' is not an HTTP address (expected HOST:PORT or "
+        "http://HOST:PORT)",
+        "invalid_value",
+        "admin_endpoint",
+        {}}},
+      {R"({"endpoint":"tcp://h:1","key_models":{"a":""})" + rest,
+       {"key_models.a must not be empty", "invalid_value", "key_models.a", {}}},
+      {R"({"endpoint":"tcp://h:1","key_models":{"a":[["b"]]})" + rest,
+       {"key_models.a must be a string", "invalid_type", "key_models.a", {}}},
   };
   for (const auto& [body, error] : cases) {
     EXPECT_EQ(ErrorOf(ParseRegister(body)).error, error.error) << body;
     EXPECT_EQ(ErrorOf(ParseRegister(body)), error) << body;
   }
+}
+
+TEST(Register, IsNoPlaceForThousandsOfMembers) {
+  std::string many = R"({"endpoint":"tcp://h:1","key_models":{)";
+  for (int i = 0; i < 100'000; ++i) many += fmt::format(R"("m{}":"m",)", i);
+  many.back() = '}';
+  EXPECT_EQ(ErrorOf(ParseRegister(many + "}")),
+            (RequestError{"key_models has more than 1024 members", "too_many", "key_models", {}}));
 }
 
 TEST(Unregister, NamesAPublisherByItsKey) {

@@ -780,6 +780,149 @@ TEST_F(WithReplay, AnIncarnationFromElsewhereIsANewLifeAtOnce) {
   EXPECT_EQ(State(), "live");
 }
 
+TEST_F(WithReplay, AnIncarnationFromElsewhereDuringAReplayStartsItAgainFromNothing) {
+  Connect();
+  Replayed(0, "a0");
+  Live(1, "a1");
+  const uint64_t old = *outbox.open;
+  stream->NewIncarnation(now);
+  ASSERT_TRUE(outbox.open);
+  EXPECT_NE(*outbox.open, old);
+  Replayed(2, "a2", old);
+  Replayed(0, "b0");
+  End();
+  EXPECT_EQ(consumer.visible, Payloads{"b0"});
+  EXPECT_EQ(State(), "live");
+}
+
+TEST_F(WithReplay, AnIncarnationToldWhileItIsAwayOwnsNothingOfTheOldOne) {
+  Settled();
+  Disconnect();
+  stream->NewIncarnation(now);
+  EXPECT_TRUE(consumer.visible.empty());
+  EXPECT_EQ(State(), "stale unreachable");
+  Connect();
+  EXPECT_EQ(outbox.asked.back(), 0u);
+  Replayed(0, "b0");
+  End();
+  EXPECT_EQ(consumer.visible, Payloads{"b0"});
+  EXPECT_EQ(State(), "live");
+}
+
+TEST_F(WithReplay, IncarnationsToldManyTimesContradictNobody) {
+  Settled();
+  for (int i = 0; i < 20; ++i) stream->NewIncarnation(now);
+  ASSERT_TRUE(outbox.open);
+  Replayed(0, "b0");
+  End();
+  EXPECT_EQ(consumer.visible, Payloads{"b0"});
+  EXPECT_EQ(State(), "live");
+  EXPECT_EQ(Counters().lives, 21u);
+}
+
+TEST_F(WithoutReplay, AnIncarnationFromElsewhereIsExactOnlyFromItsFirstSequence) {
+  Connect();
+  Live(0, "a0");
+  stream->NewIncarnation(now);
+  EXPECT_TRUE(consumer.visible.empty());
+  Live(4, "b4");
+  EXPECT_EQ(State(), "degraded incomplete");
+  stream->NewIncarnation(now);
+  Live(0, "c0");
+  EXPECT_EQ(State(), "live");
+  EXPECT_EQ(consumer.visible, Payloads{"c0"});
+}
+
+// Live messages that the transport had to drop.
+
+TEST_F(WithReplay, DroppedLiveFramesAreAskedForAtOnce) {
+  Settled();
+  stream->LiveLost(now, 5);
+  EXPECT_EQ(State(), "replaying");
+  EXPECT_EQ(outbox.asked, Sequences{2});
+  Replayed(2, "a2");
+  Replayed(3, "a3");
+  End();
+  EXPECT_EQ(State(), "live");
+  EXPECT_EQ(consumer.visible, (Payloads{"a0", "a1", "a2", "a3"}));
+  EXPECT_EQ(Counters().pending_dropped, 5u);
+}
+
+TEST_F(WithReplay, LiveFramesDroppedDuringAReplayAreAskedForAtItsEnd) {
+  Connect();
+  Replayed(0, "a0");
+  stream->LiveLost(now, 1);
+  End();
+  EXPECT_EQ(State(), "replaying") << "the answer may be older than what was dropped";
+  EXPECT_EQ(outbox.asked, (Sequences{0, 0}));
+  Replayed(0, "a0");
+  Replayed(1, "a1");
+  End();
+  EXPECT_EQ(consumer.visible, (Payloads{"a0", "a1"}));
+  EXPECT_EQ(State(), "live");
+}
+
+TEST_F(WithReplay, LiveFramesDroppedDuringAProbeAreAskedForAtOnce) {
+  Settled();
+  Pass(seconds(5));
+  ASSERT_TRUE(outbox.open);
+  const uint64_t probe = *outbox.open;
+  stream->LiveLost(now, 1);
+  EXPECT_NE(*outbox.open, probe);
+  EXPECT_EQ(State(), "replaying");
+}
+
+TEST_F(WithReplay, LiveFramesDroppedWhileNoReplayIsAnsweredAreDoubtfulUntilOneIs) {
+  Connect();
+  Pass(seconds(6));
+  Live(0, "a0");
+  ASSERT_EQ(State(), "live");
+  stream->LiveLost(now, 1);
+  EXPECT_EQ(State(), "degraded doubtful");
+  while (!outbox.open) Pass(milliseconds(10));
+  Replayed(0, "a0");
+  End();
+  EXPECT_EQ(outbox.asked.back(), 0u) << "that answer may have been on its way when it was lost";
+  Replayed(0, "a0");
+  Replayed(1, "a1");
+  End();
+  EXPECT_EQ(consumer.visible, (Payloads{"a0", "a1"}));
+  EXPECT_EQ(State(), "live");
+}
+
+TEST_F(WithoutReplay, DroppedLiveFramesAreDoubtful) {
+  Connect();
+  Live(0, "a0");
+  stream->LiveLost(now, 2);
+  EXPECT_EQ(State(), "degraded doubtful");
+  EXPECT_NE(stream->trust().detail.find("2 messages"), std::string::npos);
+  EXPECT_EQ(Counters().gaps_lost, 1u);
+}
+
+TEST_F(WithoutReplay, FramesDroppedOfALostConnectionAreTheReconnectsBusiness) {
+  Connect();
+  Live(0, "a0");
+  Disconnect();
+  stream->LiveLost(now, 2);
+  EXPECT_EQ(State(), "stale unreachable");
+  EXPECT_EQ(Counters().gaps, 0u);
+}
+
+// Publishers that cannot be told apart.
+
+TEST_F(WithReplay, ASharedEndpointIsToldWhateverElseIsTrue) {
+  stream->Shared(now, "two engines connect to tcp://*:5557 from 10.0.0.1");
+  EXPECT_EQ(State(), "degraded shared_endpoint");
+  stream->Shared(now, "");
+  EXPECT_EQ(State(), "connecting not_connected");
+  Settled();
+  stream->Shared(now, "two engines connect to tcp://*:5557 from 10.0.0.1");
+  EXPECT_EQ(State(), "degraded shared_endpoint");
+  EXPECT_EQ(stream->trust().detail, "two engines connect to tcp://*:5557 from 10.0.0.1");
+  stream->Shared(now, "");
+  EXPECT_EQ(State(), "live");
+}
+
 // Replays that misbehave.
 
 TEST_F(WithReplay, AnAnswerThatStallsIsAskedForTheRest) {

@@ -36,6 +36,7 @@ struct Faults {
   bool restarts = false;  // with a reconnect
   bool in_place = false;  // restarts that only the numbers show
   bool reconnects = false;
+  int lost = 0;  // percent of live frames that the transport drops and tells of
 };
 
 class World {
@@ -67,6 +68,12 @@ class World {
     }
     Exchange();
     Check();
+  }
+
+  // The publisher was away and is back.
+  void Return() {
+    if (connected_) Disconnect();
+    Connect();
   }
 
   [[nodiscard]] const StreamUnderTest& test() const { return test_; }
@@ -156,6 +163,10 @@ class World {
     if (wire_.empty()) return;
     const Frame frame = std::move(wire_.front());
     wire_.pop_front();
+    if (Chance(faults_.lost)) {
+      test_.stream->LiveLost(test_.now, 1);
+      return;
+    }
     test_.Live(frame.sequence, frame.payload);
   }
 
@@ -282,6 +293,7 @@ Faults Draw(uint64_t seed) {
   faults.restarts = sometimes();
   faults.in_place = sometimes();
   faults.reconnects = sometimes();
+  faults.lost = some(10);
   return faults;
 }
 
@@ -302,6 +314,31 @@ TEST(RandomFaults, WhatAReplayCanHealEndsLiveAndWhole) {
     EXPECT_EQ(world.test().State(), "live") << world.test().stream->trust().detail;
     EXPECT_EQ(world.test().consumer.visible, world.Truth());
     CheckGapCounters(world);
+  }
+}
+
+TEST(RandomFaults, APublisherThatReturnsIsLiveAndWholeWithinFiveSeconds) {
+  for (uint64_t seed = 0; seed < kSeeds && !testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(seed);
+    World world(seed, Draw(seed));
+    world.Run(200);
+    world.Return();
+    world.Heal(seconds(5));
+    EXPECT_EQ(world.test().State(), "live") << world.test().stream->trust().detail;
+    EXPECT_EQ(world.test().consumer.visible, world.Truth());
+  }
+}
+
+TEST(RandomFaults, WithAReplayEndpointThatAnswersNoFaultLastsFiveSeconds) {
+  for (uint64_t seed = 0; seed < kSeeds && !testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(seed);
+    Faults faults = Draw(seed);
+    faults.stall = faults.cut = 0;
+    World world(seed, faults);
+    world.Run(200);
+    world.Heal(seconds(5));
+    EXPECT_EQ(world.test().State(), "live") << world.test().stream->trust().detail;
+    EXPECT_EQ(world.test().consumer.visible, world.Truth());
   }
 }
 

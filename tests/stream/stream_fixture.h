@@ -52,6 +52,15 @@ class RecordingConsumer : public Consumer {
     ++abandons;
     hidden.clear();
   }
+  void OpenListing(uint64_t request) override {
+    misuse |= listing.has_value();
+    listing = request;
+    ++listings;
+  }
+  void CloseListing(uint64_t request) override {
+    misuse |= listing != request;
+    listing.reset();
+  }
   void TrustChanged(const Trust& trust) override { told.push_back(trust); }
 
   std::vector<std::string> visible;
@@ -63,6 +72,8 @@ class RecordingConsumer : public Consumer {
   int new_lives = 0;
   int commits = 0;
   int abandons = 0;
+  std::optional<uint64_t> listing;  // the open one
+  int listings = 0;                 // ever asked for
 };
 
 class RecordingOutbox : public ReplayOutbox {
@@ -120,6 +131,15 @@ struct StreamUnderTest {
     stream->ReplayMessage(now, request ? *request : outbox.open.value_or(0), frames);
   }
   void End() { Replayed(kEnd, ""); }
+  // The open listing was taken in.
+  void List() {
+    const uint64_t request = consumer.listing.value_or(0);
+    consumer.listing.reset();
+    stream->ListingDone(now, request);
+  }
+  void FailListing(const std::string& why) {
+    stream->ListingFailed(now, consumer.listing.value_or(0), why);
+  }
   void Connect() { stream->Connected(now); }
   void Disconnect() { stream->Disconnected(now); }
   void Reconnect() {

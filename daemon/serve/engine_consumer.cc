@@ -1,0 +1,120 @@
+#include "daemon/serve/engine_consumer.h"
+
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "lib/base/log.h"
+
+namespace conductor::serve {
+namespace {
+
+using Lost = stream::Consumer::Lost;
+
+// Compared blocks from which a rate is told, and the rate below which something is wrong.
+constexpr uint64_t kEnoughCompared = 16;
+constexpr double kLowMatchRate = 0.95;
+
+ingest::PublisherProfile ProfileOf(const Registration& registration) {
+  return ingest::PublisherProfile{
+      .instance_id = registration.instance_id,
+      .tenant = registration.tenant,
+      .model = registration.model,
+      .lora_name = registration.lora_name,
+      .additional_salt = registration.additional_salt,
+      .block_size = registration.block_size,
+      .dp_rank = registration.dp_rank,
+      .copies = registration.copies,
+      .root_on_any_tier = registration.type == PublisherType::kSglang ||
+                          registration.type == PublisherType::kLmcache,
+      .ttl = registration.ttl,
+      .hash_profile = registration.hash_profile,
+  };
+}
+
+bool HasCleared(const wire::EventBatch& batch) {
+  for (const wire::KvEvent& event : batch.events) {
+    if (std::holds_alternative<wire::AllBlocksCleared>(event)) return true;
+    if (std::holds_alternative<wire::ScopeCleared>(event)) return true;
+  }
+  return false;
+}
+
+// What came between two readings of the counters and could not be taken into the index.
+void NoteRefused(const ingest::IngestCounters& before, const ingest::IngestCounters& after,
+                 stream::Consumer::Applied& applied) {
+  std::string what;
+  if (after.refused_block_size > before.refused_block_size) {
+    what = fmt::format("blocks of {} tokens do not fit blocks of {}", after.last_refused_block_size,
+                       after.block_size);
+  } else if (after.refused_shape > before.refused_shape) {
+    what = "hashes, tokens and block size of an event do not fit one another";
+  } else if (after.refused_names > before.refused_names) {
+    what = "it names more ranks, adapters or groups than one publisher may";
+  } else if (after.waiting_dropped > before.waiting_dropped) {
+    what = "events whose parent is unknown filled the memory that they may take";
+  } else if (after.orphaned - after.detached > before.orphaned - before.detached) {
+    what = "it stored blocks after one that was never announced";
+  }
+  if (what.empty() || applied.lost != Lost::kNothing) return;
+  applied.lost = Lost::kStores;
+  applied.what = std::move(what);
+}
+
+}  // namespace
+
+EngineConsumer::EngineConsumer(index::PrefixIndex& index, const Registration& registration,
+                               const ingest::IngestLimits& limits, uint32_t number,
+                               std::shared_ptr<PublisherBoard> board)
+    : PublisherConsumer(registration, std::move(board)),
+      ingest_(index, ProfileOf(registration), limits, number) {}
+
+void EngineConsumer::Ingest(const wire::EventBatch& batch, Applied& applied) {
+  const ingest::IngestCounters before = ingest_.Counters();
+  ingest_.Apply(batch, MonoNow());
+  const ingest::IngestCounters after = ingest_.Counters();
+  applied.holds_nothing = HasCleared(batch) && ingest_.HoldsNothing();
+  NoteRefused(before, after, applied);
+  NoteHashes(after);
+}
+
+void EngineConsumer::NoteHashes(const ingest::IngestCounters& counters) {
+  if (counters.hash_checked < kEnoughCompared) return;
+  const double rate =
+      static_cast<double>(counters.hash_matched) / static_cast<double>(counters.hash_checked);
+  const bool differ = rate < kLowMatchRate;
+  if (differ == std::exchange(hashes_differ_, differ)) return;
+  if (differ) {
+    log::Warn("{}: {:.0f} % of {} announced hashes are those of its hash_profile: {}", name(),
+              rate * 100, counters.hash_checked, counters.hash_hint);
+  } else {
+    log::Info("{}: its hashes are those of its hash_profile again", name());
+  }
+}
+
+void EngineConsumer::DropAll() { ingest_.NewLife(); }
+
+ingest::IngestCounters EngineConsumer::Counters() const { return ingest_.Counters(); }
+
+void EngineConsumer::BeginRebuild() { ingest_.BeginRebuild(); }
+
+void EngineConsumer::CommitRebuild() {
+  ingest_.CommitRebuild();
+  Publish();
+}
+
+void EngineConsumer::AbandonRebuild() {
+  ingest_.AbandonRebuild();
+  Publish();
+}
+
+std::optional<MonoTime> EngineConsumer::NextDeadline() const { return ingest_.NextDeadline(); }
+
+void EngineConsumer::Tick(MonoTime now) {
+  ingest_.Tick(now);
+  Publish();
+}
+
+}  // namespace conductor::serve

@@ -1,0 +1,41 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_ENGINE_CONSUMER_H_
+#define CONDUCTOR_DAEMON_SERVE_ENGINE_CONSUMER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "daemon/serve/publisher_consumer.h"
+#include "lib/index/prefix_index.h"
+
+namespace conductor::serve {
+
+// An engine's events, on their way into the index.
+class EngineConsumer : public PublisherConsumer {
+ public:
+  // `number` as in ingest::PublisherIngest. `index` must outlive it.
+  EngineConsumer(index::PrefixIndex& index, const Registration& registration,
+                 const ingest::IngestLimits& limits, uint32_t number,
+                 std::shared_ptr<PublisherBoard> board);
+
+  void BeginRebuild() override;
+  void CommitRebuild() override;
+  void AbandonRebuild() override;
+  [[nodiscard]] std::optional<MonoTime> NextDeadline() const override;
+  void Tick(MonoTime now) override;
+
+ protected:
+  void Ingest(const wire::EventBatch& batch, Applied& applied) override;
+  void DropAll() override;
+  [[nodiscard]] ingest::IngestCounters Counters() const override;
+
+ private:
+  void NoteHashes(const ingest::IngestCounters& counters);
+
+  ingest::PublisherIngest ingest_;
+  bool hashes_differ_ = false;  // as it was told last
+};
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_ENGINE_CONSUMER_H_

@@ -1,0 +1,107 @@
+#include "daemon/serve/pool_consumer.h"
+
+#include <utility>
+#include <variant>
+
+namespace conductor::serve {
+namespace {
+
+using Lost = stream::Consumer::Lost;
+
+ingest::PoolProfile ProfileOf(const Registration& registration) {
+  return ingest::PoolProfile{
+      .name = registration.Key(),
+      .tenant = registration.tenant,
+      .model = registration.model,
+      .additional_salt = registration.additional_salt,
+      .key_models = registration.pool.key_models,
+      .lookup = registration.pool.lookup,
+      .tp_size = registration.pool.tp_size,
+      .kv_heads = registration.pool.kv_heads,
+      .pp_size = registration.pool.pp_size,
+      .layers = registration.pool.layers,
+      .ttl = registration.ttl,
+      .hash_profile = registration.hash_profile,
+  };
+}
+
+bool HasCleared(const wire::EventBatch& batch) {
+  for (const wire::KvEvent& event : batch.events) {
+    if (std::holds_alternative<wire::ScopeCleared>(event)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+PoolConsumer::PoolConsumer(index::PrefixIndex& index, const Registration& registration,
+                           const ingest::IngestLimits& limits,
+                           std::shared_ptr<PublisherBoard> board,
+                           std::shared_ptr<ListingRequests> listings)
+    : PublisherConsumer(registration, std::move(board)),
+      ingest_(index, ProfileOf(registration), limits),
+      listings_(std::move(listings)) {}
+
+void PoolConsumer::OpenListing(uint64_t request) {
+  open_ = request;
+  ingest_.BeginListing();
+  const std::lock_guard lock(listings_->mutex);
+  listings_->wanted = request;
+  listings_->changed.notify_all();
+}
+
+void PoolConsumer::CloseListing(uint64_t request) {
+  if (open_ != request) return;
+  open_.reset();
+  ingest_.AbandonListing();
+  const std::lock_guard lock(listings_->mutex);
+  if (listings_->wanted == request) listings_->wanted.reset();
+}
+
+void PoolConsumer::Listed(std::span<const ingest::ListedObject> objects) {
+  ingest_.ApplyListing(objects);
+  open_.reset();
+  Publish();
+}
+
+std::vector<std::string> PoolConsumer::KeysWithoutTier(size_t most) const {
+  return ingest_.KeysWithoutTier(most);
+}
+
+void PoolConsumer::TiersLearnt(std::span<const ingest::ListedObject> objects) {
+  ingest_.TiersLearnt(objects);
+  Publish();
+}
+
+uint64_t PoolConsumer::last_event_id() const { return ingest_.Counters().last_event_id; }
+
+void PoolConsumer::Ingest(const wire::EventBatch& batch, Applied& applied) {
+  const uint64_t engine_events = ingest_.Counters().refused_shape;
+  ingest_.Apply(batch, MonoNow());
+  applied.holds_nothing = HasCleared(batch) && ingest_.HoldsNothing();
+  if (ingest_.Counters().refused_shape == engine_events || applied.lost != Lost::kNothing) return;
+  applied.lost = Lost::kStores;
+  applied.what = "it sends an engine's events: is its type right?";
+}
+
+void PoolConsumer::DropAll() { ingest_.NewLife(); }
+
+ingest::IngestCounters PoolConsumer::Counters() const { return ingest_.Counters(); }
+
+std::optional<MonoTime> PoolConsumer::NextDeadline() const { return ingest_.NextDeadline(); }
+
+void PoolConsumer::Tick(MonoTime now) {
+  ingest_.Tick(now);
+  Publish();
+}
+
+stream::Trust PoolConsumer::Judge(const stream::Trust& of_stream) const {
+  const auto doubt = ingest_.doubt();
+  if (!doubt) return of_stream;
+  stream::Trust trust{.state = stream::TrustState::kDegraded,
+                      .reason = doubt->too_high ? "doubtful" : "incomplete",
+                      .detail = doubt->detail};
+  return stream::Worse(trust, of_stream) ? trust : of_stream;
+}
+
+}  // namespace conductor::serve

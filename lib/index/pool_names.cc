@@ -1,0 +1,198 @@
+// PrefixIndex: what pools have, joined by what engines call it.
+
+#include <algorithm>
+
+#include "lib/index/prefix_index_impl.h"
+
+namespace conductor::index {
+namespace {
+
+auto FindBlock(NameEntry& entry, const Block* block) {
+  return std::ranges::find_if(
+      entry.blocks, [block](const Joined& joined) { return joined.target.block == block; });
+}
+
+bool HoldsAnything(const Holder& holder) {
+  return std::ranges::any_of(holder.whole, [](uint64_t blocks) { return blocks > 0; });
+}
+
+}  // namespace
+
+HolderId PrefixIndex::Impl::NewHolder(Namespace* name_space, uint32_t publisher, bool visible) {
+  const HolderId id{next_holder++};
+  Holder holder{};
+  holder.name_space = name_space;
+  holder.publisher = publisher;
+  holder.visible = visible;
+  holders.emplace(id, std::move(holder));
+  return id;
+}
+
+void PrefixIndex::Impl::EraseHolder(HolderId id) {
+  const auto found = holders.find(id);
+  Namespace* name_space = found->second.name_space;
+  if (found->second.group != nullptr) LeaveGroup(name_space, found->second.group, id);
+  if (found->second.pool) {
+    pools.at(*found->second.pool).holders.erase(name_space);
+    --name_space->pool_holders;
+  }
+  holders.erase(found);
+  ForgetIfEmpty(name_space);
+}
+
+Domain* PrefixIndex::Impl::FindOrAddDomain(const PoolDomain& key, PoolId pool) {
+  auto& slot = domains[key];
+  if (!slot) {
+    slot = std::make_unique<Domain>(Domain{.key = key});
+    for (const auto& [name, name_space] : namespaces) {
+      if (PoolDomain{name.tenant, name.model, name.additional_salt} == key) {
+        name_space->domain = slot.get();
+      }
+    }
+    for (const auto& [id, space] : spaces) {
+      for (const auto& [name, target] : space.names) {
+        if (target.block->name_space->domain == slot.get()) JoinName(space, name, target);
+      }
+    }
+  }
+  if (std::ranges::find(slot->pools, pool) == slot->pools.end()) slot->pools.push_back(pool);
+  return slot.get();
+}
+
+void PrefixIndex::Impl::JoinName(const Space& space, EngineHash name, Target target) {
+  Domain* domain = target.block->name_space->domain;
+  if (domain == nullptr) return;
+  NameEntry& entry = domain->names[PoolName{space.group, name}];
+  const auto known = FindBlock(entry, target.block);
+  if (known != entry.blocks.end()) {
+    ++known->spaces;
+    return;
+  }
+  if (entry.blocks.empty()) {
+    for (const Claim& claim : entry.claims) ++pools.at(claim.pool).stats.joined;
+  }
+  entry.blocks.push_back(Joined{target, 1});
+  for (const Claim& claim : entry.claims) HoldClaim(claim, target);
+}
+
+void PrefixIndex::Impl::RespanName(const Space& space, EngineHash name, Target target) {
+  Domain* domain = target.block->name_space->domain;
+  if (domain == nullptr) return;
+  NameEntry& entry = domain->names.at(PoolName{space.group, name});
+  FindBlock(entry, target.block)->target.span = target.span;
+  for (const Claim& claim : entry.claims) {
+    HoldClaim(claim, target);
+    LeaveClaim(claim, target.block);
+  }
+}
+
+void PrefixIndex::Impl::PartName(const Space& space, EngineHash name, Block* block, bool moved) {
+  Domain* domain = block->name_space->domain;
+  if (domain == nullptr) return;
+  const PoolName pool_name{space.group, name};
+  const auto found = domain->names.find(pool_name);
+  if (found == domain->names.end()) return;
+  NameEntry& entry = found->second;
+  const auto joined = FindBlock(entry, block);
+  if (joined == entry.blocks.end()) return;
+  if (joined->spaces > 0) --joined->spaces;
+  if (joined->spaces > 0) return;
+  if (moved && !entry.claims.empty()) {
+    entry.blocks.erase(joined);
+    if (entry.blocks.empty()) {
+      for (const Claim& claim : entry.claims) --pools.at(claim.pool).stats.joined;
+    }
+    const std::vector<Claim> claims = entry.claims;
+    for (const Claim& claim : claims) LeaveClaim(claim, block);
+  }
+  TidyName(domain, pool_name);
+}
+
+void PrefixIndex::Impl::HoldClaim(const Claim& claim, Target target) {
+  Namespace* name_space = target.block->name_space;
+  auto [slot, fresh] = pools.at(claim.pool).holders.try_emplace(name_space);
+  if (fresh) {
+    // Publishers' numbers keep names apart, and a pool has none of its own.
+    slot->second = NewHolder(name_space, ~uint32_t{0}, true);
+    holders.at(slot->second).pool = claim.pool;
+    ++name_space->pool_holders;
+  }
+  Hold(slot->second, claim.tier, /*counts=*/true, target);
+}
+
+// The block may be released by it, and nameless; who calls it forgets it then.
+void PrefixIndex::Impl::LeaveClaim(const Claim& claim, Block* block) {
+  const HolderId id = pools.at(claim.pool).holders.at(block->name_space);
+  Holding* holding = FindHolding(block, id, claim.tier, false);
+  if (--holding->count > 0) return;
+  EraseWhole(block, holding);
+  if (!HoldsAnything(holders.at(id))) EraseHolder(id);
+}
+
+void PrefixIndex::Impl::TidyName(Domain* domain, PoolName name) {
+  const auto found = domain->names.find(name);
+  if (found == domain->names.end()) return;
+  NameEntry& entry = found->second;
+  if (!entry.claims.empty()) return;
+  std::erase_if(entry.blocks, [](const Joined& joined) { return joined.spaces == 0; });
+  if (entry.blocks.empty()) domain->names.erase(found);
+}
+
+PoolId PrefixIndex::Writer::AddPool(std::string name, PoolLookup lookup,
+                                    std::optional<hash::HashProfile> profile) {
+  const PoolId id{impl_->next_pool++};
+  impl_->pools.emplace(
+      id, Pool{.name = std::move(name), .lookup = lookup, .profile = std::move(profile)});
+  return id;
+}
+
+void PrefixIndex::Writer::DropPool(PoolId pool) {
+  for (auto at = impl_->domains.begin(); at != impl_->domains.end();) {
+    Domain& domain = *at->second;
+    std::erase(domain.pools, pool);
+    if (!domain.pools.empty()) {
+      ++at;
+      continue;
+    }
+    for (const auto& [key, name_space] : impl_->namespaces) {
+      if (name_space->domain == &domain) name_space->domain = nullptr;
+    }
+    at = impl_->domains.erase(at);
+  }
+  impl_->pools.erase(pool);
+}
+
+void PrefixIndex::Writer::SetPoolBlock(PoolId pool, const PoolDomain& key, PoolName name,
+                                       std::optional<Tier> tier) {
+  Domain* domain = impl_->FindOrAddDomain(key, pool);
+  Pool& of = impl_->pools.at(pool);
+  NameEntry& entry = domain->names[name];
+  const auto at = std::ranges::find(entry.claims, pool, &Claim::pool);
+  const bool had = at != entry.claims.end();
+  if (had && tier == at->tier) return;
+  std::optional<Claim> before;
+  if (had) before = *at;
+  if (tier && had) {
+    at->tier = *tier;
+  } else if (tier) {
+    entry.claims.push_back(Claim{pool, *tier});
+  } else if (had) {
+    entry.claims.erase(at);
+  }
+  if (tier && !had) ++of.stats.blocks;
+  if (!tier && had) --of.stats.blocks;
+  if (!entry.blocks.empty()) {
+    if (tier && !had) ++of.stats.joined;
+    if (!tier && had) --of.stats.joined;
+  }
+  // Held on the new tier before it is left on the old one, so that nothing is forgotten between.
+  const std::vector<Joined> blocks = entry.blocks;
+  impl_->TidyName(domain, name);
+  for (const Joined& joined : blocks) {
+    if (tier) impl_->HoldClaim(Claim{pool, *tier}, joined.target);
+    if (before) impl_->LeaveClaim(*before, joined.target.block);
+    impl_->ForgetNameless(joined.target.block);
+  }
+}
+
+}  // namespace conductor::index
