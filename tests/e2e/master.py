@@ -103,7 +103,7 @@ class Master:
         for key in keys:
             if tenant == "default":
                 self.objects.setdefault(key, set()).add(medium)
-            self._announce(self._event("stored", key, medium, tenant))
+            self._announce(self.event("stored", key, medium, tenant))
 
     def remove(self, *keys, medium=MEMORY, tenant="default", announced=True):
         """The objects are gone. `medium` is what the announcement calls them, whatever they were on.
@@ -112,7 +112,7 @@ class Master:
             if tenant == "default":
                 self.objects.pop(key, None)
             if announced:
-                self._announce(self._event("removed", key, medium, tenant))
+                self._announce(self.event("removed", key, medium, tenant))
 
     def overflow(self):
         """A batch's worth of queue was dropped: a sequence is skipped."""
@@ -134,7 +134,7 @@ class Master:
         if self._live is not None:
             self._live.send_multipart([b"", self.last_sequence.to_bytes(8, "big"), payload])
 
-    def _event(self, kind, key, medium, tenant):
+    def event(self, kind, key, medium, tenant):
         number = numeric(key)
         hashes = [] if number is None else [number]
         stored = kind == "stored"

@@ -7,6 +7,7 @@ import urllib.parse
 import events
 from daemon import key, wait_until
 from engine import Engine
+from hashes import DEFAULT_SEED, VllmChain
 from model import Model
 from publisher import Publisher, free_ports
 from suite import BLOCK_SIZE, MODEL, EndToEndTest, prompt
@@ -219,7 +220,86 @@ class Commands(OperatorTest):
         self.begin()
         for what in ("resync", "clear"):
             answer = self.do(what, key("b"))
-            self.assertEqual((answer.status, answer.json["reason"]), (404, "unknown_service"))
+            self.assertEqual((answer.status, answer.json["reason"]), (404, "unknown_publisher"))
+
+
+class LeastTrust(OperatorTest):
+    """The older answers have no room for a state."""
+
+    def older_answers(self, tokens):
+        """Figures by /query and /cache."""
+        late = self.conductor.ok("POST", "/query", {
+            "model": MODEL, "block_size": BLOCK_SIZE, "token_ids": tokens})["default"]["a"]
+        first = self.conductor.ok("POST", "/cache", {
+            "instances": ["127.0.0.1"], "token_ids": tokens, "model_name": MODEL})["HitStatus"]
+        return late["longest_matched"], first.get("127.0.0.1", 0)
+
+    def test_figures_below_it_are_zeros(self):
+        tokens = prompt(1, 4)
+        for flags, doubtful, stale in (((), True, True), (("--legacy-min-state", "any"), True, True),
+                                       (("--legacy-min-state", "doubtful"), True, False),
+                                       (("--legacy-min-state", "incomplete"), False, False),
+                                       (("--legacy-min-state", "live"), False, False)):
+            with self.subTest(flags=flags):
+                self.begin(*IMPATIENT, *flags)
+                self.engine.run(tokens)
+                self.settle()
+                self.assertEqual(self.older_answers(tokens), (len(tokens), 100))
+                self.source.publish_payload(b"no msgpack")
+                self.settle(state="degraded", reason="doubtful")
+                self.assertEqual(self.older_answers(tokens),
+                                 (len(tokens), 100) if doubtful else (0, 0))
+                self.source.die()
+                self.conductor.wait_for(key("a"), state="stale")
+                self.assertEqual(self.older_answers(tokens),
+                                 (len(tokens), 100) if stale else (0, 0))
+                # Conductor's own answer says all, and how far to trust it.
+                entry = self.conductor.query(MODEL, tokens)["a"]
+                self.assertEqual((entry["longest_matched"], entry["state"]), (len(tokens), "stale"))
+                self.conductor.stop()
+
+
+class HashChecks(OperatorTest):
+    """A declared profile is compared with what the engine announces."""
+
+    def begin_with(self, hashes, **profile):
+        self.begin(register=False)
+        self.engine = Engine(self.model, self.source, "a", hashes=hashes)
+        self.conductor.register(self.source, "a", hash_profile={"strategy": "vllm_v1", **profile})
+        for seed in range(5):
+            self.engine.run(prompt(seed, 8))
+            self.engine.run(prompt(seed, 12))
+        self.settle()
+        return self.conductor.publisher(key("a"))["hash_check"]
+
+    def test_right_profiles_agree(self):
+        for algorithm, seed in (("sha256", "0"), ("sha256_cbor", "007"), ("sha256", None)):
+            with self.subTest(algorithm=algorithm, seed=seed):
+                chosen = {} if seed is None else {"python_hash_seed": seed}
+                check = self.begin_with(VllmChain(algorithm, seed or DEFAULT_SEED),
+                                        algorithm=algorithm, **chosen)
+                self.assertEqual((check["checked"], check["match_rate"]), (60, 1))
+                self.assertEqual(check["hint"], "")
+                self.assertEqual(self.conductor.services()[0]["HashMatchRate"], 1)
+                self.assertNotIn("warning publisher", self.conductor.log())
+                self.conductor.stop()
+
+    def test_wrong_profile_is_told_with_its_likely_cause(self):
+        for name, hashes, declared, cause in (
+                ("seed", VllmChain("sha256", "0"), {"algorithm": "sha256"}, "seed"),
+                ("algorithm", VllmChain("sha256_cbor", "0"),
+                 {"algorithm": "sha256", "python_hash_seed": "0"}, "sha256_cbor")):
+            with self.subTest(name):
+                check = self.begin_with(hashes, **declared)
+                self.assertGreater(check["checked"], 0)
+                self.assertLess(check["match_rate"], 0.1)
+                self.assertIn(cause, check["hint"])
+                warnings = [line for line in self.conductor.log().splitlines()
+                            if "warning publisher a|default|0" in line and check["hint"] in line]
+                self.assertEqual(len(warnings), 1, self.conductor.log())
+                # Answers come from the events and are right all the same.
+                self.assert_true(*range(5))
+                self.conductor.stop()
 
 
 if __name__ == "__main__":
