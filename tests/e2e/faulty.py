@@ -23,6 +23,7 @@ class FaultyPublisher(Publisher):
         self.journal = collections.deque(maxlen=300)
         self.faults_of_answers = collections.deque()
         self.silent = False            # to replay requests
+        self.last_fault = 0.0          # when an answer was faulty
         self.paused = threading.Event()
         self.resumed = threading.Event()
         self._live_fault = None
@@ -116,7 +117,9 @@ class FaultyPublisher(Publisher):
         elif self.faults_of_answers:
             fault = self.faults_of_answers.popleft()
         self.note(f"asked from {first}" + (f": {fault.__name__}" if fault else ""))
-        if fault is None:
+        if fault is not None:
+            self.last_fault = time.monotonic()
+        else:
             super()._serve_one(router, request)
             return
         with self._lock:
@@ -182,7 +185,8 @@ def every_batch_twice(reply, batches):
 
 
 def a_hole(reply, batches):
-    middle = len(batches) // 2
+    """Not at the beginning, where a publisher would deny that it sent the batch asked for."""
+    middle = max(1, len(batches) // 2)
     for batch in batches[:middle] + batches[middle + 1:]:
         reply(batch)
     reply(FaultyPublisher.END)

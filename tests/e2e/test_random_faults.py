@@ -195,7 +195,10 @@ class Faults:
 
     def bad_answer(self):
         self._bad_answers()
-        yield from self.lose_some()
+        with self.publisher.live_fault(self._lost):
+            self._work_until(self.publisher.last_sequence + self.random.randrange(1, 8))
+        self._work_at_once()
+        yield 0
 
     def bad_answer_to_a_new_life(self):
         self._forget()
@@ -525,9 +528,14 @@ class Fleet:
             if verdict is None:
                 if subject.good_since is None:
                     subject.good_since = now
+                    subject.publisher.faults_of_answers.clear()
                     if subject.must_be_live:
                         self.times[subject.history[-1], subject.extra].append(
                             now - subject.returned)
+            elif (subject.good_since is not None and
+                  subject.publisher.last_fault > subject.good_since - 1):
+                # What was left of its faults met a probe.
+                subject.returned, subject.good_since = now, None
             elif subject.good_since is not None and subject.must_be_live:
                 self.fail(subject, f"it was well, and nothing happened, but now {verdict}")
             elif now > subject.returned + self.patience(subject):
