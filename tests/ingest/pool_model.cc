@@ -156,7 +156,8 @@ void PoolModel::RemovePool(uint32_t id) {
 
 void PoolModel::NewLifeOfPool(uint32_t id) {
   const PoolProfile profile = pools_.at(id).profile;
-  pools_[id] = Pool{.profile = profile, .objects = {}, .sizes = {}, .has_v = {}, .touched = {}};
+  pools_[id] =
+      Pool{.profile = profile, .objects = {}, .sizes = {}, .has_v = {}, .touched = {}, .has = {}};
   Settle();
 }
 
@@ -190,7 +191,8 @@ std::optional<std::pair<PoolModel::ObjectId, PoolModel::Object>> PoolModel::Read
 }
 
 PoolModel::Family PoolModel::FamilyOf(const ObjectId& id, const Object& object) {
-  return {id.first, object.model, object.key.family, object.key.prefix, object.key.variant};
+  return {id.first,          object.model,       object.key.family,
+          object.key.prefix, object.key.variant, object.key.group};
 }
 
 PoolModel::Component PoolModel::ComponentOf(const wire::ObjectKey& key) {
@@ -382,8 +384,9 @@ std::set<std::string> PoolModel::KeysWithoutTier(uint32_t pool) const {
 
 void PoolModel::Settle() {
   std::set<DomainName> had;
-  for (const auto& [id, pool] : pools_) {
-    for (const auto& [name, tier] : Has(pool)) had.insert(name);
+  for (auto& [id, pool] : pools_) {
+    pool.has = Has(pool);
+    for (const auto& [name, tier] : pool.has) had.insert(name);
   }
   for (auto& [name, blocks] : joined_) {
     if (had.contains(name)) continue;
@@ -439,7 +442,7 @@ PoolModel::Tiers PoolModel::PoolTiers(const Pool& pool, const index::NamespaceKe
                                       const Tokens& prompt,
                                       const index::PrefixIndex::NameSource& names) const {
   Tiers tiers(prompt.size() / name_space.block_size);
-  const auto has = Has(pool);
+  const auto& has = pool.has;
   for (size_t i = 0; i < tiers.size(); ++i) {
     const Block block = {name_space, Beginning(prompt, (i + 1) * name_space.block_size)};
     for (const auto& [name, tier] : has) {
