@@ -88,6 +88,7 @@ PublisherConsumer::PublisherConsumer(index::PrefixIndex& index, const Registrati
     : name_(fmt::format("publisher {} at {}", registration.Key(), registration.endpoint)),
       type_(registration.type),
       ingest_(index, ProfileOf(registration), limits, number),
+      decoder_(registration.type),
       board_(std::move(board)) {}
 
 stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,

@@ -14,7 +14,7 @@
 #include "lib/index/prefix_index.h"
 #include "lib/ingest/publisher_ingest.h"
 #include "lib/stream/consumer.h"
-#include "lib/wire/vllm_decoder.h"
+#include "lib/wire/decoder.h"
 
 namespace conductor::serve {
 
@@ -52,7 +52,7 @@ class PublisherConsumer : public stream::Consumer {
   const std::string name_;  // for log lines: key and endpoint
   const PublisherType type_;
   ingest::PublisherIngest ingest_;
-  wire::VllmDecoder decoder_;
+  wire::Decoder decoder_;
   std::shared_ptr<PublisherBoard> board_;
 };
 

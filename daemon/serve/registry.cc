@@ -9,7 +9,7 @@
 #include "daemon/serve/publisher_consumer.h"
 #include "daemon/serve/reservations.h"
 #include "lib/base/log.h"
-#include "lib/wire/vllm_decoder.h"
+#include "lib/wire/timestamp.h"
 
 namespace conductor::serve {
 namespace {
