@@ -117,10 +117,8 @@ std::string ObjectEvent::Key() {
     reader_.Hashes(fields_[field], kNames[field], DigestEnd::kLast, hashes);
   }
   if (hashes.size() != 1) {
-    reader_.Wrong({fmt::format("is not given, and neither is one hash but {}", hashes.size()),
-                   std::string(kNames[kObjectKey]),
-                   "the object's key, or its number as the one "
-                   "item of seq_hashes"});
+    reader_.Wrong({fmt::format("is not given, beside {} hashes", hashes.size()),
+                   std::string(kNames[kObjectKey]), "the object's key, or one hash in its place"});
     return {};
   }
   return std::to_string(static_cast<uint64_t>(hashes.front()));

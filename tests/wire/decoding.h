@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -41,6 +42,26 @@ Event Only(const EventBatch& batch) {
 inline uint64_t Skipped(const EventBatch& batch, SkipReason reason) {
   const auto found = batch.skipped.find(reason);
   return found == batch.skipped.end() ? 0 : found->second;
+}
+
+// An event that cannot be read, and what that costs.
+struct LostCase {
+  const char* event;
+  const char* message;
+  bool stores;
+  bool removals;
+};
+
+inline void ExpectLost(Dialect dialect, std::initializer_list<LostCase> cases) {
+  for (const LostCase& test : cases) {
+    const EventBatch batch = DecodeEventAs(dialect, test.event);
+    EXPECT_TRUE(batch.events.empty()) << test.event;
+    EXPECT_EQ(Skipped(batch, SkipReason::kMalformedEvent), 1u) << test.event;
+    ASSERT_EQ(batch.skips.size(), 1u) << test.event;
+    EXPECT_EQ(batch.skips[0].message, test.message);
+    EXPECT_EQ(batch.lost_stores, test.stores) << test.event;
+    EXPECT_EQ(batch.lost_removals, test.removals) << test.event;
+  }
 }
 
 }  // namespace conductor::wire

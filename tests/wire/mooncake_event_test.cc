@@ -108,40 +108,30 @@ TEST(MooncakeEvent, LooksOnlyAtWhatItNeeds) {
 }
 
 TEST(MooncakeEvent, CountsWhatItCannotReadAndWhatThatLost) {
-  const struct {
-    const char* event;
-    const char* message;
-    bool stores;
-    bool removals;
-  } cases[] = {
-      {R"({"event_type": "stored"})",
-       "object_key: is not given, and neither is one hash but 0 (expected the object's key, or its "
-       "number as the one item of seq_hashes)",
-       true, false},
-      {R"({"event_type": "removed", "seq_hashes": [1, 2]})",
-       "object_key: is not given, and neither is one hash but 2 (expected the object's key, or its "
-       "number as the one item of seq_hashes)",
-       false, true},
-      {R"({"event_type": "stored", "object_key": 4})", "object_key: is 4 (expected nil or text)",
-       true, false},
-      {R"({"event_type": "stored", "object_key": "k", "connector_block_hash": "0123"})",
-       "connector_block_hash: is '0123' (expected 16 hex digits or more)", true, false},
-      {R"({"event_type": "stored", "object_key": "k", "connector_block_hash": "0123456789abcdeg"})",
-       "connector_block_hash: is '0123456789abcdeg' (expected 16 hex digits or more)", true, false},
-      {R"({"event_type": "stored", "object_key": "k", "connector_block_hash": "0123456789abcdef",
+  ExpectLost(
+      Dialect::kMooncake,
+      {
+          {R"({"event_type": "stored"})",
+           "object_key: is not given, beside 0 hashes (expected the object's key, or one hash in "
+           "its place)",
+           true, false},
+          {R"({"event_type": "removed", "seq_hashes": [1, 2]})",
+           "object_key: is not given, beside 2 hashes (expected the object's key, or one hash in "
+           "its place)",
+           false, true},
+          {R"({"event_type": "stored", "object_key": 4})",
+           "object_key: is 4 (expected nil or text)", true, false},
+          {R"({"event_type": "stored", "object_key": "k", "connector_block_hash": "0123"})",
+           "connector_block_hash: is '0123' (expected 16 hex digits or more)", true, false},
+          {R"({"event_type": "stored", "object_key": "k", "connector_block_hash": "0123456789abcdeg"})",
+           "connector_block_hash: is '0123456789abcdeg' (expected 16 hex digits or more)", true,
+           false},
+          {R"({"event_type": "stored", "object_key": "k", "connector_block_hash": "0123456789abcdef",
            "tp_rank": -1})",
-       "tp_rank: is -1 (expected an integer from 0 to 4294967295)", true, false},
-      {R"({"event_type": "cleared", "tenant_id": 4})", "tenant_id: is 4 (expected nil or text)",
-       false, true},
-  };
-  for (const auto& test : cases) {
-    const EventBatch batch = DecodeEvent(test.event);
-    EXPECT_TRUE(batch.events.empty()) << test.event;
-    ASSERT_GE(batch.skips.size(), 1u) << test.event;
-    EXPECT_EQ(batch.skips[0].message, test.message);
-    EXPECT_EQ(batch.lost_stores, test.stores) << test.event;
-    EXPECT_EQ(batch.lost_removals, test.removals) << test.event;
-  }
+           "tp_rank: is -1 (expected an integer from 0 to 4294967295)", true, false},
+          {R"({"event_type": "cleared", "tenant_id": 4})", "tenant_id: is 4 (expected nil or text)",
+           false, true},
+      });
 }
 
 }  // namespace

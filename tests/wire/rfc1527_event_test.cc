@@ -121,33 +121,22 @@ TEST(Rfc1527Event, ReadsWhatOnlyVllmHasANameFor) {
 }
 
 TEST(Rfc1527Event, CountsWhatItCannotReadAndWhatThatLost) {
-  const struct {
-    const char* event;
-    const char* message;
-    bool stores;
-    bool removals;
-  } cases[] = {
-      {R"({"event_type": "stored"})", "seq_hashes: is nil (expected an array of hashes)", true,
-       false},
-      {R"({"event_type": "stored", "seq_hashes": 4})",
-       "seq_hashes: is an integer (expected an array of hashes)", true, false},
-      {R"({"event_type": "stored", "seq_hashes": [1], "base_block_idx": -1})",
-       "base_block_idx: is -1 (expected nil or an unsigned integer of 64 bits)", true, false},
-      {R"({"event_type": "removed", "block_hashes": 4})",
-       "block_hashes: is an integer (expected an array of hashes)", false, true},
-      {R"({"event_type": "removed", "seq_hashes": [1], "event_id": "x"})",
-       "event_id: is 'x' (expected nil or an unsigned integer of 64 bits)", false, true},
-      {R"({"event_type": "cleared", "medium": 4})", "medium: is 4 (expected nil or text)", false,
-       true},
-  };
-  for (const auto& test : cases) {
-    const EventBatch batch = DecodeEvent(test.event);
-    EXPECT_TRUE(batch.events.empty()) << test.event;
-    ASSERT_EQ(batch.skips.size(), 1u) << test.event;
-    EXPECT_EQ(batch.skips[0].message, test.message);
-    EXPECT_EQ(batch.lost_stores, test.stores) << test.event;
-    EXPECT_EQ(batch.lost_removals, test.removals) << test.event;
-  }
+  ExpectLost(
+      Dialect::kRfc1527,
+      {
+          {R"({"event_type": "stored"})", "seq_hashes: is nil (expected an array of hashes)", true,
+           false},
+          {R"({"event_type": "stored", "seq_hashes": 4})",
+           "seq_hashes: is an integer (expected an array of hashes)", true, false},
+          {R"({"event_type": "stored", "seq_hashes": [1], "base_block_idx": -1})",
+           "base_block_idx: is -1 (expected nil or an unsigned integer of 64 bits)", true, false},
+          {R"({"event_type": "removed", "block_hashes": 4})",
+           "block_hashes: is an integer (expected an array of hashes)", false, true},
+          {R"({"event_type": "removed", "seq_hashes": [1], "event_id": "x"})",
+           "event_id: is 'x' (expected nil or an unsigned integer of 64 bits)", false, true},
+          {R"({"event_type": "cleared", "medium": 4})", "medium: is 4 (expected nil or text)",
+           false, true},
+      });
 }
 
 TEST(Rfc1527Event, CountsTypesAndKeysThatAreNotKnown) {
