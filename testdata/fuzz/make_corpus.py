@@ -46,6 +46,25 @@ def ingest_payloads():
                       ingest_step(2, 1) + every + ingest_step(4, 1) + ingest_step(1, 0) + every)
 
 
+def ingest_events():
+    """Steps of tests/fuzz/ingest_events.cc by two publishers: options, then bytes as decided there."""
+    def stored(publisher, shape, *rest):
+        return bytes([10 | publisher, 0, 6, shape, *rest])
+
+    def removed(publisher, name):
+        return bytes([10 | publisher, 0, 1, 0, name, 0])
+
+    chain = stored(0, 1, 0, 1, 0, 0b1010) + stored(0, 4, 2, 1, 0, 0b11)
+    orphan = stored(0, 4, 2, 1, 0, 0b11) + stored(0, 1, 0, 1, 0, 0b1010)
+    host = stored(1, 224, 0, 2)
+    yield "chain", b"\x00" + chain + removed(0, 2)
+    yield "orphan", b"\x00" + orphan + removed(0, 1)
+    yield "two_publishers", b"\x00" + chain + stored(1, 1, 0, 1, 0, 0b1010) + host + removed(0, 0)
+    yield "rebuild", b"\x00" + chain + b"\x02" + orphan + b"\x04" + b"\x02" + chain + b"\x06\x00"
+    yield "learnt", b"\x05" + stored(0, 192, 3, 0, 0b0110) + chain + b"\x08" + chain
+    yield "adapters", b"\x00" + stored(0, 8 + 32, 0, 0, 1) + stored(0, 32, 1, 0, 1) + chain
+
+
 # What tests/fuzz/publisher_stream.cc reads; each with the bytes that it needs.
 SENT, UNSENT, NEAR, ANY = b"\x00\x00", b"\x02\x00", b"\x03", b"\x04"
 ANSWER, ALL, FALSE, END, LOST = b"\x05", b"\x07\xff", b"\x08", b"\x09", b"\x0a\x00\x00"
@@ -103,7 +122,7 @@ def block_digest():
         bytes([len(raw)]) + raw for raw in map(bytes.fromhex, list(keys.values())[:3])) + tokens
 
 
-FOLDERS = (payload, ingest_payloads, publisher_stream, block_digest)
+FOLDERS = (payload, ingest_payloads, ingest_events, publisher_stream, block_digest)
 
 
 def main(check):

@@ -70,10 +70,10 @@ class World {
     Require(counters.waiting_bytes <= kMaxWaitingBytes, "what waits is bounded");
     Require(counters.joined + counters.waiting_dropped <= counters.orphaned,
             "only what waited joins or is dropped");
-    Validate();
   }
 
   void End() {
+    Validate();
     for (Publisher& publisher : publishers_) {
       publisher.ingest.reset();
       Validate();
