@@ -154,7 +154,9 @@ void BoundEndpoint::HandleEvents(size_t count) {
     if (event == ZMQ_EVENT_ACCEPTED) {
       open_fds_.insert(value);
     } else if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-      TellAll(Kind::kSomebody, {});
+      for (const auto& [task, seat] : seats_) {
+        if (!router_.Held(task)) Put(*seat, Kind::kSomebody);
+      }
     } else if (event == ZMQ_EVENT_DISCONNECTED) {
       open_fds_.erase(value);
       for (auto found = connections_.begin(); found != connections_.end();) {

@@ -38,7 +38,7 @@ struct BoundSeat {
     ZmqMessage message;
   };
 
-  uint64_t task = 0;     // takes a turn when something came
+  uint64_t task = 0;       // takes a turn when something came
   size_t limit_bytes = 1;  // of messages
   std::deque<Arrival> arrivals;
   size_t bytes = 0;
@@ -113,8 +113,8 @@ class BoundEndpoint : public Task {
 
   MonitoredSocket socket_;  // null until it is bound
   std::optional<MonoTime> bind_at_;
-  uint32_t failures_ = 0;  // to bind, in a row
-  std::string problem_;    // why it is not bound
+  uint32_t failures_ = 0;            // to bind, in a row
+  std::string problem_;              // why it is not bound
   std::vector<SocketEvent> events_;  // not handled yet, oldest first
   bool drained_ = true;
 

@@ -1,6 +1,7 @@
 #include "lib/stream/ingest_loop.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -170,7 +171,19 @@ void IngestLoop::Loop() {
   endpoints_.clear();
 }
 
+// A wake-up costs more than what it is for, so those that follow closely are put together.
+void IngestLoop::Gather() {
+  if (!ready_.empty()) return;
+  const Duration left = woken_ + options_.gather - MonoNow();
+  if (left <= Duration::zero()) return;
+  pollfd commands{.fd = wakeup_, .events = POLLIN, .revents = 0};
+  const auto count = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+  const timespec wait{.tv_sec = count / 1'000'000'000, .tv_nsec = count % 1'000'000'000};
+  ppoll(&commands, 1, &wait, nullptr);
+}
+
 void IngestLoop::Wait() {
+  Gather();
   int timeout = -1;
   if (!ready_.empty()) {
     timeout = 0;
@@ -191,6 +204,7 @@ void IngestLoop::Wait() {
     }
   }
   const MonoTime now = MonoNow();
+  woken_ = now;
   for (const auto& [deadline, id] : deadlines_) {
     if (deadline > now) break;
     MarkReady(id, /*monitor=*/false);

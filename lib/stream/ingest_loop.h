@@ -79,6 +79,7 @@ class IngestLoop : private Watcher {
   void CloseEmptyEndpoints();
   void Forget(uint64_t id);
   void Loop();
+  void Gather();
   void Wait();
   void RunCommands();
   void MarkReady(uint64_t id, bool monitor);
@@ -100,6 +101,7 @@ class IngestLoop : private Watcher {
   std::map<std::string, Bound> endpoints_;  // by BoundEndpoint::KeyOf
   std::unordered_map<uint64_t, Entry> entries_;
   std::deque<uint64_t> ready_;
+  MonoTime woken_{};
   std::set<std::pair<MonoTime, uint64_t>> deadlines_;
 
   std::mutex mutex_;

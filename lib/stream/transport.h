@@ -48,6 +48,10 @@ class Transport {
     uint32_t threads = 2;
     uint32_t io_threads = 2;  // libzmq's
     uint32_t max_publishers = 1024;
+    // How long what comes may gather before an ingest thread that was just busy looks again: bounds
+    // its wake-ups, which cost most where hundreds of publishers say little. Added to no event's
+    // way more than once.
+    Duration gather = std::chrono::milliseconds(2);
     // A peer that accepts the connection and does not finish ZMTP's handshake in this time is
     // told as one that does not speak ZeroMQ.
     Duration handshake_timeout = std::chrono::seconds(5);
@@ -82,9 +86,9 @@ class Transport {
   [[nodiscard]] const std::string& limit_warning() const;
 
   // Starts to listen. Publishers of one bound endpoint share its socket and its ingest thread, and
-  // are told apart by peer, topic and rank (BoundRouter). The consumer is used on one ingest thread only and destroyed there. An
-  // error only for what can never work (address syntax, limit reached): a publisher that is not
-  // there yet is waited for.
+  // are told apart by peer, topic and rank (BoundRouter). The consumer is used on one ingest thread
+  // only and destroyed there. An error only for what can never work (address syntax, limit
+  // reached): a publisher that is not there yet is waited for.
   [[nodiscard]] Result<PublisherId> Add(const PublisherAddress& address,
                                         const StreamOptions& options,
                                         std::unique_ptr<Consumer> consumer);
