@@ -268,7 +268,8 @@ def sglang_mla_key(digest):
 
 
 def lmcache_key(digest, model="test-model", world=1, worker=0, dtype="bfloat16"):
-    return f"vllm@{model}@{world}@{worker}@{digest.hex()}@{dtype}"
+    """LMCache's hashes are 64 bits."""
+    return f"vllm@{model}@{world}@{worker}@{digest[-8:].hex()}@{dtype}"
 
 
 def numeric_key(digest):

@@ -47,9 +47,9 @@ class PoolTest(EndToEndTest):
         """Until everything published is applied."""
         if self.source.last_sequence >= 0:
             self.conductor.wait_applied(key("a"), self.source)
-        last = self.master.last_sequence
-        return self.conductor.wait_for(key("pool"), state=state, reason=reason,
-                                       cursor=last if last else None)
+        if self.master.last_sequence:
+            self.conductor.wait_for(key("pool"), state=state, reason=reason,
+                                    cursor=self.master.last_sequence)
 
     def blocks(self, seed=1, count=4):
         return self.model.chain(prompt(seed, count))
@@ -104,9 +104,10 @@ FAMILIES = {
     "LMCache": ({}, components(objects.lmcache_key, world=(2,), worker=(0, 1))),
     "number": ({}, components(objects.numeric_key)),
     "SGLang": ({"tp_size": 2, "pp_size": 1},
-               components(objects.sglang_key, tp=(0, 1), part=("k", "v"))),
+               components(objects.sglang_key, tp=(0, 1), part=("v", "k"))),
     "SGLang, pipeline": ({"tp_size": 1, "pp_size": 2},
-                         components(objects.sglang_key, tp=(0,), pp=(0, 1), part=("k", "v"))),
+                         components(objects.sglang_key, tp=(0,), pp=(0, 1), part=("v", "k"))),
+    # Whether there are v objects, too, is doubtful as long as there are few.
     "SGLang, MLA": ({}, components(objects.sglang_mla_key)),
 }
 
@@ -116,6 +117,7 @@ class Components(PoolTest):
         for family, (sizes, of) in FAMILIES.items():
             with self.subTest(family=family):
                 sglang = family.startswith("SGLang")
+                state = "degraded" if "MLA" in family else "live"
                 self.begin(hashes=SglangChain() if sglang else VllmChain(),
                            engine_type="SGLang" if sglang else "vLLM")
                 self.register_pool(**sizes)
@@ -124,24 +126,24 @@ class Components(PoolTest):
                                            for block in self.blocks()]
                 for name in first[:-1]:
                     self.master.put(name)
-                    self.settle()
+                    self.settle(state)
                     self.assert_figures("b", (0, 0, 0))
                 self.master.put(first[-1])
-                self.settle()
+                self.settle(state)
                 self.assert_figures("b", (0, 1, 1))
                 with self.master.batch():
                     self.master.put(*second, *third[:-1])
-                self.settle()
-                self.assert_figures("b", (0, 2, 2 if third[:-1] else 2))
+                self.settle(state)
+                self.assert_figures("b", (0, 2, 2))
                 self.master.put(third[-1], medium=DISK)
-                self.settle()
+                self.settle(state)
                 self.assert_figures("b", (0, 2, 3))
                 self.assert_figures("a", (4, 4, 4))
                 self.master.remove(second[0])
-                self.settle()
+                self.settle(state)
                 self.assert_figures("b", (0, 1, 1))
                 self.master.put(second[0])
-                self.settle()
+                self.settle(state)
                 self.assert_figures("b", (0, 2, 3))
                 self.conductor.stop()
 
@@ -396,7 +398,7 @@ class Listings(PoolTest):
         self.begin_late()
         self.becomes("b", (0, 3, 4))
         self.master.wait_for_subscriber()
-        self.master.put("warm-up@none")
+        self.master.put(*self.keys(self.blocks(seed=3, count=1)))
         self.settle()
         # What the queue dropped nobody hears of.
         self.master.remove(self.names[1], announced=False)
