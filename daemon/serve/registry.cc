@@ -46,12 +46,32 @@ struct Registry::Impl {
   [[nodiscard]] Result<Added> Reserve(const Registration& registration);
   // The end of what Reserve() began.
   void Erase(const std::string& key);
+  [[nodiscard]] stream::StreamOptions StreamOptionsOf(const Registration& registration,
+                                                      uint32_t number) const;
+  struct MadeConsumer {
+    std::unique_ptr<stream::Consumer> consumer;
+    PoolConsumer* pool;  // the same, of a pool; otherwise nullptr
+  };
+  [[nodiscard]] MadeConsumer MakeConsumer(const Registration& registration, uint32_t number,
+                                          std::shared_ptr<PublisherBoard> board,
+                                          const std::shared_ptr<ListingRequests>& listings);
+  [[nodiscard]] std::shared_ptr<PoolLister> MakeLister(
+      stream::Transport::PublisherId id, std::unique_ptr<PoolAdmin> admin,
+      const std::shared_ptr<ListingRequests>& listings, PoolConsumer& pool);
   // False when no publisher has this key; otherwise `work` was done on its ingest thread.
   bool Run(const std::string& key, const char* what,
            const std::function<void(stream::PublisherStream&)>& work);
 };
 
 namespace {
+
+stream::PublisherAddress AddressOf(const Registration& registration) {
+  return {.endpoint = registration.endpoint,
+          .replay_endpoint = registration.replay_endpoint,
+          .mode = registration.mode,
+          .peer = registration.peer,
+          .topic = registration.topic};
+}
 
 bool SameButIncarnation(const Registration& a, Registration b) {
   b.incarnation = a.incarnation;
@@ -151,6 +171,48 @@ bool Registry::Impl::Run(const std::string& key, const char* what,
       id, [&work](stream::PublisherStream& stream, stream::Consumer&) { work(stream); });
 }
 
+stream::StreamOptions Registry::Impl::StreamOptionsOf(const Registration& registration,
+                                                      uint32_t number) const {
+  stream::StreamOptions stream = options.stream;
+  stream.has_replay = !registration.replay_endpoint.empty();
+  stream.has_listing = !registration.pool.admin_endpoint.empty();
+  if (IsPool(registration.type)) {
+    stream.first_sequence = 1;
+    stream.remedy = "Register its admin_endpoint";
+  }
+  stream.jitter_seed = number;
+  stream.batch_time = wire::PeekTimestamp;
+  stream.batch_rank = wire::PeekRank;
+  return stream;
+}
+
+Registry::Impl::MadeConsumer Registry::Impl::MakeConsumer(
+    const Registration& registration, uint32_t number, std::shared_ptr<PublisherBoard> board,
+    const std::shared_ptr<ListingRequests>& listings) {
+  if (!IsPool(registration.type)) {
+    return {std::make_unique<EngineConsumer>(index, registration, options.ingest, number,
+                                             std::move(board)),
+            nullptr};
+  }
+  auto pool = std::make_unique<PoolConsumer>(index, registration, options.ingest, std::move(board),
+                                             listings);
+  PoolConsumer* const made = pool.get();
+  return {std::move(pool), made};
+}
+
+std::shared_ptr<PoolLister> Registry::Impl::MakeLister(
+    stream::Transport::PublisherId id, std::unique_ptr<PoolAdmin> admin,
+    const std::shared_ptr<ListingRequests>& listings, PoolConsumer& pool) {
+  const auto run = [this, id](const std::function<void(stream::PublisherStream&)>& work) {
+    return transport.Run(
+        id, [&work](stream::PublisherStream& stream, stream::Consumer&) { work(stream); });
+  };
+  return std::make_shared<PoolLister>(
+      std::move(admin), listings, pool, run,
+      PoolLister::Options{.probe_interval = options.stream.probe_interval,
+                          .max_listing_bytes = options.ingest.max_pool_bytes});
+}
+
 Result<Registry::Added> Registry::Add(const Registration& registration) {
   if (auto valid = Validate(registration); !valid) return tl::unexpected(valid.error());
   std::unique_ptr<PoolAdmin> admin;
@@ -184,43 +246,12 @@ Result<Registry::Added> Registry::Add(const Registration& registration) {
     });
     return Added::kNewIncarnation;
   }
-  stream::StreamOptions stream = impl_->options.stream;
-  stream.has_replay = !registration.replay_endpoint.empty();
-  stream.first_sequence = IsPool(registration.type) ? 1 : 0;
-  stream.jitter_seed = number;
-  stream.batch_time = wire::PeekTimestamp;
-  stream.batch_rank = wire::PeekRank;
-  const stream::PublisherAddress address{.endpoint = registration.endpoint,
-                                         .replay_endpoint = registration.replay_endpoint,
-                                         .mode = registration.mode,
-                                         .peer = registration.peer,
-                                         .topic = registration.topic};
-  std::unique_ptr<stream::Consumer> consumer;
-  PoolConsumer* pool = nullptr;
   const auto listings = std::make_shared<ListingRequests>();
-  if (IsPool(registration.type)) {
-    stream.has_listing = admin != nullptr;
-    stream.remedy = "Register its admin_endpoint";
-    auto of_pool = std::make_unique<PoolConsumer>(impl_->index, registration, impl_->options.ingest,
-                                                  std::move(board), listings);
-    pool = of_pool.get();
-    consumer = std::move(of_pool);
-  } else {
-    consumer = std::make_unique<EngineConsumer>(impl_->index, registration, impl_->options.ingest,
-                                                number, std::move(board));
-  }
-  auto added = impl_->transport.Add(address, stream, std::move(consumer));
+  auto [consumer, pool] = impl_->MakeConsumer(registration, number, std::move(board), listings);
+  auto added = impl_->transport.Add(
+      AddressOf(registration), impl_->StreamOptionsOf(registration, number), std::move(consumer));
   std::shared_ptr<PoolLister> lister;
-  if (added && admin) {
-    lister = std::make_shared<PoolLister>(
-        std::move(admin), listings, *pool,
-        [this, added_id = *added](const std::function<void(stream::PublisherStream&)>& work) {
-          return impl_->transport.Run(
-              added_id, [&work](stream::PublisherStream& of, stream::Consumer&) { work(of); });
-        },
-        PoolLister::Options{.probe_interval = stream.probe_interval,
-                            .max_listing_bytes = impl_->options.ingest.max_pool_bytes});
-  }
+  if (added && admin) lister = impl_->MakeLister(*added, std::move(admin), listings, *pool);
   {
     const std::lock_guard lock(impl_->mutex);
     if (!added) {

@@ -116,7 +116,8 @@ class Daemon:
 
     @property
     def url(self):
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     # Its life.
 
@@ -167,7 +168,7 @@ class Daemon:
                     f"ended with {self.process.wait()} before it listened:\n{self.log()}")
             match = LISTENING.match(line)
             if match:
-                return match.group(1), int(match.group(2))
+                return match.group(1).strip("[]"), int(match.group(2))
 
     # Requests. A connection each, as a plain client's.
 

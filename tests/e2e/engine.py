@@ -5,14 +5,17 @@ import random
 
 import events
 
+MEDIA = {"gpu": "GPU", "cpu": "CPU", "disk": "STORAGE"}
+
 
 class Engine:
-    """Blocks are named by numbers that this engine alone knows. The device has `capacity` physical
-    blocks; as in real engines one block of a prompt may sit in several of them, each announced and
-    each removed. Blocks that lose their place on the device may move on to host and disk."""
+    """Blocks are named by numbers that mean nothing to others, unless `hashes` is given. The device
+    has `capacity` physical blocks; as in real engines one block of a prompt may sit in several of
+    them, each announced and each removed. Blocks that lose their place on the device may move on to
+    host and disk."""
 
     def __init__(self, model, publisher, instance, rank=0, capacity=1000, seed=0, lru=True,
-                 offload=0.0, tell_rank="own"):
+                 offload=0.0, tell_rank="own", hashes=None):
         self.model = model
         self.publisher = publisher
         self.instance = instance
@@ -22,6 +25,7 @@ class Engine:
         self._lru = lru
         self._offload = offload          # chance that an evicted block goes to the host
         self._tell_rank = rank if tell_rank == "own" else tell_rank
+        self._hashes = hashes            # names the blocks (hashes.py); otherwise by chance
         self._names = {}
         # Id of a physical block -> block, least recently used first.
         self._physical = {}
@@ -30,6 +34,8 @@ class Engine:
         self.evicted_blocks = 0
 
     def name(self, block):
+        if self._hashes is not None:
+            return self._hashes.name(block)
         if block not in self._names:
             self._names[block] = self._random.getrandbits(64)
         return self._names[block]
@@ -125,17 +131,19 @@ class Engine:
         if self._random.random() < self._offload:
             if self._on("cpu", block):
                 # Already on the host: it moves one further.
-                self.model.hold(self.instance, self.rank, "disk", block)
-                batch.append(events.placeholder(self.name(block), "STORAGE"))
+                batch.append(self.offloaded(block, "disk"))
                 batch.append(self.removed(block, "cpu"))
             else:
-                self.model.hold(self.instance, self.rank, "cpu", block)
-                batch.append(events.placeholder(self.name(block), "CPU"))
+                batch.append(self.offloaded(block, "cpu"))
         batch.append(self.removed(block, "gpu"))
         self.evicted_blocks += 1
         return batch
 
+    def offloaded(self, block, tier):
+        """Holds the block on the host or on disk and gives the event that says so."""
+        self.model.hold(self.instance, self.rank, tier, block)
+        return events.placeholder(self.name(block), MEDIA[tier])
+
     def removed(self, block, tier):
         self.model.drop(self.instance, self.rank, tier, block)
-        medium = {"gpu": "GPU", "cpu": "CPU", "disk": "STORAGE"}[tier]
-        return events.Removed([self.name(block)], medium=medium)
+        return events.Removed([self.name(block)], medium=MEDIA[tier])

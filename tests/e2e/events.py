@@ -26,6 +26,7 @@ class Stored:
     group_idx: int | None = None
     spec_kind: str | None = None
     sliding_window: int | None = None
+    cache_salt: str | None = None  # of the request; vLLM has it among the extra keys
 
 
 @dataclasses.dataclass

@@ -33,7 +33,8 @@ def free_ports(count=1, host="127.0.0.1"):
         sockets = []
         try:
             for port in range(first, first + count):
-                probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                probe = socket.socket(family, socket.SOCK_STREAM)
                 sockets.append(probe)
                 probe.bind((host, port))
             return first
@@ -47,14 +48,19 @@ def free_ports(count=1, host="127.0.0.1"):
 
 class Publisher:
     """Sockets are bound by start() (at once, unless `started` is False), to ports that stay the
-    same over all lives. Methods may be called from one thread; replays are served by another."""
+    same over all lives; with `connect_to` the live socket connects to a listener instead, from the
+    address `source`. Methods may be called from one thread; replays are served by another."""
 
     def __init__(self, encoding=events.G2, host="127.0.0.1", replay=ReplayForm.TOPIC, ring=10000,
-                 topic=b"", rank=0, started=True, see_subscribers=False):
+                 topic=b"", rank=0, started=True, see_subscribers=False, ports=None,
+                 connect_to=None, source=None):
         self.encoding = encoding
         self.host = host
         self.rank = rank
-        self.ports = free_ports(2, host)
+        first = free_ports(2, host) if ports is None else None
+        self.live_port, self.replay_port = ports or (first, first + 1)
+        self._connect_to = connect_to
+        self._source = source
         self.replay = replay
         self.topic = topic
         self._ring = collections.deque(maxlen=ring)
@@ -64,6 +70,7 @@ class Publisher:
         self._stop = None
         self._live = None
         self.replays_served = 0
+        self._server = None
         if started:
             self.start()
 
@@ -71,11 +78,14 @@ class Publisher:
 
     @property
     def endpoint(self):
-        return f"tcp://{self.host}:{self.ports}"
+        return self._connect_to or self._address(self.live_port)
 
     @property
     def replay_endpoint(self):
-        return f"tcp://{self.host}:{self.ports + 1}" if self.replay else ""
+        return self._address(self.replay_port) if self.replay else ""
+
+    def _address(self, port):
+        return f"tcp://[{self.host}]:{port}" if ":" in self.host else f"tcp://{self.host}:{port}"
 
     @property
     def last_sequence(self):
@@ -84,32 +94,49 @@ class Publisher:
     # Its life.
 
     def start(self):
-        context = zmq.Context.instance()
-        # An XPUB is a PUB that also tells its owner of subscriptions.
-        self._live = context.socket(zmq.XPUB if self._see_subscribers else zmq.PUB)
-        self._live.sndhwm = 100000
-        self._live.linger = 0
-        _bind(self._live, self.endpoint)
-        if self.replay:
-            router = context.socket(zmq.ROUTER)
-            router.sndhwm = 0
-            router.linger = 0
-            _bind(router, self.replay_endpoint)
-            self._stop = threading.Event()
-            self._server = threading.Thread(
-                target=self._serve_replays, args=(router, self._stop), daemon=True)
-            self._server.start()
+        self.start_live()
+        self.start_replay()
 
     def die(self):
-        """Both sockets go away; what was published is forgotten."""
-        if self._live is None:
+        """Both sockets go away; what was published is forgotten by the next restart()."""
+        self.stop_replay()
+        self.stop_live()
+
+    def start_live(self):
+        # An XPUB is a PUB that also tells its owner of subscriptions.
+        self._live = zmq.Context.instance().socket(
+            zmq.XPUB if self._see_subscribers else zmq.PUB)
+        self._live.sndhwm = 100000
+        self._live.linger = 0
+        if self._connect_to is None:
+            bind_patiently(self._live, self.endpoint)
+        else:
+            scheme, address = self._connect_to.split("://")
+            source = f"{self._source}:0;" if self._source else ""
+            self._live.connect(f"{scheme}://{source}{address}")
+
+    def stop_live(self):
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+
+    def start_replay(self):
+        if not self.replay:
             return
+        router = zmq.Context.instance().socket(zmq.ROUTER)
+        router.sndhwm = 0
+        router.linger = 0
+        bind_patiently(router, self.replay_endpoint)
+        self._stop = threading.Event()
+        self._server = threading.Thread(
+            target=self._serve_replays, args=(router, self._stop), daemon=True)
+        self._server.start()
+
+    def stop_replay(self):
         if self._stop is not None:
             self._stop.set()
             self._server.join()
             self._stop = None
-        self._live.close()
-        self._live = None
 
     def restart(self):
         """A new process on the same ports: an empty ring, sequences from 0."""
@@ -175,7 +202,8 @@ class Publisher:
         return sequence
 
     def _send(self, sequence, payload):
-        self._live.send_multipart([self.topic, sequence.to_bytes(8, "big"), payload])
+        if self._live is not None:
+            self._live.send_multipart([self.topic, sequence.to_bytes(8, "big"), payload])
 
     def _serve_replays(self, router, stop):
         while not stop.is_set():
@@ -188,18 +216,25 @@ class Publisher:
         if len(request) != 3 or len(request[2]) != 8:
             return
         identity, first = request[0], int.from_bytes(request[2], "big")
-        head = [identity, b""] + ([self.topic] if self.replay is ReplayForm.TOPIC else [])
-        end = [identity, b""] + ([b""] if self.replay is ReplayForm.TOPIC else [])
         with self._lock:  # an engine publishes nothing while it replays
-            for sequence, payload in self._ring:
-                if sequence >= first:
-                    router.send_multipart(head + [sequence.to_bytes(8, "big"), payload])
-            router.send_multipart(end + [END_OF_REPLAY, b""])
+            for batch in self._ring:
+                if batch[0] >= first:
+                    router.send_multipart(self._reply(identity, *batch))
+            router.send_multipart(self._end(identity))
             self.replays_served += 1
 
+    def _reply(self, identity, sequence, payload):
+        topic = [self.topic] if self.replay is ReplayForm.TOPIC else []
+        return [identity, b"", *topic, sequence.to_bytes(8, "big"), payload]
 
-def _bind(zmq_socket, endpoint):
+    def _end(self, identity):
+        topic = [b""] if self.replay is ReplayForm.TOPIC else []
+        return [identity, b"", *topic, END_OF_REPLAY, b""]
+
+
+def bind_patiently(zmq_socket, endpoint):
     """A socket of ours that was just closed may hold the address for a moment longer."""
+    zmq_socket.ipv6 = "[" in endpoint
     deadline = time.monotonic() + 10
     while True:
         try:

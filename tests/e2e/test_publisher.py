@@ -2,13 +2,19 @@
 judged by them. Needs no daemon."""
 
 import random
+import threading
 import unittest
 
 import zmq
 
+import dialects
 import events
+import faulty
 from engine import Engine
 from events import Cleared, Encoding, Removed, Stored
+from faulty import FaultyPublisher
+from hashes import SglangChain, VllmChain
+from master import Master
 from model import Figures, Model
 from publisher import END_OF_REPLAY, Publisher, ReplayForm
 
@@ -143,6 +149,144 @@ class Replay(unittest.TestCase):
         self.assertTrue(subscriber.poll(10000))
         topic, sequence, _ = subscriber.recv_multipart()
         self.assertEqual((topic, sequence), (b"kv", bytes(8)))
+
+
+class HashesOfBlocks(unittest.TestCase):
+    """Against numbers computed elsewhere."""
+
+    def names(self, chain, tokens, block_size=4, **more):
+        return [chain.name(block) for block in Model(block_size).chain(tokens, **more)]
+
+    def test_vllm(self):
+        tokens = [5, 300, 70000, 2, 1, 2, 3, 4]
+        for algorithm, want in (("sha256", [3345080164067599146, 14426398453158776752]),
+                                ("sha256_cbor", [3555145006022875684, 18030189949638683711])):
+            # The LoRA name "ad" is a key of each block, the salt one of the first.
+            self.assertEqual(
+                self.names(VllmChain(algorithm, "0"), tokens,
+                           extra_keys={0: ["ad", "salt"], 1: ["ad"]}), want)
+
+    def test_roots(self):
+        self.assertEqual(VllmChain().root.hex()[:16], "066b1e8987e02713")
+        self.assertEqual(VllmChain("sha256_cbor").root.hex()[:16], "9bd96a485ad84efd")
+
+    def test_sglang(self):
+        tokens = [1000 + 37 * index for index in range(8)]
+        for salt, want in (("", [6361191604104819298, -7623660030651551132]),
+                           ("tenant-a", [8073526455950538300, -6685359337834761377])):
+            self.assertEqual([events.signed(name) for name in
+                              self.names(SglangChain(), tokens, salt=salt)], want)
+
+
+class OtherDialects(unittest.TestCase):
+    def assert_bytes(self, encoding, batch, hex_bytes, rank, timestamp):
+        self.assertEqual(encoding.payload(batch, rank, timestamp).hex(),
+                         hex_bytes.replace(" ", ""))
+
+    def test_sglang_arrays(self):
+        self.assert_bytes(
+            dialects.SGLANG_ARRAYS, [stored_with([2**64 - 5], [1, 2], salt="tenant-a")],
+            "93 cb3ff0000000000000 91 98 ab426c6f636b53746f726564 91fb c0 920102 02 c0 a3475055"
+            "81 aa63616368655f73616c74 a874656e616e742d61 c0", rank=None, timestamp=1.0)
+
+    def test_sglang_maps(self):
+        self.assert_bytes(
+            dialects.SGLANG_MAPS,
+            [stored_with([2**64 - 1, 2], [1, 2, 3, 4], salt="s"), Removed([2**64 - 1]), Cleared()],
+            "93 cb4029000000000000 93"
+            "88 a474797065 ab426c6f636b53746f726564 ac626c6f636b5f686173686573 92ff02"
+            "b1706172656e745f626c6f636b5f68617368 c0 a9746f6b656e5f696473 9401020304"
+            "aa626c6f636b5f73697a65 02 a76c6f72615f6964 c0 a66d656469756d a3475055"
+            "aa63616368655f73616c74 a173"
+            "83 a474797065 ac426c6f636b52656d6f766564 ac626c6f636b5f686173686573 91ff"
+            "a66d656469756d a3475055"
+            "81 a474797065 b0416c6c426c6f636b73436c6561726564 04", rank=4, timestamp=12.5)
+
+    def test_master(self):
+        """With every option on, 20 keys for what is stored and 17 for what is removed."""
+        master = Master(started=False)
+        stored_event = master.event("stored", "9223372036854775809", "cpu", "default")
+        self.assertEqual(len(stored_event), 20)
+        self.assertEqual((stored_event["seq_hashes"], stored_event["block_hashes"]),
+                         ([2**63 + 1], [1 - 2**63]))
+        removed_event = master.event("removed", "m@tp_rank:0@1d", "cpu", "default")
+        self.assertEqual(len(removed_event), 17)
+        self.assertEqual(removed_event["seq_hashes"], [])
+
+
+def stored_with(hashes, tokens, salt):
+    return Stored(hashes=hashes, parent=None, tokens=tokens, block_size=2, cache_salt=salt)
+
+
+class Faults(unittest.TestCase):
+    """Each does what it says, and the publisher is well again afterwards."""
+
+    def setUp(self):
+        self.publisher = FaultyPublisher()
+        self.addCleanup(self.publisher.die)
+        for _ in range(4):
+            self.publisher.publish(Cleared())
+
+    def ask(self, first=0, replies=100, timeout=200):
+        """Sequences and payloads of the messages that come in answer."""
+        asker = zmq.Context.instance().socket(zmq.DEALER)
+        asker.linger = 0
+        self.addCleanup(asker.close)
+        asker.connect(self.publisher.replay_endpoint)
+        asker.send_multipart([b"", first.to_bytes(8, "big")])
+        answer = []
+        while len(answer) < replies and asker.poll(timeout):
+            answer.append(asker.recv_multipart())
+        return answer
+
+    def sequences(self, answer):
+        return ["end" if frames[-2:] == [END_OF_REPLAY, b""] else frames[-2][-1]
+                for frames in answer]
+
+    def test_answers_to_replays(self):
+        whole = [0, 1, 2, 3, "end"]
+        for fault, want in ((faulty.no_answer, []), (faulty.half_an_answer, [0, 1]),
+                            (faulty.no_end, whole[:-1]), (faulty.two_answers, 2 * whole),
+                            (faulty.every_batch_twice, 2 * whole[:-1] + ["end"]),
+                            (faulty.a_hole, [0, 1, 3, "end"])):
+            with self.subTest(fault=fault.__name__):
+                self.publisher.faults_of_answers.append(fault)
+                self.assertEqual(self.sequences(self.ask()), want)
+                self.assertEqual(self.sequences(self.ask(replies=5)), whole)
+
+    def test_answer_with_malformed_messages_is_whole_without_them(self):
+        self.publisher.faults_of_answers.append(faulty.malformed_between)
+        answer = [frames for frames in self.ask()
+                  if len(frames) == 4 and len(frames[2]) == 8 and
+                  (frames[2] != END_OF_REPLAY or not frames[3])]
+        self.assertEqual(self.sequences(answer), [0, 1, 2, 3, "end"])
+
+    def test_paused_answer_goes_on_when_told(self):
+        self.publisher.faults_of_answers.append(self.publisher.pause)
+        answers = []
+        asking = threading.Thread(target=lambda: answers.extend(self.ask(replies=5, timeout=10000)))
+        asking.start()
+        self.assertTrue(self.publisher.paused.wait(10))
+        self.publisher.publish(Cleared())  # no part of the answer
+        self.publisher.resumed.set()
+        asking.join()
+        self.assertEqual(self.sequences(answers), [0, 1, 2, 3, "end"])
+
+    def test_silence(self):
+        self.publisher.silent = True
+        self.assertEqual(self.ask(), [])
+
+    def test_batches_that_a_fault_takes_are_in_the_ring(self):
+        taken = []
+        with self.publisher.live_fault(lambda *batch: taken.append(batch)):
+            self.publisher.publish(Cleared())
+        self.assertEqual([sequence for sequence, _ in taken], [4])
+        self.assertEqual(self.sequences(self.ask(first=3)), [3, 4, "end"])
+
+    def test_new_life_behind_the_same_connections(self):
+        self.publisher.begin_again()
+        self.assertEqual(self.publisher.publish(Cleared()), 0)
+        self.assertEqual(self.sequences(self.ask()), [0, "end"])
 
 
 class Listener:

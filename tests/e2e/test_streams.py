@@ -1,6 +1,8 @@
 """Streams as they really are: late, broken off, repeated, restarted, with parts that nobody can
 read. Every time the answers equal the model, or the state says what may be wrong."""
 
+import socket
+import time
 import unittest
 
 import msgpack
@@ -14,6 +16,7 @@ from suite import BLOCK_SIZE, MODEL, EndToEndTest, prompt
 
 # So that silence is judged within a test's patience.
 IMPATIENT = ("--probe-interval", "300ms", "--replay-timeout", "500ms")
+IDLE_SECONDS = 20
 
 
 class StreamTest(EndToEndTest):
@@ -27,6 +30,10 @@ class StreamTest(EndToEndTest):
 
     def register(self):
         self.conductor.register(self.source, "a")
+
+    def drop(self, *batch, rank=None):
+        """In the place of the publisher's publish()."""
+        self.source.drop(*batch)
 
     def settle(self, **more):
         """Until everything published is applied (and by default the state is live)."""
@@ -138,9 +145,6 @@ class LostFrames(StreamTest):
         self.settle(state="degraded")
         self.assert_true(1, 2, 3)
 
-    def drop(self, *batch, rank=None):
-        self.source.drop(*batch)
-
 
 class Repetitions(StreamTest):
     def test_batch_that_comes_again_is_applied_once(self):
@@ -246,6 +250,58 @@ class Lives(StreamTest):
 
         wait_until(probed, "nobody asked")
         self.assert_true(1)
+
+    def test_idle_publisher_never_leaves_live(self):
+        """Seen by every change of state being a line of the log."""
+        self.begin("--probe-interval", "1s")
+        self.engine.run(prompt(1, 8))
+        self.settle()
+        changes, served = self.conductor.log().count(" -> "), self.source.replays_served
+        time.sleep(IDLE_SECONDS)
+        self.assertEqual(self.conductor.log().count(" -> "), changes)
+        self.assertGreaterEqual(self.source.replays_served, served + IDLE_SECONDS // 2)
+        self.settle()
+        self.assert_true(1)
+
+
+class OverIPv6(StreamTest):
+    def setUp(self):
+        if not has_ipv6():
+            self.skipTest("this machine has no IPv6 loopback address")
+
+    def test_publisher_with_an_ipv6_address(self):
+        for form in ReplayForm:
+            with self.subTest(form=form):
+                self.begin(register=False, host="::1", replay=form)
+                self.engine.run(prompt(1, 8))
+                self.register()
+                self.settle()
+                self.engine.run(prompt(2, 4))
+                self.settle()
+                self.source.publish, publish = self.drop, self.source.publish
+                self.engine.run(prompt(1, 12))
+                self.source.publish = publish
+                self.engine.run(prompt(3, 4))
+                self.settle()
+                self.assert_true(1, 2, 3)
+                self.assertEqual(self.conductor.publisher(key("a"))["endpoint"],
+                                 self.source.endpoint)
+                self.conductor.stop()
+
+    def test_daemon_that_listens_on_an_ipv6_address(self):
+        self.begin("--host", "::1", host="::1")
+        self.engine.run(prompt(1, 8))
+        self.settle()
+        self.assert_true(1)
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
 
 
 class WithoutReplay(StreamTest):
