@@ -297,7 +297,7 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
         if (tier == Tier::kCpu) object.cpu = true;
         if (tier == Tier::kDisk) object.disk = true;
       }
-      object.backend = stored->backend.value_or("");
+      if (stored->backend) object.backend = *stored->backend;
       touch(read->first);
       Put(pool, read->first, object);
     } else if (const auto* removed = std::get_if<wire::ObjectRemoved>(&event)) {
@@ -307,6 +307,14 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
       touch(object);
       pool.objects.erase(object);
     } else if (const auto* cleared = std::get_if<wire::ScopeCleared>(&event)) {
+      const bool of_listed = !cleared->tenant || cleared->tenant->empty() ||
+                             *cleared->tenant == "default" ||
+                             *cleared->tenant == pool.profile.tenant;
+      if (cleared->medium) {
+        unsupported_ |= pool.touched.has_value();
+      } else {
+        pool.cleared |= of_listed;
+      }
       for (auto at = pool.objects.begin(); at != pool.objects.end();) {
         auto& [object_id, object] = *at;
         const bool registered =
@@ -314,7 +322,7 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
         const bool covered =
             (!cleared->tenant ||
              object_id.first == (registered ? pool.profile.tenant : *cleared->tenant)) &&
-            (!cleared->backend || object.backend == *cleared->backend);
+            (!cleared->backend || object.backend.empty() || object.backend == *cleared->backend);
         if (!covered) {
           ++at;
           continue;
@@ -323,8 +331,7 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
         const auto tier = cleared->medium ? TierOfMedium(*cleared->medium) : std::nullopt;
         if (!cleared->medium || tier == Tier::kCpu) object.cpu = false;
         if (!cleared->medium || tier == Tier::kDisk) object.disk = false;
-        const bool left = object.cpu || object.disk ||
-                          (!object.tier_told && cleared->medium && tier != Tier::kDisk);
+        const bool left = object.cpu || object.disk;
         at = left ? std::next(at) : pool.objects.erase(at);
       }
     }
@@ -332,7 +339,10 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
   }
 }
 
-void PoolModel::BeginListing(uint32_t id) { pools_.at(id).touched.emplace(); }
+void PoolModel::BeginListing(uint32_t id) {
+  pools_.at(id).touched.emplace();
+  pools_.at(id).cleared = false;
+}
 
 void PoolModel::AbandonListing(uint32_t id) { pools_.at(id).touched.reset(); }
 
@@ -346,6 +356,7 @@ void PoolModel::ApplyListing(uint32_t id, std::span<const ListedObject> objects)
     listed.insert(read->first);
     if (pool.touched->contains(read->first)) continue;
     const auto known = pool.objects.find(read->first);
+    if (known == pool.objects.end() && pool.cleared) continue;
     Object object = known == pool.objects.end() ? read->second : known->second;
     if (entry.cpu || entry.disk) {
       object.cpu = entry.cpu;

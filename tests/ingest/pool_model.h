@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <ostream>
 #include <set>
 #include <span>
 #include <string>
@@ -49,11 +50,17 @@ class PoolModel {
     uint32_t cpu = 0;
     uint32_t disk = 0;
     friend bool operator==(const Figures&, const Figures&) = default;
+    friend void PrintTo(const Figures& figures, std::ostream* out) {
+      *out << "gpu=" << figures.gpu << " cpu=" << figures.cpu << " disk=" << figures.disk;
+    }
   };
   struct PoolFigures {
     uint32_t cpu = 0;
     uint32_t disk = 0;
     friend bool operator==(const PoolFigures&, const PoolFigures&) = default;
+    friend void PrintTo(const PoolFigures& figures, std::ostream* out) {
+      *out << "cpu=" << figures.cpu << " disk=" << figures.disk;
+    }
   };
   using Tokens = std::vector<TokenId>;
 
@@ -125,7 +132,7 @@ class PoolModel {
     bool cpu = false;
     bool disk = false;
     bool tier_told = false;  // otherwise it counts as on disk
-    std::string backend;
+    std::string backend;     // empty: nobody told
   };
   // tenant, model, family, prefix, variant, group
   using Family =
@@ -140,6 +147,7 @@ class PoolModel {
     std::map<Family, Component> sizes;          // learnt, and told by keys; 0: no such axis
     std::set<Family> has_v;                     // whose blocks have a V beside each K
     std::optional<std::set<ObjectId>> touched;  // during a listing
+    bool cleared = false;                       // during a listing, of the registered tenant
     std::map<DomainName, Tier> has;             // whole blocks, as Settle found them
   };
 
