@@ -13,7 +13,7 @@
 #include "daemon/serve/reservations.h"
 #include "lib/base/log.h"
 #include "lib/wire/peek_rank.h"
-#include "lib/wire/vllm_decoder.h"
+#include "lib/wire/timestamp.h"
 
 namespace conductor::serve {
 namespace {
@@ -70,7 +70,8 @@ stream::PublisherAddress AddressOf(const Registration& registration) {
           .replay_endpoint = registration.replay_endpoint,
           .mode = registration.mode,
           .peer = registration.peer,
-          .topic = registration.topic};
+          .topic = registration.topic,
+          .rank = registration.dp_rank};
 }
 
 bool SameButIncarnation(const Registration& a, Registration b) {

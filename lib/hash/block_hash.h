@@ -19,8 +19,8 @@ enum class LocalHash : uint64_t {};
 enum class PrefixHash : uint64_t {};
 
 // What an engine calls a block. Opaque: a name to be looked up, never compared with ours.
-// Signed integers are taken by their two's complement, byte hashes by their last 8 bytes
-// big-endian (vLLM's own projection).
+// Signed integers are taken by their two's complement, digests by those 8 of their bytes,
+// big-endian, that the engine itself takes for an integer (vLLM the last, SGLang the first).
 enum class EngineHash : uint64_t {};
 
 }  // namespace conductor

@@ -83,6 +83,7 @@ struct PoolIngest::Impl {
   std::string foreign_prefix;  // one of a prefix that is not ours, of a model that is
   bool listing = false;
   absl::flat_hash_set<ObjectId> touched;  // since BeginListing
+  ObjectTiers cleared_tiers;              // since then; what a listing adds was not on them
   ExpiryQueue<std::pair<ObjectId, Tier>> expiry;
 };
 
@@ -169,6 +170,7 @@ void PoolIngest::Impl::Stored(Writer& writer, const wire::ObjectStored& event, M
     }
   } else {
     objects.AddTiers(id, *tiers, changes);
+    if (event.backend) objects.SetBackend(id, *event.backend);
   }
   SyncAll(writer, changes);
   for (const Tier tier : {Tier::kCpu, Tier::kDisk}) {
@@ -195,11 +197,16 @@ void PoolIngest::Impl::Cleared(Writer& writer, const wire::ScopeCleared& event) 
     ++counters.ignored_medium;
     return;
   }
-  const bool every_tier = !tiers->cpu && !tiers->disk;
+  const bool every_tier = !tiers->any();
+  if (listing && (!event.tenant || TenantOf(event.tenant) == profile.tenant)) {
+    cleared_tiers.cpu |= every_tier || tiers->cpu;
+    cleared_tiers.disk |= every_tier || tiers->disk;
+  }
   std::vector<ObjectId> cleared;
   objects.ForEach([&](const ObjectId& id, const std::string& backend, const ObjectTiers&) {
     if (event.tenant && id.tenant != TenantOf(event.tenant)) return;
-    if (event.backend && backend != *event.backend) return;
+    // Listings name no backend.
+    if (event.backend && !backend.empty() && backend != *event.backend) return;
     cleared.push_back(id);
   });
   std::vector<PoolObjects::Change> changes;
@@ -273,13 +280,14 @@ void PoolIngest::NewLife() {
 }
 
 void PoolIngest::BeginListing() {
+  AbandonListing();
   impl_->listing = true;
-  impl_->touched.clear();
 }
 
 void PoolIngest::AbandonListing() {
   impl_->listing = false;
   impl_->touched.clear();
+  impl_->cleared_tiers = {};
 }
 
 void PoolIngest::ApplyListing(std::span<const ListedObject> listed) {
@@ -294,11 +302,16 @@ void PoolIngest::ApplyListing(std::span<const ListedObject> listed) {
          listed.subspan(begin, std::min(kListedAtOnce, listed.size() - begin))) {
       there.insert(object.key);
       const ObjectId id{impl.profile.tenant, object.key};
-      const ObjectTiers tiers{.cpu = object.cpu, .disk = object.disk};
+      ObjectTiers tiers{.cpu = object.cpu, .disk = object.disk};
       if (impl.touched.contains(id)) continue;
       if (impl.objects.Contains(id)) {
-        if (tiers.cpu || tiers.disk) impl.objects.SetTiers(id, tiers, changes);
+        if (tiers.any()) impl.objects.SetTiers(id, tiers, changes);
         continue;
+      }
+      if (impl.cleared_tiers.any()) {
+        tiers.cpu &= !impl.cleared_tiers.cpu;
+        tiers.disk &= !impl.cleared_tiers.disk;
+        if (!tiers.any()) continue;
       }
       const auto read = impl.ReadKey(object.key, std::nullopt);
       if (!read) continue;

@@ -80,7 +80,8 @@ struct Doubt {
 //    announced with tokens under the same hash and group: before or after. Until then it is
 //    detached: it counts for nothing, unless the profile lets queries find it by their own hashes.
 //  * What would take more than IngestLimits::max_pool_bytes is not kept (waiting_dropped).
-//  * ScopeCleared drops the objects of that tenant, backend and medium.
+//  * ScopeCleared drops the objects of that tenant, backend and medium, and those whose backend or
+//    tier nobody told.
 //
 // Not thread-safe: used by its publisher's ingest thread. Index changes of one batch are one
 // change to queries.

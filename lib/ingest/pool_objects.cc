@@ -83,6 +83,12 @@ void PoolObjects::SetTiers(const ObjectId& id, ObjectTiers tiers, Changes& chang
   Move(object, tiers, changes);
 }
 
+void PoolObjects::SetBackend(const ObjectId& id, const std::string& backend) {
+  const bool is_new = std::ranges::find(backends_, backend) == backends_.end();
+  if (is_new && backends_.size() >= options_.max_families) return;
+  objects_.at(id).backend = BackendOf(backend);
+}
+
 void PoolObjects::RemoveTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes) {
   const auto found = objects_.find(id);
   if (found == objects_.end()) return;

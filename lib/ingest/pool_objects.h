@@ -89,6 +89,8 @@ class PoolObjects {
   // These require that it is there. AddTiers: besides those it is known to be on.
   void AddTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes);
   void SetTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes);
+  // Of which backend the object is; nothing is done where the limits have no room for another.
+  void SetBackend(const ObjectId& id, const std::string& backend);
   // Of an object whose tiers are not known nothing is left. Nothing is done when it is not there.
   void RemoveTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes);
   // False when it is not there.

@@ -1,6 +1,7 @@
 #include "lib/stream/ingest_loop.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -14,14 +15,18 @@
 namespace conductor::stream {
 namespace {
 
-// In epoll's 64 bits: the link's id, and whether the descriptor is its monitor's. Ids are small.
+// In epoll's 64 bits: the task's id, and whether the descriptor is its monitor's. Ids are small.
 constexpr uint64_t kWakeup = ~uint64_t{0};
 
-uint64_t Token(uint64_t link, bool monitor) { return link << 1 | (monitor ? 1u : 0u); }
+// Makes the id of a bound endpoint's task out of that of the first publisher there.
+constexpr uint64_t kEndpoint = uint64_t{1} << 60;
+
+uint64_t Token(uint64_t task, bool monitor) { return task << 1 | (monitor ? 1u : 0u); }
 
 }  // namespace
 
-Result<std::unique_ptr<IngestLoop>> IngestLoop::Start(const std::string& name) {
+Result<std::unique_ptr<IngestLoop>> IngestLoop::Start(const std::string& name, void* context,
+                                                      const Transport::Options& options) {
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   const int wakeup = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (epoll < 0 || wakeup < 0) {
@@ -31,7 +36,7 @@ Result<std::unique_ptr<IngestLoop>> IngestLoop::Start(const std::string& name) {
     return Fail(fmt::format("an ingest thread cannot be started: {}", std::strerror(error)), {},
                 "a higher limit of open files (ulimit -n)");
   }
-  auto loop = std::unique_ptr<IngestLoop>(new IngestLoop(epoll, wakeup));
+  auto loop = std::unique_ptr<IngestLoop>(new IngestLoop(epoll, wakeup, context, options));
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = kWakeup;
@@ -70,18 +75,63 @@ void IngestLoop::Wake() {
 
 Status IngestLoop::Add(uint64_t id, std::unique_ptr<PublisherLink> link,
                        std::shared_ptr<CounterBoard> board) {
-  if (auto opened = link->Open(MonoNow()); !opened) return opened;
+  BoundEndpoint* bound = nullptr;
+  if (const std::string endpoint = link->BoundTo(); !endpoint.empty()) {
+    auto found = Bind(endpoint, id);
+    if (!found) return tl::unexpected(found.error());
+    bound = *found;
+  }
+  if (auto opened = link->Open(MonoNow(), bound); !opened) return opened;
   Entry& entry = entries_[id];
+  entry.task = link.get();
   entry.link = std::move(link);
   entry.board = std::move(board);
+  if (bound) {
+    const std::lock_guard lock(entry.board->mutex);
+    entry.board->unrouted = bound->unrouted();
+  }
   MarkReady(id, /*monitor=*/true);
   return {};
 }
 
+// What listens at the endpoint, which is bound where nothing does yet.
+Result<BoundEndpoint*> IngestLoop::Bind(const std::string& endpoint, uint64_t id) {
+  Bound& bound = endpoints_[BoundEndpoint::KeyOf(endpoint)];
+  if (bound.endpoint) return bound.endpoint.get();
+  bound.id = id | kEndpoint;
+  bound.endpoint =
+      std::make_unique<BoundEndpoint>(context_, watcher(), bound.id, options_, endpoint);
+  entries_[bound.id].task = bound.endpoint.get();
+  if (auto opened = bound.endpoint->Open(); !opened) {
+    CloseEmptyEndpoints();
+    return tl::unexpected(opened.error());
+  }
+  MarkReady(bound.id, /*monitor=*/true);
+  return bound.endpoint.get();
+}
+
+void IngestLoop::CloseEmptyEndpoints() {
+  for (auto bound = endpoints_.begin(); bound != endpoints_.end();) {
+    if (!bound->second.endpoint->empty()) {
+      ++bound;
+      continue;
+    }
+    Forget(bound->second.id);
+    bound = endpoints_.erase(bound);
+  }
+}
+
 void IngestLoop::Remove(uint64_t id) {
+  Forget(id);
+  CloseEmptyEndpoints();
+}
+
+void IngestLoop::Forget(uint64_t id) {
   const auto entry = entries_.find(id);
   if (entry == entries_.end()) return;
   deadlines_.erase({entry->second.deadline, id});
+  // Its end may make others ready, so it comes when it is no entry any more.
+  const std::unique_ptr<PublisherLink> link = std::move(entry->second.link);
   entries_.erase(entry);
 }
 
@@ -92,10 +142,10 @@ PublisherLink* IngestLoop::Find(uint64_t id) {
   return entry->second.link.get();
 }
 
-void IngestLoop::Watch(int fd, uint64_t link, bool monitor) {
+void IngestLoop::Watch(int fd, uint64_t task, bool monitor) {
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.u64 = Token(link, monitor);
+  event.data.u64 = Token(task, monitor);
   epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
 }
 
@@ -116,10 +166,24 @@ void IngestLoop::Loop() {
       TakeTurn(id);
     }
   }
+  for (auto& [id, entry] : entries_) entry.link.reset();
   entries_.clear();
+  endpoints_.clear();
+}
+
+// A wake-up costs more than what it is for, so those that follow closely are put together.
+void IngestLoop::Gather() {
+  if (!ready_.empty()) return;
+  const Duration left = woken_ + options_.gather - MonoNow();
+  if (left <= Duration::zero()) return;
+  pollfd commands{.fd = wakeup_, .events = POLLIN, .revents = 0};
+  const auto count = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+  const timespec wait{.tv_sec = count / 1'000'000'000, .tv_nsec = count % 1'000'000'000};
+  ppoll(&commands, 1, &wait, nullptr);
 }
 
 void IngestLoop::Wait() {
+  Gather();
   int timeout = -1;
   if (!ready_.empty()) {
     timeout = 0;
@@ -140,6 +204,7 @@ void IngestLoop::Wait() {
     }
   }
   const MonoTime now = MonoNow();
+  woken_ = now;
   for (const auto& [deadline, id] : deadlines_) {
     if (deadline > now) break;
     MarkReady(id, /*monitor=*/false);
@@ -174,14 +239,15 @@ void IngestLoop::TakeTurn(uint64_t id) {
   if (found == entries_.end()) return;
   Entry& entry = found->second;
   entry.ready = false;
-  const bool more = entry.link->Turn(std::exchange(entry.monitor, false));
+  const bool more = entry.task->Turn(std::exchange(entry.monitor, false));
   if (more) MarkReady(id, /*monitor=*/false);
-  const MonoTime deadline = entry.link->Deadline().value_or(MonoTime::max());
+  const MonoTime deadline = entry.task->Deadline().value_or(MonoTime::max());
   if (deadline != entry.deadline) {
     deadlines_.erase({entry.deadline, id});
     if (deadline != MonoTime::max()) deadlines_.emplace(deadline, id);
     entry.deadline = deadline;
   }
+  if (!entry.link) return;
   const std::lock_guard lock(entry.board->mutex);
   entry.board->counters = entry.link->stream().counters();
 }

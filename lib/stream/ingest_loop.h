@@ -1,10 +1,12 @@
 #ifndef CONDUCTOR_LIB_STREAM_INGEST_LOOP_H_
 #define CONDUCTOR_LIB_STREAM_INGEST_LOOP_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -16,7 +18,10 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
+#include "lib/stream/bound_endpoint.h"
+#include "lib/stream/peer_socket.h"
 #include "lib/stream/publisher_link.h"
+#include "lib/stream/transport.h"
 
 namespace conductor::stream {
 
@@ -24,14 +29,18 @@ namespace conductor::stream {
 struct CounterBoard {
   std::mutex mutex;
   StreamCounters counters;  // guarded by mutex
+  // Of the publisher's bound endpoint, whose turns are not the publisher's; null: it has none.
+  std::shared_ptr<const std::atomic<uint64_t>> unrouted;  // guarded by mutex
 };
 
-// One ingest thread: an epoll loop over the descriptors of its links, which take turns. Everything
+// One ingest thread: an epoll loop over the descriptors of its tasks, which take turns. Everything
 // but Call is of that thread.
 class IngestLoop : private Watcher {
  public:
   // Starts the thread, named `name` (at most 15 characters).
-  static Result<std::unique_ptr<IngestLoop>> Start(const std::string& name);
+  // `context` and `options`, for the endpoints that it binds, must outlive it.
+  static Result<std::unique_ptr<IngestLoop>> Start(const std::string& name, void* context,
+                                                   const Transport::Options& options);
   // Closes all links on the loop's thread and ends it.
   ~IngestLoop() override;
 
@@ -48,8 +57,9 @@ class IngestLoop : private Watcher {
 
  private:
   struct Entry {
-    std::unique_ptr<PublisherLink> link;
-    std::shared_ptr<CounterBoard> board;
+    Task* task = nullptr;
+    std::unique_ptr<PublisherLink> link;  // null: it is a bound endpoint
+    std::shared_ptr<CounterBoard> board;  // of the link
     MonoTime deadline = MonoTime::max();  // as it stands in deadlines_
     bool ready = false;                   // stands in ready_
     bool monitor = false;                 // its monitor is readable
@@ -59,11 +69,17 @@ class IngestLoop : private Watcher {
     bool done = false;
   };
 
-  IngestLoop(int epoll, int wakeup) : epoll_(epoll), wakeup_(wakeup) {}
+  IngestLoop(int epoll, int wakeup, void* context, const Transport::Options& options)
+      : epoll_(epoll), wakeup_(wakeup), context_(context), options_(options) {}
 
-  void Watch(int fd, uint64_t link, bool monitor) override;
+  void Watch(int fd, uint64_t task, bool monitor) override;
   void Unwatch(int fd) override;
+  void Ready(uint64_t task) override { MarkReady(task, /*monitor=*/false); }
+  [[nodiscard]] Result<BoundEndpoint*> Bind(const std::string& endpoint, uint64_t id);
+  void CloseEmptyEndpoints();
+  void Forget(uint64_t id);
   void Loop();
+  void Gather();
   void Wait();
   void RunCommands();
   void MarkReady(uint64_t id, bool monitor);
@@ -74,9 +90,18 @@ class IngestLoop : private Watcher {
   const int wakeup_;  // eventfd: commands or the end
   std::thread thread_;
 
+  void* const context_;
+  const Transport::Options& options_;
+
   // Of the loop's thread.
+  struct Bound {
+    uint64_t id = 0;
+    std::unique_ptr<BoundEndpoint> endpoint;
+  };
+  std::map<std::string, Bound> endpoints_;  // by BoundEndpoint::KeyOf
   std::unordered_map<uint64_t, Entry> entries_;
   std::deque<uint64_t> ready_;
+  MonoTime woken_{};
   std::set<std::pair<MonoTime, uint64_t>> deadlines_;
 
   std::mutex mutex_;

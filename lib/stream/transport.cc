@@ -58,6 +58,7 @@ struct Transport::Impl {
   struct Publisher {
     IngestLoop* loop = nullptr;
     std::shared_ptr<CounterBoard> board;
+    std::string bound_to;  // key of the endpoint that is bound for it; empty: none
   };
 
   explicit Impl(const Options& with) : options(with), resolver(with.resolve) {}
@@ -66,8 +67,12 @@ struct Transport::Impl {
     if (context) zmq_ctx_term(context);
   }
 
-  // The loop with the fewest publishers.
-  IngestLoop* LeastLoaded() {
+  // That of the bound endpoint, where somebody is there already; otherwise the one with the fewest
+  // publishers. With the mutex held.
+  IngestLoop* LoopFor(const std::string& bound_to) {
+    for (const auto& [id, publisher] : publishers) {
+      if (!bound_to.empty() && publisher.bound_to == bound_to) return publisher.loop;
+    }
     std::vector<size_t> load(loops.size(), 0);
     for (const auto& [id, publisher] : publishers) {
       for (size_t i = 0; i < loops.size(); ++i) {
@@ -103,10 +108,10 @@ Transport::Transport(const Options& options) : impl_(std::make_unique<Impl>(opti
     impl_->limit_warning = fmt::format("ZeroMQ cannot start: {}", zmq_strerror(zmq_errno()));
     return;
   }
-  zmq_ctx_set(impl_->context, ZMQ_IO_THREADS, 2);
+  zmq_ctx_set(impl_->context, ZMQ_IO_THREADS, static_cast<int>(options.io_threads));
   const std::string sockets = RaiseSocketLimit(impl_->context, options.max_publishers);
   for (uint32_t i = 0; i < std::max<uint32_t>(options.threads, 1); ++i) {
-    auto loop = IngestLoop::Start(fmt::format("ingest-{}", i));
+    auto loop = IngestLoop::Start(fmt::format("ingest-{}", i), impl_->context, impl_->options);
     if (!loop) {
       files = loop.error().Message();
       break;
@@ -129,6 +134,17 @@ Result<Transport::PublisherId> Transport::Add(const PublisherAddress& address,
   if (auto endpoint = Endpoint::Parse(address.endpoint); !endpoint) {
     return tl::unexpected(endpoint.error());
   }
+  std::string bound_to;
+  if (address.mode == ListenMode::kBind) {
+    if (auto good = BoundEndpoint::Check(address.endpoint); !good) {
+      return tl::unexpected(good.error());
+    }
+    if (!address.peer.empty() && !CanonicalAddress(address.peer)) {
+      return Fail(fmt::format("'{}' is no address", address.peer), "peer",
+                  "the numeric IPv4 or IPv6 address that the publisher connects from");
+    }
+    bound_to = BoundEndpoint::KeyOf(address.endpoint);
+  }
   if (options.has_replay) {
     if (auto endpoint = Endpoint::Parse(address.replay_endpoint); !endpoint) {
       return tl::unexpected(std::move(endpoint.error()).Within("replay"));
@@ -144,7 +160,7 @@ Result<Transport::PublisherId> Transport::Add(const PublisherAddress& address,
           {}, "a greater limit of publishers, or one that is unregistered first");
     }
     id = impl_->next_id++;
-    publisher = {impl_->LeastLoaded(), std::make_shared<CounterBoard>()};
+    publisher = {impl_->LoopFor(bound_to), std::make_shared<CounterBoard>(), bound_to};
     impl_->publishers.emplace(id, publisher);
   }
   Status added;
@@ -186,7 +202,9 @@ StreamCounters Transport::Counters(PublisherId id) const {
   const auto publisher = impl_->Find(id);
   if (!publisher) return {};
   const std::lock_guard lock(publisher->board->mutex);
-  return publisher->board->counters;
+  StreamCounters counters = publisher->board->counters;
+  if (publisher->board->unrouted) counters.unrouted = publisher->board->unrouted->load();
+  return counters;
 }
 
 }  // namespace conductor::stream

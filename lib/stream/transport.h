@@ -28,6 +28,7 @@ struct PublisherAddress {
   // from; empty: any.
   std::string peer;
   std::string topic;  // subscription prefix; empty: everything
+  uint32_t rank = 0;  // behind a bound socket only; see StreamOptions::batch_rank
 
   friend bool operator==(const PublisherAddress&, const PublisherAddress&) = default;
 };
@@ -45,7 +46,12 @@ class Transport {
  public:
   struct Options {
     uint32_t threads = 2;
+    uint32_t io_threads = 2;  // libzmq's
     uint32_t max_publishers = 1024;
+    // How long what comes may gather before an ingest thread that was just busy looks again: bounds
+    // its wake-ups, which cost most where hundreds of publishers say little. Added to no event's
+    // way more than once.
+    Duration gather = std::chrono::milliseconds(2);
     // A peer that accepts the connection and does not finish ZMTP's handshake in this time is
     // told as one that does not speak ZeroMQ.
     Duration handshake_timeout = std::chrono::seconds(5);
@@ -54,7 +60,13 @@ class Transport {
     // Also the longest wait before a peer that does not speak ZeroMQ is tried again. Short, so
     // that a publisher that returns is followed within a few seconds.
     Duration reconnect_max = std::chrono::seconds(2);
-    int64_t max_message_bytes = 256 << 20;  // of one frame; a peer that sends more is cut off
+    // Of one frame; a peer that sends more is cut off. Nothing in libzmq bounds how many frames a
+    // message may have, and it keeps those of an unfinished message without limit: a hostile
+    // publisher can exhaust memory, so ports of publishers belong into a network that is trusted.
+    int64_t max_message_bytes = 256 << 20;
+    // Messages of one connection that libzmq itself may hold before TCP's flow control reaches the
+    // publisher; the bytes that wait behind them are bounded by StreamOptions::max_pending_bytes.
+    int live_high_water_mark = 1000;
     // Of one replay's answer that may wait for being applied; beyond it the rest is asked for anew.
     size_t max_replay_bytes = 256 << 20;
     // How host names become addresses.
@@ -73,9 +85,10 @@ class Transport {
 
   [[nodiscard]] const std::string& limit_warning() const;
 
-  // Starts to listen. The consumer is used on one ingest thread only and destroyed there. An
-  // error only for what can never work (address syntax, limit reached): a publisher that is not
-  // there yet is waited for.
+  // Starts to listen. Publishers of one bound endpoint share its socket and its ingest thread, and
+  // are told apart by peer, topic and rank (BoundRouter). The consumer is used on one ingest thread
+  // only and destroyed there. An error only for what can never work (address syntax, limit
+  // reached): a publisher that is not there yet is waited for.
   [[nodiscard]] Result<PublisherId> Add(const PublisherAddress& address,
                                         const StreamOptions& options,
                                         std::unique_ptr<Consumer> consumer);

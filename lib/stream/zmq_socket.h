@@ -45,6 +45,14 @@ class ZmqFrame {
   // refers to it.
   [[nodiscard]] const void* connection() const { return zmq_msg_gets(&message_, "Socket-Type"); }
 
+  // The numeric address of its peer; empty where there is none (ipc, inproc).
+  [[nodiscard]] std::string_view peer_address() const {
+    const char* address = zmq_msg_gets(&message_, "Peer-Address");
+    return address ? address : std::string_view();
+  }
+  // The file descriptor of its connection, as monitors name it; -1 where libzmq does not say.
+  [[nodiscard]] int source_fd() const { return zmq_msg_get(&message_, ZMQ_SRCFD); }
+
   [[nodiscard]] zmq_msg_t* raw() { return &message_; }
 
  private:

@@ -10,6 +10,8 @@ std::string_view SkipReasonName(SkipReason reason) {
       return "malformed_event";
     case SkipReason::kUnknownField:
       return "unknown_field";
+    case SkipReason::kNotLocal:
+      return "not_local";
   }
   return "unknown";
 }

@@ -43,8 +43,8 @@ struct Origin {
 struct BlockStored {
   std::vector<EngineHash> hashes;    // block_hashes
   std::optional<EngineHash> parent;  // parent_block_hash: the block before hashes[0]
-  // hashes.size() * block_size for a full-attention event; none in offload placeholders. Of
-  // EAGLE's pairs [token, next token] the first of each.
+  // hashes.size() * block_size for a full-attention event; none in offload placeholders and in
+  // some of AscendStore's. Of EAGLE's pairs [token, next token] the first of each.
   std::vector<TokenId> tokens;
   uint32_t block_size = 0;         // tokens a hash stands for; 0 in offload placeholders
   std::optional<int64_t> lora_id;  // deprecated integer adapter id
@@ -59,8 +59,8 @@ struct BlockStored {
   // RFC 1527 only:
   std::optional<Origin> origin;
   std::optional<uint64_t> base_block_idx;  // position of hashes[0] in its prompt
-  // `hashes` and `parent` are the standard's own prefix hashes (no tokens were sent, so they must
-  // be): each is the block's identity, not only a name.
+  // `hashes` (and `parent`) are the standard's own prefix hashes: they came as seq_hashes and
+  // without tokens, so they must be. Each is the block's identity, not only a name.
   bool standard_hashes = false;
 
   friend bool operator==(const BlockStored&, const BlockStored&) = default;
@@ -85,7 +85,7 @@ struct AllBlocksCleared {
 // has none, the decimal of its one hash.
 struct ObjectStored {
   std::string key;
-  std::optional<ObjectKey> described;  // where the event says what the key would
+  std::optional<ObjectKey> described;  // where the event says what the key would: family kDescribed
   std::optional<std::string> tenant;
   std::optional<std::string> backend;
   std::optional<std::string> medium;
@@ -123,6 +123,7 @@ enum class SkipReason : uint8_t {
   kUnknownEventType,  // a tag that no release is known to send
   kMalformedEvent,    // a known tag whose fields cannot be read
   kUnknownField,      // a map key or trailing array slot that is not known; the event is used
+  kNotLocal,          // its blocks lie elsewhere (`locality` other than LOCAL): nothing is lost
 };
 [[nodiscard]] std::string_view SkipReasonName(SkipReason reason);
 

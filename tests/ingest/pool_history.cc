@@ -394,6 +394,7 @@ class Maker {
       wire::ScopeCleared event;
       event.tenant = Tenant();
       if (OneIn(3)) event.backend = OneIn(2) ? "master" : "another";
+      if (!listing_[pool] && OneIn(3)) event.medium = OneIn(2) ? "cpu" : "disk";
       batch.events.emplace_back(event);
       return;
     }

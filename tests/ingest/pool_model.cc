@@ -156,7 +156,8 @@ void PoolModel::RemovePool(uint32_t id) {
 
 void PoolModel::NewLifeOfPool(uint32_t id) {
   const PoolProfile profile = pools_.at(id).profile;
-  pools_[id] = Pool{.profile = profile, .objects = {}, .sizes = {}, .has_v = {}, .touched = {}};
+  pools_[id] =
+      Pool{.profile = profile, .objects = {}, .sizes = {}, .has_v = {}, .touched = {}, .has = {}};
   Settle();
 }
 
@@ -190,7 +191,8 @@ std::optional<std::pair<PoolModel::ObjectId, PoolModel::Object>> PoolModel::Read
 }
 
 PoolModel::Family PoolModel::FamilyOf(const ObjectId& id, const Object& object) {
-  return {id.first, object.model, object.key.family, object.key.prefix, object.key.variant};
+  return {id.first,          object.model,       object.key.family,
+          object.key.prefix, object.key.variant, object.key.group};
 }
 
 PoolModel::Component PoolModel::ComponentOf(const wire::ObjectKey& key) {
@@ -295,7 +297,7 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
         if (tier == Tier::kCpu) object.cpu = true;
         if (tier == Tier::kDisk) object.disk = true;
       }
-      object.backend = stored->backend.value_or("");
+      if (stored->backend) object.backend = *stored->backend;
       touch(read->first);
       Put(pool, read->first, object);
     } else if (const auto* removed = std::get_if<wire::ObjectRemoved>(&event)) {
@@ -305,6 +307,14 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
       touch(object);
       pool.objects.erase(object);
     } else if (const auto* cleared = std::get_if<wire::ScopeCleared>(&event)) {
+      const bool of_listed = !cleared->tenant || cleared->tenant->empty() ||
+                             *cleared->tenant == "default" ||
+                             *cleared->tenant == pool.profile.tenant;
+      if (cleared->medium) {
+        unsupported_ |= pool.touched.has_value();
+      } else {
+        pool.cleared |= of_listed;
+      }
       for (auto at = pool.objects.begin(); at != pool.objects.end();) {
         auto& [object_id, object] = *at;
         const bool registered =
@@ -312,7 +322,7 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
         const bool covered =
             (!cleared->tenant ||
              object_id.first == (registered ? pool.profile.tenant : *cleared->tenant)) &&
-            (!cleared->backend || object.backend == *cleared->backend);
+            (!cleared->backend || object.backend.empty() || object.backend == *cleared->backend);
         if (!covered) {
           ++at;
           continue;
@@ -321,8 +331,7 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
         const auto tier = cleared->medium ? TierOfMedium(*cleared->medium) : std::nullopt;
         if (!cleared->medium || tier == Tier::kCpu) object.cpu = false;
         if (!cleared->medium || tier == Tier::kDisk) object.disk = false;
-        const bool left = object.cpu || object.disk ||
-                          (!object.tier_told && cleared->medium && tier != Tier::kDisk);
+        const bool left = object.cpu || object.disk;
         at = left ? std::next(at) : pool.objects.erase(at);
       }
     }
@@ -330,7 +339,10 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
   }
 }
 
-void PoolModel::BeginListing(uint32_t id) { pools_.at(id).touched.emplace(); }
+void PoolModel::BeginListing(uint32_t id) {
+  pools_.at(id).touched.emplace();
+  pools_.at(id).cleared = false;
+}
 
 void PoolModel::AbandonListing(uint32_t id) { pools_.at(id).touched.reset(); }
 
@@ -344,6 +356,7 @@ void PoolModel::ApplyListing(uint32_t id, std::span<const ListedObject> objects)
     listed.insert(read->first);
     if (pool.touched->contains(read->first)) continue;
     const auto known = pool.objects.find(read->first);
+    if (known == pool.objects.end() && pool.cleared) continue;
     Object object = known == pool.objects.end() ? read->second : known->second;
     if (entry.cpu || entry.disk) {
       object.cpu = entry.cpu;
@@ -382,8 +395,9 @@ std::set<std::string> PoolModel::KeysWithoutTier(uint32_t pool) const {
 
 void PoolModel::Settle() {
   std::set<DomainName> had;
-  for (const auto& [id, pool] : pools_) {
-    for (const auto& [name, tier] : Has(pool)) had.insert(name);
+  for (auto& [id, pool] : pools_) {
+    pool.has = Has(pool);
+    for (const auto& [name, tier] : pool.has) had.insert(name);
   }
   for (auto& [name, blocks] : joined_) {
     if (had.contains(name)) continue;
@@ -439,7 +453,7 @@ PoolModel::Tiers PoolModel::PoolTiers(const Pool& pool, const index::NamespaceKe
                                       const Tokens& prompt,
                                       const index::PrefixIndex::NameSource& names) const {
   Tiers tiers(prompt.size() / name_space.block_size);
-  const auto has = Has(pool);
+  const auto& has = pool.has;
   for (size_t i = 0; i < tiers.size(); ++i) {
     const Block block = {name_space, Beginning(prompt, (i + 1) * name_space.block_size)};
     for (const auto& [name, tier] : has) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <ostream>
 #include <set>
 #include <span>
 #include <string>
@@ -33,8 +34,8 @@ using KeyBook = std::map<std::string, wire::ObjectKey>;
 // Where the rules leave a choice, the model makes this one:
 //
 //   * The components of two objects are parts of one block when the keys are of the same tenant,
-//     model, family, prefix, variant, group and hash. Sizes are learnt per pool, tenant, model,
-//     family, prefix and variant, from what is stored or listed, and are forgotten with the life.
+//     model, family, prefix, variant and KV-cache group, and of one hash. Sizes are learnt for each
+//     of these but the hash, from what is stored or listed, and are forgotten with the life.
 //   * An axis (tensor parallel, pipeline, layer, ...) exists for a family once one of its keys has
 //     it; a registered size for what its keys never have asks for nothing.
 //   * A name that whole blocks of several families have is on the best of their tiers.
@@ -49,11 +50,17 @@ class PoolModel {
     uint32_t cpu = 0;
     uint32_t disk = 0;
     friend bool operator==(const Figures&, const Figures&) = default;
+    friend void PrintTo(const Figures& figures, std::ostream* out) {
+      *out << "gpu=" << figures.gpu << " cpu=" << figures.cpu << " disk=" << figures.disk;
+    }
   };
   struct PoolFigures {
     uint32_t cpu = 0;
     uint32_t disk = 0;
     friend bool operator==(const PoolFigures&, const PoolFigures&) = default;
+    friend void PrintTo(const PoolFigures& figures, std::ostream* out) {
+      *out << "cpu=" << figures.cpu << " disk=" << figures.disk;
+    }
   };
   using Tokens = std::vector<TokenId>;
 
@@ -125,21 +132,24 @@ class PoolModel {
     bool cpu = false;
     bool disk = false;
     bool tier_told = false;  // otherwise it counts as on disk
-    std::string backend;
+    std::string backend;     // empty: nobody told
   };
-  // tenant, model, family, prefix, variant
-  using Family = std::tuple<std::string, std::string, wire::KeyFamily, std::string, std::string>;
+  // tenant, model, family, prefix, variant, group
+  using Family =
+      std::tuple<std::string, std::string, wire::KeyFamily, std::string, std::string, uint32_t>;
   // One place on each axis; 0 where the key does not say: tp, pp, pcp, dcp, layer, part.
   using Component = std::vector<uint32_t>;
+  // tenant, model, additional salt, name
+  using DomainName = std::tuple<std::string, std::string, std::string, Name>;
   struct Pool {
     PoolProfile profile;
     std::map<ObjectId, Object> objects;
     std::map<Family, Component> sizes;          // learnt, and told by keys; 0: no such axis
     std::set<Family> has_v;                     // whose blocks have a V beside each K
     std::optional<std::set<ObjectId>> touched;  // during a listing
+    bool cleared = false;                       // during a listing, of the registered tenant
+    std::map<DomainName, Tier> has;             // whole blocks, as Settle found them
   };
-  // tenant, model, additional salt, name
-  using DomainName = std::tuple<std::string, std::string, std::string, Name>;
 
   void Stored(Engine& engine, uint32_t dp_rank, const wire::BlockStored& event);
   void Removed(Engine& engine, uint32_t dp_rank, const wire::BlockRemoved& event);
@@ -155,7 +165,7 @@ class PoolModel {
   [[nodiscard]] static std::set<Component> Required(const Pool& pool, const Family& family);
   // The names that the pool has whole, with their tiers.
   [[nodiscard]] static std::map<DomainName, Tier> Has(const Pool& pool);
-  // After each event: which names stand for which blocks.
+  // After each event: what pools have, and which names stand for which blocks.
   void Settle();
 
   using Tiers = std::vector<std::set<Tier>>;  // of each block of a prompt

@@ -55,7 +55,7 @@ void ReferenceModel::NewLife(uint32_t id) {
 void ReferenceModel::BeginRebuild(uint32_t id) {
   AbandonRebuild(id);
   Publisher& publisher = publishers_.at(id);
-  publisher.hidden.emplace();
+  publisher.hidden = Life();
   publisher.hidden->block_size = publisher.profile.block_size;
 }
 

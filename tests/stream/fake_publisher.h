@@ -88,13 +88,22 @@ class FakePublisher {
     int port = 0;         // 0: any
     int replay_port = 0;  // 0: any; -1: none
     bool topic_in_reply = true;
-    bool hangs = false;  // reads replay requests and never answers
+    bool hangs = false;   // reads replay requests and never answers
+    std::string connect;  // to this endpoint, instead of being bound
+    std::string topic = "topic";
+    int send_high_water_mark = 0;  // messages that may wait for a subscriber; 0: any number
   };
 
   explicit FakePublisher(const Options& options) : options_(options) {
     pub_.set(zmq::sockopt::linger, 0);
-    pub_.set(zmq::sockopt::sndhwm, 0);
-    pub_.bind(Address(options.port));
+    pub_.set(zmq::sockopt::sndhwm, options.send_high_water_mark);
+    if (options.connect.empty()) {
+      pub_.bind(Address(options.port));
+    } else {
+      pub_.set(zmq::sockopt::ipv6, options.connect.find('[') != std::string::npos);
+      pub_.set(zmq::sockopt::reconnect_ivl, 20);
+      pub_.connect(options.connect);
+    }
     router_.set(zmq::sockopt::linger, 0);
     router_.set(zmq::sockopt::sndhwm, 0);
     if (options.replay_port < 0) return;
@@ -122,13 +131,18 @@ class FakePublisher {
       ring_.push_back(payload);
     }
     const auto number = StoreBigEndian64(sequence);
-    PublishRaw({"topic", {number.data(), number.size()}, payload});
+    PublishRaw({options_.topic, {number.data(), number.size()}, payload});
   }
   void PublishRaw(const std::vector<std::string_view>& frames) {
     for (size_t i = 0; i < frames.size(); ++i) {
       pub_.send(zmq::const_buffer(frames[i].data(), frames[i].size()),
                 i + 1 < frames.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
     }
+  }
+  // All that was published.
+  [[nodiscard]] std::vector<std::string> ring() {
+    const std::lock_guard lock(mutex_);
+    return ring_;
   }
   // Into the ring only, as if all subscribers had lost it.
   void Lose(const std::string& payload) {

@@ -9,7 +9,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
-#include "lib/wire/vllm_decoder.h"
+#include "lib/wire/decoder.h"
 
 namespace conductor::trace {
 namespace {
@@ -103,7 +103,7 @@ TEST(SimulatedPublisher, PublishesTopicSequenceAndPayload) {
   const uint64_t sequence = LoadBigEndian64(first[1]);
   EXPECT_LT(sequence, published);
 
-  wire::VllmDecoder decoder;
+  wire::Decoder decoder(wire::Dialect::kVllm);
   const auto batch = decoder.Decode(first[2]);
   ASSERT_TRUE(batch) << batch.error().Message();
   EXPECT_EQ(batch->dp_rank, 3);
@@ -121,7 +121,7 @@ TEST(SimulatedPublisher, ReplaysFromTheSequenceAskedFor) {
   Listener listener(*publisher);
   const auto replies = listener.Replay(2);
   ASSERT_EQ(replies.size(), 4u);
-  wire::VllmDecoder decoder;
+  wire::Decoder decoder(wire::Dialect::kVllm);
   for (uint64_t i = 0; i < 3; ++i) {
     ASSERT_EQ(replies[i].size(), 4u);
     EXPECT_EQ(replies[i][0], "");

@@ -6,7 +6,8 @@
 #include <random>
 
 #include "allocation_count.h"
-#include "lib/wire/vllm_decoder.h"
+#include "lib/wire/decoder.h"
+#include "lib/wire/timestamp.h"
 #include "payloads.h"
 
 namespace conductor::wire {
@@ -17,8 +18,8 @@ namespace {
 constexpr size_t kBytesPerByte = 1024;
 constexpr size_t kBytesAlways = 64 << 10;
 
-void Survives(std::string_view payload) {
-  VllmDecoder decoder;
+void Survives(std::string_view payload, Dialect dialect) {
+  Decoder decoder(dialect);
   allocated_bytes = 0;
   {
     const auto batch = decoder.Decode(payload);
@@ -33,17 +34,35 @@ void Survives(std::string_view payload) {
   EXPECT_LE(allocated_bytes, kBytesAlways + kBytesPerByte * payload.size()) << ToHex(payload);
 }
 
+void Survives(std::string_view payload) {
+  for (const Dialect dialect : kEveryDialect) Survives(payload, dialect);
+}
+
 TEST(HostilePayload, CutOffAtEveryByteIsRefused) {
-  for (const std::string& name : GoldenNames()) {
+  for (const auto& [name, dialect] : Goldens()) {
     const std::string whole = Golden(name);
     for (size_t size = 0; size < whole.size(); ++size) {
       // Of its own, so that a sanitizer sees any read past the end.
       const std::string cut = whole.substr(0, size);
-      VllmDecoder decoder;
+      Decoder decoder(dialect);
       EXPECT_FALSE(decoder.Decode(cut)) << name << " cut to " << size;
       allocated_bytes = 0;
       (void)PeekTimestamp(cut);
       EXPECT_LE(allocated_bytes, kBytesAlways);
+    }
+  }
+}
+
+TEST(HostilePayload, EveryByteFlippedIsReadOrRefused) {
+  for (const auto& [name, dialect] : Goldens()) {
+    const std::string whole = Golden(name);
+    for (size_t at = 0; at < whole.size(); ++at) {
+      for (const int mask : {0x01, 0x10, 0x40, 0x80, 0xff}) {
+        std::string flipped = whole;
+        flipped[at] = static_cast<char>(flipped[at] ^ mask);
+        Survives(flipped, dialect);
+      }
+      if (HasFailure()) FAIL() << name << " at byte " << at;
     }
   }
 }
@@ -82,6 +101,15 @@ TEST(HostilePayload, ManySmallValuesCostInProportion) {
   Survives(Hex("92 01 dd000186a0") + std::string(100000, '\x80'));  // events that are empty maps
   Survives(Hex("92 01 dd000186a0") + std::string(100000, '\x90'));
   Survives(Hex("92 01 91 92 ab426c6f636b53746f726564 dd000186a0") + std::string(100000, '\x01'));
+  // Objects that say nothing but their key, and envelopes that say nothing but their name.
+  std::string objects = Hex("92 01 dc2710");
+  std::string envelopes = objects;
+  for (int i = 0; i < 10000; ++i) {
+    objects += Hex("82 aa6576656e745f74797065 a673746f726564 aa6f626a6563745f6b6579 a16b");
+    envelopes += Hex("82 aa6576656e745f74797065 a673746f726564 aa7365715f686173686573 90");
+  }
+  Survives(objects);
+  Survives(envelopes);
   Survives(Hex("dd000186a0 01 90") + std::string(99998, '\xc0'));  // slots of the batch
 }
 
@@ -89,7 +117,7 @@ TEST(HostilePayload, MutatedBatchesAreReadOrRefused) {
   std::mt19937_64 random(20240607);
   const auto below = [&](size_t bound) { return static_cast<size_t>(random() % bound); };
   std::vector<std::string> seeds;
-  for (const std::string& name : GoldenNames()) seeds.push_back(Golden(name));
+  for (const GoldenPayload& golden : Goldens()) seeds.push_back(Golden(golden.name));
 
   size_t read = 0;
   constexpr int kRounds = 20000;
@@ -119,9 +147,10 @@ TEST(HostilePayload, MutatedBatchesAreReadOrRefused) {
         }
       }
     }
-    Survives(payload);
+    const Dialect dialect = kEveryDialect[below(std::size(kEveryDialect))];
+    Survives(payload, dialect);
     if (HasFailure()) FAIL() << "round " << round;
-    VllmDecoder decoder;
+    Decoder decoder(dialect);
     if (decoder.Decode(payload)) ++read;
   }
   // Mutations that never get past the parser would prove little.
@@ -134,7 +163,7 @@ TEST(HostilePayload, RandomBytesAreReadOrRefused) {
     std::string payload(random() % 64, '\0');
     std::ranges::generate(payload, [&] { return static_cast<char>(random()); });
     if (round % 2 == 0) payload = Hex("92 01 9f") + payload;
-    Survives(payload);
+    Survives(payload, kEveryDialect[random() % std::size(kEveryDialect)]);
     if (HasFailure()) FAIL() << "round " << round;
   }
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lib/base/bytes.h"
+#include "lib/wire/dialect.h"
 
 namespace conductor::wire {
 
@@ -27,11 +28,31 @@ inline std::string Golden(const std::string& name) {
   return bytes.value_or("");
 }
 
-inline std::vector<std::string> GoldenNames() {
-  return {"vllm_v0_9_0",    "vllm_v0_11",         "vllm_v0_23",
-          "vllm_v0_24",     "vllm_v0_24_offload", "sglang_positional_salt",
-          "sglang_map_salt"};
+struct GoldenPayload {
+  std::string name;
+  Dialect dialect;  // of the publisher that sends it
+};
+
+inline std::vector<GoldenPayload> Goldens() {
+  return {{"vllm_v0_9_0", Dialect::kVllm},
+          {"vllm_v0_11", Dialect::kVllm},
+          {"vllm_v0_23", Dialect::kVllm},
+          {"vllm_v0_24", Dialect::kVllm},
+          {"vllm_v0_24_offload", Dialect::kVllm},
+          {"ascend_store", Dialect::kVllmAscend},
+          {"sglang_positional_salt", Dialect::kSglang},
+          {"sglang_map_salt", Dialect::kSglang},
+          {"sglang_bigram", Dialect::kSglang},
+          {"lmcache", Dialect::kLmcache},
+          {"tensorrt_llm", Dialect::kTensorRtLlm},
+          {"rfc1527", Dialect::kRfc1527},
+          {"mooncake_master", Dialect::kMooncake},
+          {"mooncake_conductor", Dialect::kMooncake}};
 }
+
+inline constexpr Dialect kEveryDialect[] = {
+    Dialect::kVllm,        Dialect::kVllmAscend, Dialect::kSglang,  Dialect::kLmcache,
+    Dialect::kTensorRtLlm, Dialect::kRfc1527,    Dialect::kMooncake};
 
 inline std::string Hex(std::string_view hex) {
   const auto bytes = FromHex(hex);

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "lib/wire/vllm_decoder.h"
+#include "lib/wire/decoder.h"
 #include "payloads.h"
 
 namespace conductor::wire {
@@ -36,6 +36,19 @@ TEST(VllmEncoder, LeavesOutWhatEqualsItsDefault) {
       "block_size": 0, "lora_id": null, "medium": null, "lora_name": null})"));
 }
 
+// Neither a nil in their place, which is no event, nor a count that is wrong.
+TEST(VllmEncoder, LeavesOutEventsThatVllmHasNoFormFor) {
+  EventBatch batch;
+  batch.dp_rank = 1;
+  batch.events = {ObjectStored{.key = "12"}, AllBlocksCleared{}, ObjectRemoved{.key = "12"},
+                  ScopeCleared{}};
+  EventBatch cleared = batch;
+  cleared.events = {AllBlocksCleared{}};
+  EXPECT_EQ(ToHex(EncodeVllmBatch(batch)), ToHex(EncodeVllmBatch(cleared)));
+  EXPECT_EQ(ToHex(EncodeVllmPositionalBatch(batch, VllmSlots::kV0_11)),
+            ToHex(EncodeVllmPositionalBatch(cleared, VllmSlots::kV0_11)));
+}
+
 TEST(VllmEncoder, TheDecoderReadsBackEveryField) {
   BlockStored stored;
   stored.hashes = {EngineHash{1}, EngineHash{~uint64_t{0}}};
@@ -55,13 +68,21 @@ TEST(VllmEncoder, TheDecoderReadsBackEveryField) {
   batch.events = {stored, BlockRemoved{{EngineHash{1}}, "CPU", {1, std::nullopt}},
                   AllBlocksCleared{}};
 
-  VllmDecoder decoder;
+  Decoder decoder(Dialect::kVllm);
   const auto read = decoder.Decode(EncodeVllmBatch(batch));
   ASSERT_TRUE(read) << read.error().Message();
   EXPECT_TRUE(read->skipped.empty());
   EXPECT_EQ(read->timestamp, batch.timestamp);
   EXPECT_EQ(read->dp_rank, batch.dp_rank);
   EXPECT_EQ(read->events, batch.events);
+
+  // No slot for the salt.
+  std::get<BlockStored>(batch.events[0]).cache_salt.reset();
+  const auto positional = decoder.Decode(EncodeVllmPositionalBatch(batch, VllmSlots::kV0_23));
+  ASSERT_TRUE(positional) << positional.error().Message();
+  EXPECT_TRUE(positional->skipped.empty());
+  EXPECT_EQ(positional->dp_rank, batch.dp_rank);
+  EXPECT_EQ(positional->events, batch.events);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-#ifndef CONDUCTOR_LIB_WIRE_VLLM_EVENT_H_
-#define CONDUCTOR_LIB_WIRE_VLLM_EVENT_H_
+#ifndef CONDUCTOR_LIB_WIRE_SKIPS_H_
+#define CONDUCTOR_LIB_WIRE_SKIPS_H_
 
 #include <cstddef>
 #include <string>
@@ -23,10 +23,10 @@ void AddSkip(EventBatch& batch, SkipReason reason, size_t event_index, Message&&
 // as \xNN.
 [[nodiscard]] std::string Quoted(std::string_view text);
 
-// Reads one event, the item `index` of its batch, positional or map, and appends it to
-// batch.events; or tells in batch.skips why not. Fields that are not known are counted there too.
-void ReadVllmEvent(MsgpackValue event, size_t index, EventBatch& batch);
+// What a message says was read instead of what was expected: an integer as its digits, text
+// quoted, of anything else its kind.
+[[nodiscard]] std::string Shown(MsgpackValue value);
 
 }  // namespace conductor::wire
 
-#endif  // CONDUCTOR_LIB_WIRE_VLLM_EVENT_H_
+#endif  // CONDUCTOR_LIB_WIRE_SKIPS_H_

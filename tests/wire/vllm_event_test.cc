@@ -1,42 +1,28 @@
-#include "lib/wire/vllm_decoder.h"
-
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
-#include "payloads.h"
+#include "decoding.h"
+#include "lib/wire/timestamp.h"
 
 namespace conductor::wire {
 namespace {
 
-EventBatch Decode(const std::string& payload) {
-  VllmDecoder decoder;
-  auto batch = decoder.Decode(payload);
-  EXPECT_TRUE(batch) << batch.error().Message();
-  return batch ? std::move(*batch) : EventBatch();
-}
+EventBatch Decode(const std::string& payload) { return DecodeAs(Dialect::kVllm, payload); }
 EventBatch Decode(const char* json) { return Decode(Msgpack(json)); }
 
-// The batch with this one event.
-EventBatch DecodeEvent(const nlohmann::json& event) {
-  return Decode(Msgpack(nlohmann::json::array({1.5, nlohmann::json::array({event}), 0})));
+template <typename Json>
+EventBatch DecodeEvent(const Json& event) {
+  return DecodeEventAs(Dialect::kVllm, event);
 }
-EventBatch DecodeEvent(const char* event) { return DecodeEvent(nlohmann::json::parse(event)); }
-
-BlockStored StoredOf(const EventBatch& batch) {
-  EXPECT_EQ(batch.events.size(), 1u) << (batch.skips.empty() ? "" : batch.skips.front().message);
-  const auto* stored = batch.events.empty() ? nullptr : std::get_if<BlockStored>(&batch.events[0]);
-  EXPECT_NE(stored, nullptr);
-  return stored == nullptr ? BlockStored() : *stored;
+EventBatch DecodeEvent(std::initializer_list<nlohmann::json> event) {
+  return DecodeEventAs(Dialect::kVllm, nlohmann::json(event));
 }
 
-uint64_t Skipped(const EventBatch& batch, SkipReason reason) {
-  const auto found = batch.skipped.find(reason);
-  return found == batch.skipped.end() ? 0 : found->second;
-}
+BlockStored StoredOf(const EventBatch& batch) { return Only<BlockStored>(batch); }
 
-TEST(VllmDecoder, ReadsBatchesOfTwoOfThreeAndMaps) {
+TEST(VllmEvent, ReadsBatchesOfTwoOfThreeAndMaps) {
   EXPECT_EQ(Decode(R"([2.5, []])").dp_rank, std::nullopt);
   EXPECT_EQ(Decode(R"([2.5, [], null])").dp_rank, std::nullopt);
   EXPECT_EQ(Decode(R"([2.5, [], 3])").dp_rank, 3);
@@ -47,7 +33,7 @@ TEST(VllmDecoder, ReadsBatchesOfTwoOfThreeAndMaps) {
   EXPECT_EQ(map.events, std::vector<KvEvent>{AllBlocksCleared{}});
 }
 
-TEST(VllmDecoder, RefusesWhatIsNoBatch) {
+TEST(VllmEvent, RefusesWhatIsNoBatch) {
   struct Case {
     const char* json;
     const char* message;
@@ -65,14 +51,14 @@ TEST(VllmDecoder, RefusesWhatIsNoBatch) {
        "ts: is nil (expected a finite number of seconds, or whole milliseconds)"},
   };
   for (const Case& test : cases) {
-    VllmDecoder decoder;
+    Decoder decoder(Dialect::kVllm);
     const auto batch = decoder.Decode(Msgpack(test.json));
     ASSERT_FALSE(batch) << test.json;
     EXPECT_EQ(batch.error().Message(), test.message);
   }
 }
 
-TEST(VllmDecoder, CountsSlotsAndKeysOfTheBatchThatAreNotKnown) {
+TEST(VllmEvent, CountsSlotsAndKeysOfTheBatchThatAreNotKnown) {
   const EventBatch longer = Decode(R"([1.5, [["AllBlocksCleared"]], 0, "later"])");
   EXPECT_EQ(longer.events.size(), 1u);
   EXPECT_EQ(Skipped(longer, SkipReason::kUnknownField), 1u);
@@ -82,7 +68,7 @@ TEST(VllmDecoder, CountsSlotsAndKeysOfTheBatchThatAreNotKnown) {
   EXPECT_EQ(map.skips.front().message, "the key 'epoch' is not known");
 }
 
-TEST(VllmDecoder, TakesLargeIntegersForMilliseconds) {
+TEST(VllmEvent, TakesLargeIntegersForMilliseconds) {
   struct Case {
     const char* json;
     double seconds;
@@ -102,7 +88,7 @@ TEST(VllmDecoder, TakesLargeIntegersForMilliseconds) {
   }
 }
 
-TEST(VllmDecoder, PeeksWithoutReadingTheEvents) {
+TEST(VllmEvent, PeeksWithoutReadingTheEvents) {
   EXPECT_EQ(PeekTimestamp(Hex("92 cb3ff8000000000000")), 1.5);
   EXPECT_EQ(PeekTimestamp(Msgpack(R"({"a": ["ts", 4, {"ts": 8}], "ts": 1.5})")), 1.5);
   for (const char* json : {"[]", "[1.5]", R"(["x", []])", "[[1.5], []]", R"({"ts": [1.5]})",
@@ -114,7 +100,7 @@ TEST(VllmDecoder, PeeksWithoutReadingTheEvents) {
   EXPECT_EQ(PeekTimestamp(std::string(1000, '\x81')), std::nullopt);
 }
 
-TEST(VllmDecoder, ReadsPositionalEventsOfEveryLength) {
+TEST(VllmEvent, ReadsPositionalEventsOfEveryLength) {
   const auto all = nlohmann::json::parse(
       R"(["BlockStored", [1], 9, [7, 8], 2, 5, "CPU", "adapter", [["salt"]], 1, "mamba", 128])");
   BlockStored expected;
@@ -137,7 +123,7 @@ TEST(VllmDecoder, ReadsPositionalEventsOfEveryLength) {
   }
 }
 
-TEST(VllmDecoder, CountsTrailingSlotsAndUsesTheEvent) {
+TEST(VllmEvent, CountsTrailingSlotsAndUsesTheEvent) {
   const EventBatch batch = DecodeEvent(
       R"(["BlockStored", [1], null, [7, 8], 2, null, "GPU", null, null, 0, "full_attention", null,
           "later", 4])");
@@ -155,7 +141,7 @@ TEST(VllmDecoder, CountsTrailingSlotsAndUsesTheEvent) {
   EXPECT_EQ(Skipped(cleared, SkipReason::kUnknownField), 1u);
 }
 
-TEST(VllmDecoder, CountsKeysThatAreNotKnownAndUsesTheEvent) {
+TEST(VllmEvent, CountsKeysThatAreNotKnownAndUsesTheEvent) {
   const EventBatch batch = DecodeEvent(
       R"({"type": "BlockStored", "block_hashes": [1], "token_ids": [7, 8], "block_size": 2,
           "origin": "NEW", "event_version": 3})");
@@ -171,7 +157,7 @@ TEST(VllmDecoder, CountsKeysThatAreNotKnownAndUsesTheEvent) {
   EXPECT_EQ(Skipped(number_key, SkipReason::kUnknownField), 1u);
 }
 
-TEST(VllmDecoder, KnowsTheFieldsThatItDoesNotUse) {
+TEST(VllmEvent, KnowsTheFieldsThatItDoesNotUse) {
   const EventBatch batch = DecodeEvent(
       R"({"type": "BlockStored", "block_hashes": [1], "kv_cache_spec_sliding_window": 128,
           "locality": "LOCAL", "ownership": "engine", "session_id": "s"})");
@@ -181,7 +167,33 @@ TEST(VllmDecoder, KnowsTheFieldsThatItDoesNotUse) {
   EXPECT_TRUE(removed.skipped.empty());
 }
 
-TEST(VllmDecoder, ReadsMapKeysInAnyOrderAndTheTagUnderEitherName) {
+// A block that lies elsewhere is no holding of the engine, and what other words mean is not known.
+TEST(VllmEvent, PassesOverBlocksThatAreNotLocal) {
+  for (const char* locality : {"null", R"("")", R"("LOCAL")", R"("local")"}) {
+    const std::string fields = std::string(R"("block_hashes": [1], "locality": )") + locality + "}";
+    const EventBatch batch = Decode(Msgpack((R"([1.5, [{"type": "BlockStored", )" + fields +
+                                             R"(, {"type": "BlockRemoved", )" + fields + "]]")
+                                                .c_str()));
+    EXPECT_EQ(batch.events.size(), 2u) << locality;
+    EXPECT_TRUE(batch.skipped.empty()) << locality;
+  }
+  for (const char* locality : {"REMOTE", "remote", "SHARED"}) {
+    for (const char* type : {"BlockStored", "BlockRemoved"}) {
+      const EventBatch batch = DecodeEvent(
+          nlohmann::json{{"type", type}, {"block_hashes", {1}}, {"locality", locality}});
+      EXPECT_TRUE(batch.events.empty()) << locality;
+      EXPECT_EQ(Skipped(batch, SkipReason::kNotLocal), 1u) << locality;
+      EXPECT_FALSE(batch.lost_stores) << locality;
+      EXPECT_FALSE(batch.lost_removals) << locality;
+    }
+  }
+  const EventBatch wrong =
+      DecodeEvent(R"({"type": "BlockRemoved", "block_hashes": [1], "locality": 3})");
+  EXPECT_EQ(wrong.skips.at(0).message, "locality: is 3 (expected nil or text)");
+  EXPECT_TRUE(wrong.lost_removals);
+}
+
+TEST(VllmEvent, ReadsMapKeysInAnyOrderAndTheTagUnderEitherName) {
   const auto backwards =
       Hex("92 01 91 84"
           "aa626c6f636b5f73697a65 02"              // block_size
@@ -197,7 +209,7 @@ TEST(VllmDecoder, ReadsMapKeysInAnyOrderAndTheTagUnderEitherName) {
             std::vector<EngineHash>{EngineHash{4}});
 }
 
-TEST(VllmDecoder, NamesBlocksByTheLastEightBytesOfTheirHash) {
+TEST(VllmEvent, NamesBlocksByTheLastEightBytesOfTheirHash) {
   std::string digest;
   for (int i = 0; i < 64; ++i) digest.push_back(static_cast<char>(i));
   const struct {
@@ -225,16 +237,38 @@ TEST(VllmDecoder, NamesBlocksByTheLastEightBytesOfTheirHash) {
   }
 }
 
-TEST(VllmDecoder, TakesNoTokensForNil) {
+// Digests that vLLM computes under seed "0" (tokens 5, 300, 70000, 2 and 1, 2, 3, 4; LoRA "ad",
+// salt "salt"; without these for the xxhash pair) and the integers that its events have for them.
+TEST(VllmEvent, NamesADigestAsTheIntegerThatStandsForIt) {
+  const struct {
+    const char* digest;
+    uint64_t name;
+  } cases[] = {
+      {"e527dc7a97ca005b3ad795bbef77409e8f568af72293ad002e6c1cafac74632a", 3345080164067599146u},
+      {"931ec14dc7078a633d868f83b9a792f5d2d2818dacc941d1c834dcf574c60fb0", 14426398453158776752u},
+      {"02a0278360a9f4b90f96ca748b1df0e7472fc4f00be0a4f63156698c08ff5a24", 3555145006022875684u},
+      {"1dc0b8536b3ad623d1eb7a89abbd873d0909cb84775ca62ffa381a3b2d082c3f", 18030189949638683711u},
+      {"9a767e11ee62963827c3fd947174ee40", 2865412601938243136u},
+      {"63dca59131f897222e1a228b424c2ac2", 3322005656647248578u},
+  };
+  for (const auto& test : cases) {
+    const auto sent = nlohmann::json::array({Binary(Hex(test.digest)), test.digest, test.name});
+    EXPECT_EQ(Only<BlockRemoved>(DecodeEvent({"BlockRemoved", sent})).hashes,
+              std::vector<EngineHash>(3, EngineHash{test.name}))
+        << test.digest;
+  }
+}
+
+TEST(VllmEvent, TakesNoTokensForNil) {
   EXPECT_TRUE(StoredOf(DecodeEvent(R"(["BlockStored", [1], null, null, 16])")).tokens.empty());
 }
 
-TEST(VllmDecoder, TakesTheFirstOfEachTokenPair) {
+TEST(VllmEvent, TakesTheFirstOfEachTokenPair) {
   EXPECT_EQ(StoredOf(DecodeEvent(R"(["BlockStored", [1], null, [[5, 6], [6, 7]], 2])")).tokens,
             (std::vector<TokenId>{5, 6}));
 }
 
-TEST(VllmDecoder, ReadsLoraNameOrMetadataFromSlotSeven) {
+TEST(VllmEvent, ReadsLoraNameOrMetadataFromSlotSeven) {
   const char* head = R"(["BlockStored", [1], null, [7, 8], 2, null, "GPU", )";
   const auto decode = [&](const std::string& slot) {
     return DecodeEvent((head + slot + "]").c_str());
@@ -249,7 +283,7 @@ TEST(VllmDecoder, ReadsLoraNameOrMetadataFromSlotSeven) {
   EXPECT_EQ(Skipped(unknown, SkipReason::kUnknownField), 1u);
 }
 
-TEST(VllmDecoder, KeepsExtraKeysBlockByBlock) {
+TEST(VllmEvent, KeepsExtraKeysBlockByBlock) {
   const BlockStored stored = StoredOf(DecodeEvent(
       R"(["BlockStored", [1, 2, 3], null, [1, 2, 3], 1, null, "GPU", null,
           [["adapter", "salt"], null, [["image", 4]]]])"));
@@ -259,13 +293,13 @@ TEST(VllmDecoder, KeepsExtraKeysBlockByBlock) {
           {hash::TextKey("adapter"), hash::TextKey("salt")}, {}, {hash::ItemKey("image", 4)}}));
 }
 
-TEST(VllmDecoder, LetsExtraKeysThatSayNothingBeOfAnyNumber) {
+TEST(VllmEvent, LetsExtraKeysThatSayNothingBeOfAnyNumber) {
   const EventBatch batch =
       DecodeEvent(R"(["BlockStored", [1], null, [1, 2], 2, null, "GPU", null, [null, null]])");
   EXPECT_TRUE(StoredOf(batch).extra_keys.empty());
 }
 
-TEST(VllmDecoder, SkipsAnEventThatCannotBeReadAndKeepsItsBatch) {
+TEST(VllmEvent, SkipsAnEventThatCannotBeReadAndKeepsItsBatch) {
   struct Case {
     const char* event;
     const char* message;
@@ -287,15 +321,25 @@ TEST(VllmDecoder, SkipsAnEventThatCannotBeReadAndKeepsItsBatch) {
        "parent_block_hash: is an array (expected nil or an integer of 64 bits, a digest of 8, 16 "
        "or a multiple of 32 bytes, or its hex text)"},
       {R"(["BlockStored", [5], null, ["Hello", " world"], 2])",
-       "token_ids[0]: is 'Hello' (expected an integer from 0 to 4294967295, or a pair of them)"},
+       "token_ids[0]: is 'Hello' (expected an integer from 0 to 4294967295, its decimal text, or a "
+       "pair of "
+       "integers)"},
       {R"(["BlockStored", [5], null, [1, 4294967296], 2])",
-       "token_ids[1]: is 4294967296 (expected an integer from 0 to 4294967295, or a pair of them)"},
+       "token_ids[1]: is 4294967296 (expected an integer from 0 to 4294967295, its decimal text, "
+       "or a pair of "
+       "integers)"},
       {R"(["BlockStored", [5], null, [-1], 2])",
-       "token_ids[0]: is -1 (expected an integer from 0 to 4294967295, or a pair of them)"},
+       "token_ids[0]: is -1 (expected an integer from 0 to 4294967295, its decimal text, or a pair "
+       "of "
+       "integers)"},
       {R"(["BlockStored", [5], null, [[1, 2, 3]], 2])",
-       "token_ids[0]: is an array (expected an integer from 0 to 4294967295, or a pair of them)"},
+       "token_ids[0]: is an array (expected an integer from 0 to 4294967295, its decimal text, or "
+       "a pair of "
+       "integers)"},
       {R"(["BlockStored", [5], null, [[1, "x"]], 2])",
-       "token_ids[0]: is an array (expected an integer from 0 to 4294967295, or a pair of them)"},
+       "token_ids[0]: is an array (expected an integer from 0 to 4294967295, its decimal text, or "
+       "a pair of "
+       "integers)"},
       {R"(["BlockStored", [5], null, 4, 2])",
        "token_ids: is an integer (expected nil or an array)"},
       {R"(["BlockStored", [5], null, [1], -2])",
@@ -337,7 +381,7 @@ TEST(VllmDecoder, SkipsAnEventThatCannotBeReadAndKeepsItsBatch) {
   }
 }
 
-TEST(VllmDecoder, TellsWhetherStoresOrRemovalsWereLost) {
+TEST(VllmEvent, TellsWhetherStoresOrRemovalsWereLost) {
   struct Case {
     const char* event;
     bool stores;
@@ -366,7 +410,7 @@ TEST(VllmDecoder, TellsWhetherStoresOrRemovalsWereLost) {
   }
 }
 
-TEST(VllmDecoder, TellsWhatWasLostBeyondTheSkipsThatAreKept) {
+TEST(VllmEvent, TellsWhatWasLostBeyondTheSkipsThatAreKept) {
   nlohmann::json events = nlohmann::json::array();
   for (int i = 0; i < 100; ++i) events.push_back({"Unheard"});
   events.push_back({"BlockStored", 7});
@@ -376,7 +420,7 @@ TEST(VllmDecoder, TellsWhatWasLostBeyondTheSkipsThatAreKept) {
   EXPECT_TRUE(batch.lost_removals);
 }
 
-TEST(VllmDecoder, RefusesDigestsOfOtherLengths) {
+TEST(VllmEvent, RefusesDigestsOfOtherLengths) {
   for (const size_t size : {0u, 1u, 4u, 7u, 9u, 20u, 24u, 33u, 48u}) {
     const EventBatch batch =
         DecodeEvent({"BlockStored", nlohmann::json::array({Binary(std::string(size, 'x'))})});
@@ -384,7 +428,7 @@ TEST(VllmDecoder, RefusesDigestsOfOtherLengths) {
   }
 }
 
-TEST(VllmDecoder, SkipsEventTypesThatAreNotKnownAndKeepsTheirBatch) {
+TEST(VllmEvent, SkipsEventTypesThatAreNotKnownAndKeepsTheirBatch) {
   const EventBatch batch = Decode(
       R"([1.5, [["TierBlocksCleared", "CPU"], ["AllBlocksCleared"], {"type": "Block\nInactive"}], 0])");
   EXPECT_EQ(batch.events.size(), 1u);
@@ -394,7 +438,7 @@ TEST(VllmDecoder, SkipsEventTypesThatAreNotKnownAndKeepsTheirBatch) {
   EXPECT_EQ(batch.skips[1].message, "type: 'Block\\x0aInactive' is not known");
 }
 
-TEST(VllmDecoder, CountsEverySkipAndKeepsTheFirstTexts) {
+TEST(VllmEvent, CountsEverySkipAndKeepsTheFirstTexts) {
   nlohmann::json events = nlohmann::json::array();
   for (int i = 0; i < 100; ++i) events.push_back({"Unheard"});
   const EventBatch batch = Decode(Msgpack(nlohmann::json::array({1.5, events})));
@@ -402,7 +446,7 @@ TEST(VllmDecoder, CountsEverySkipAndKeepsTheFirstTexts) {
   EXPECT_EQ(batch.skips.size(), EventBatch::kMaxSkips);
 }
 
-TEST(VllmDecoder, MixesPositionalAndMapEvents) {
+TEST(VllmEvent, MixesPositionalAndMapEvents) {
   const EventBatch batch =
       Decode(R"([1.5, [["BlockRemoved", [1]], {"type": "BlockRemoved", "block_hashes": [1]}], 0])");
   ASSERT_EQ(batch.events.size(), 2u);
@@ -413,6 +457,7 @@ TEST(SkipReason, NamesAreMetricLabels) {
   EXPECT_EQ(SkipReasonName(SkipReason::kUnknownEventType), "unknown_event_type");
   EXPECT_EQ(SkipReasonName(SkipReason::kMalformedEvent), "malformed_event");
   EXPECT_EQ(SkipReasonName(SkipReason::kUnknownField), "unknown_field");
+  EXPECT_EQ(SkipReasonName(SkipReason::kNotLocal), "not_local");
 }
 
 }  // namespace

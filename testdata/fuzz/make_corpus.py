@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Makes the seed corpus of the fuzz targets in tests/fuzz, or with --check compares it.
+
+A folder here is the corpus of one kind of input. Its files are made from the golden bytes in
+testdata/wire and from short histories written down below. A file whose name begins with `found-` is
+an input that broke something once; it was added by hand and stays.
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+WIRE = HERE.parent / "wire"
+
+
+def golden():
+    """Payloads by the names of their files."""
+    for path in sorted(WIRE.glob("*.hex")):
+        lines = (line.split("#")[0] for line in path.read_text().splitlines())
+        yield path.stem, bytes.fromhex("".join(lines))
+
+
+def payload():
+    yield from golden()
+    # Forms that no engine sends: heads wider than they need be, and nesting.
+    yield "wide", bytes.fromhex(
+        "dc0003 cb3ff8000000000000 dd00000001 df00000001 da000161 db000000016b d3ffffffffffffffff")
+    yield "nested", b"\x92\x00" + b"\x91" * 30 + b"\xc0"
+
+
+# An ingest step: what (0 and above 4: apply; 1: new life; 2, 3, 4: begin, commit, abandon a
+# rebuild), by which publisher, and the payload to apply.
+def ingest_step(what, publisher, data=b""):
+    step = bytes([what << 1 | publisher])
+    return step + len(data).to_bytes(2, "big") + data if what in (0, 5) else step
+
+
+def ingest_payloads():
+    payloads = dict(golden())
+    for name, data in payloads.items():
+        # Block size 2, as in the golden bytes.
+        yield name, b"\x04" + ingest_step(0, 0, data) + ingest_step(0, 1, data)
+    every = b"".join(ingest_step(0, i % 2, data) for i, data in enumerate(payloads.values()))
+    yield "all", b"\x00" + every
+    yield "rebuild", (b"\x04" + every + ingest_step(2, 0) + every + ingest_step(3, 0) +
+                      ingest_step(2, 1) + every + ingest_step(4, 1) + ingest_step(1, 0) + every)
+
+
+def ingest_events():
+    """Steps of tests/fuzz/ingest_events.cc by two publishers: options, then bytes as decided there."""
+    def stored(publisher, shape, *rest):
+        return bytes([10 | publisher, 0, 6, shape, *rest])
+
+    def removed(publisher, name):
+        return bytes([10 | publisher, 0, 1, 0, name, 0])
+
+    chain = stored(0, 1, 0, 1, 0, 0b1010) + stored(0, 4, 2, 1, 0, 0b11)
+    orphan = stored(0, 4, 2, 1, 0, 0b11) + stored(0, 1, 0, 1, 0, 0b1010)
+    host = stored(1, 224, 0, 2)
+    yield "chain", b"\x00" + chain + removed(0, 2)
+    yield "orphan", b"\x00" + orphan + removed(0, 1)
+    yield "two_publishers", b"\x00" + chain + stored(1, 1, 0, 1, 0, 0b1010) + host + removed(0, 0)
+    yield "rebuild", b"\x00" + chain + b"\x02" + orphan + b"\x04" + b"\x02" + chain + b"\x06\x00"
+    yield "learnt", b"\x05" + stored(0, 192, 3, 0, 0b0110) + chain + b"\x08" + chain
+    yield "adapters", b"\x00" + stored(0, 8 + 32, 0, 0, 1) + stored(0, 32, 1, 0, 1) + chain
+
+
+# What tests/fuzz/publisher_stream.cc reads; each with the bytes that it needs.
+SENT, UNSENT, NEAR, ANY = b"\x00\x00", b"\x02\x00", b"\x03", b"\x04"
+ANSWER, ALL, FALSE, END, LOST = b"\x05", b"\x07\xff", b"\x08", b"\x09", b"\x0a\x00\x00"
+CONNECT, DISCONNECT, FAILED = b"\x0b", b"\x0c", b"\x0d"
+SECOND, MINUTE = b"\x0e\x32", b"\x0f\x0c"
+RESYNC, RESTART_KNOWN, RESTART = b"\x10\x01", b"\x10\x00", b"\x11\x00"
+CLEAR, LOST_STORES, LOST_REMOVALS = b"\x00\x07", b"\x00\x05", b"\x00\x06"
+REPLAY, FROM_ONE, RESUMED, SHORT_WINDOW, SHORT_QUEUE = 1, 2, 4, 8, 16
+
+
+def publisher_stream():
+    def history(flags, *steps, sizes=0):
+        return bytes([flags, sizes]) + b"".join(steps)
+
+    begin = CONNECT + ALL
+    yield "healthy", history(REPLAY, begin, SENT * 5, SECOND, ANSWER * 3, MINUTE, ALL, SENT)
+    yield "idle", history(REPLAY, begin, *[MINUTE + ALL] * 20)
+    yield "gap", history(REPLAY, begin, SENT * 3, UNSENT, SENT * 2, ALL, SENT)
+    yield "gap_without_replay", history(0, CONNECT, SENT * 3, UNSENT, SENT * 2, CLEAR, SENT)
+    yield "late_subscriber", history(REPLAY, UNSENT * 5, begin, SENT * 2)
+    yield "short_ring", history(REPLAY, b"\x11\x03", UNSENT * 5, begin, SENT, SECOND, ALL)
+    yield "live_during_replay", history(REPLAY, UNSENT * 3, CONNECT, ANSWER, SENT * 2, ALL, SENT)
+    yield "no_answer", history(REPLAY, begin, SENT, *[MINUTE] * 20)
+    yield "cut_answer", history(REPLAY, UNSENT * 5, CONNECT, ANSWER * 2, LOST, SECOND, ALL)
+    yield "end_too_early", history(REPLAY, UNSENT * 5, CONNECT, ANSWER, END, SENT, ALL)
+    yield "restart", history(REPLAY, begin, SENT * 4, DISCONNECT, RESTART, SENT, CONNECT, ALL, SENT)
+    yield "restart_in_place", history(REPLAY, begin, SENT * 4, RESTART, SENT, ALL, SENT, ALL)
+    yield "restart_during_replay", history(REPLAY, UNSENT * 4, CONNECT, ANSWER, RESTART, SENT, ALL)
+    yield "restart_known", history(REPLAY, begin, SENT * 4, RESTART, RESTART_KNOWN, SENT, ALL)
+    yield "reconnect", history(REPLAY, begin, SENT * 4, DISCONNECT, FAILED, CONNECT, ALL, SENT)
+    yield "reconnect_without_replay", history(0, CONNECT, SENT * 4, DISCONNECT, CONNECT, SENT, MINUTE)
+    yield "resync", history(REPLAY, begin, SENT * 4, RESYNC, ALL, SENT)
+    yield "resumed", history(REPLAY | RESUMED, UNSENT * 8, begin, SENT, sizes=3)
+    yield "pool", history(FROM_ONE, CONNECT, SENT * 4)
+    yield "duplicates", history(REPLAY, begin, SENT * 9, NEAR + b"\x04\x01", NEAR + b"\x07\x01")
+    yield "late", history(REPLAY | SHORT_WINDOW, begin, SENT * 9, NEAR + b"\x01\x01", NEAR + b"\x00\x01")
+    yield "another_at_the_cursor", history(REPLAY, begin, SENT * 9, NEAR + b"\x07\x00\x03xyz", ALL)
+    yield "full_queue", history(REPLAY | SHORT_QUEUE, CONNECT, SENT * 9, ALL, ALL, SENT, sizes=20)
+    yield "lost", history(REPLAY, begin, LOST_STORES, SENT, LOST_REMOVALS, SENT, CLEAR, SENT)
+    yield "doubtful_for_long", history(0, CONNECT, SENT, UNSENT, SENT, *[b"\x0f\xff"] * 2, SENT)
+    yield "malformed", history(REPLAY, begin, ANY + b"\x02\x01t\x08\x00\x00\x00\x00\x00\x00\x00\x00",
+                               ANY + b"\x03\x00\x07sevenby\x01p", ANY + b"\x00")
+    yield "false_answers", history(REPLAY, UNSENT * 3, CONNECT, FALSE + b"\x00\x09\x00",
+                                   FALSE + b"\x04\x03\x00\x03abc\x00", FALSE + b"\x08" + b"\xff" * 8, ALL)
+
+
+def block_digest():
+    tokens = bytes(range(32)) + b"\xff\xff\xff\xff\xff\xff\xff\x7f"
+    keys = {"text": "a473616c74", "item": "92a3696d6705", "bytes": "c40400010203", "integer": "07"}
+    yield "plain", b"\x00" + tokens
+    for name, key in keys.items():
+        raw = bytes.fromhex(key)
+        yield name, b"\x01" + bytes([len(raw)]) + raw + tokens
+    yield "three", b"\x03" + b"".join(
+        bytes([len(raw)]) + raw for raw in map(bytes.fromhex, list(keys.values())[:3])) + tokens
+
+
+FOLDERS = (payload, ingest_payloads, ingest_events, publisher_stream, block_digest)
+
+
+def main(check):
+    wrong = []
+    for make in FOLDERS:
+        folder = HERE / make.__name__
+        made = dict(make())
+        there = {path.name: path for path in folder.glob("*") if not path.name.startswith("found-")}
+        for name in sorted(set(made) | set(there)):
+            if name in made and name in there and there[name].read_bytes() == made[name]:
+                continue
+            wrong.append(f"{folder.name}/{name}")
+            if check:
+                continue
+            folder.mkdir(exist_ok=True)
+            if name in made:
+                (folder / name).write_bytes(made[name])
+            else:
+                there[name].unlink()
+    if check and wrong:
+        sys.exit("not what make_corpus.py makes (run it): " + ", ".join(wrong))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in ([], ["--check"]):
+        sys.exit(__doc__)
+    main(check=bool(sys.argv[1:]))
