@@ -102,6 +102,7 @@ void EngineConsumer::BeginRebuild() { ingest_.BeginRebuild(); }
 
 void EngineConsumer::CommitRebuild() {
   ingest_.CommitRebuild();
+  NoteHashes(ingest_.Counters());  // of the rebuilt set, which was not counted before
   Publish();
 }
 

@@ -114,6 +114,15 @@ class Master:
             if announced:
                 self._announce(self.event("removed", key, medium, tenant))
 
+    @contextlib.contextmanager
+    def lost(self):
+        """What is announced within is lost on the way to subscribers."""
+        live, self._live = self._live, None
+        try:
+            yield
+        finally:
+            self._live = live
+
     def overflow(self):
         """A batch's worth of queue was dropped: a sequence is skipped."""
         self.last_sequence += 1

@@ -266,7 +266,7 @@ class HashChecks(OperatorTest):
         self.begin(register=False)
         self.engine = Engine(self.model, self.source, "a", hashes=hashes)
         self.conductor.register(self.source, "a", hash_profile={"strategy": "vllm_v1", **profile})
-        for seed in range(5):
+        for seed in range(10):
             self.engine.run(prompt(seed, 8))
             self.engine.run(prompt(seed, 12))
         self.settle()
@@ -278,7 +278,7 @@ class HashChecks(OperatorTest):
                 chosen = {} if seed is None else {"python_hash_seed": seed}
                 check = self.begin_with(VllmChain(algorithm, seed or DEFAULT_SEED),
                                         algorithm=algorithm, **chosen)
-                self.assertEqual((check["checked"], check["match_rate"]), (60, 1))
+                self.assertEqual((check["checked"], check["match_rate"]), (120, 1))
                 self.assertEqual(check["hint"], "")
                 self.assertEqual(self.conductor.services()[0]["HashMatchRate"], 1)
                 self.assertNotIn("warning publisher", self.conductor.log())
@@ -298,7 +298,7 @@ class HashChecks(OperatorTest):
                             if "warning publisher a|default|0" in line and check["hint"] in line]
                 self.assertEqual(len(warnings), 1, self.conductor.log())
                 # Answers come from the events and are right all the same.
-                self.assert_true(*range(5))
+                self.assert_true(*range(10))
                 self.conductor.stop()
 
 

@@ -461,9 +461,10 @@ class Listings(PoolTest):
         self.master.put(*self.keys(self.blocks()))
         self.settle()
         self.assert_figures("b", (0, 4, 4))
-        self.master.remove(self.keys(self.blocks())[2], announced=False)
-        self.master.overflow()
+        with self.master.lost():
+            self.master.remove(self.keys(self.blocks())[2])
         self.becomes("b", (0, 2, 2))
+        self.conductor.wait_for(key("pool"))
 
     def test_without_an_admin_port_a_pool_met_late_is_incomplete(self):
         self.begin(admin=False)
