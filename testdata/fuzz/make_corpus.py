@@ -28,11 +28,25 @@ def payload():
     yield "nested", b"\x92\x00" + b"\x91" * 30 + b"\xc0"
 
 
-# An ingest step: what (0 and above 4: apply; 1: new life; 2, 3, 4: begin, commit, abandon a
-# rebuild), by which publisher, and the payload to apply.
-def ingest_step(what, publisher, data=b""):
-    step = bytes([what << 1 | publisher])
-    return step + len(data).to_bytes(2, "big") + data if what in (0, 5) else step
+def object_key():
+    digest = "5f" * 32
+    yield "vllm", f"llama@tp_rank:1@pcp0@dcp0@pp_rank:0@group:0@{digest}".encode()
+    yield "vllm_prefix", f"team@org@llama@tp_rank:1@pcp0@dcp0@pp_rank:0@{digest}".encode()
+    yield "ascend", f"llama@pcp0@dcp0@head_or_tp_rank:1@pp_rank:0@{digest}".encode()
+    yield "ascend_layer", f"llama@dcp:0@head_or_tp_rank:1@group:0@{digest}@layer_id:3".encode()
+    yield "gva", f"llama@2@{digest}@7".encode()
+    yield "sglang", f"tag_{digest}_3_1_k".encode()
+    yield "lmcache", f"vllm@llama@8@3@{digest}@half@tag%value".encode()
+    yield "decimal", b"18446744073709551615"
+    yield "hex", b"0x1d"
+
+
+# An ingest step: what (0 and above 10: apply; 1: new life; 2, 3, 4: begin, commit, abandon a
+# rebuild; of the pool: 6: new life; 7, 8: begin, abandon a listing; 9: list or learn tiers, by a byte
+# that says which; 10: apply), by which publisher, and the payload to apply or the key to list.
+def ingest_step(what, publisher, data=b"", how=b""):
+    step = bytes([what << 1 | publisher]) + how
+    return step + len(data).to_bytes(2, "big") + data if what in (0, 5, 9, 10) else step
 
 
 def ingest_payloads():
@@ -44,6 +58,10 @@ def ingest_payloads():
     yield "all", b"\x00" + every
     yield "rebuild", (b"\x04" + every + ingest_step(2, 0) + every + ingest_step(3, 0) +
                       ingest_step(2, 1) + every + ingest_step(4, 1) + ingest_step(1, 0) + every)
+    key = b"m@tp_rank:0@1d"
+    objects = b"".join(ingest_step(10, 0, data) for data in payloads.values())
+    yield "pool", (b"\x24" + every + objects + ingest_step(7, 0) + ingest_step(9, 0, key, b"\x00") +
+                   ingest_step(9, 0, key, b"\x05") + ingest_step(8, 0) + every + ingest_step(6, 0))
 
 
 def ingest_events():
@@ -122,7 +140,7 @@ def block_digest():
         bytes([len(raw)]) + raw for raw in map(bytes.fromhex, list(keys.values())[:3])) + tokens
 
 
-FOLDERS = (payload, ingest_payloads, ingest_events, publisher_stream, block_digest)
+FOLDERS = (payload, object_key, ingest_payloads, ingest_events, publisher_stream, block_digest)
 
 
 def main(check):

@@ -1,12 +1,13 @@
-// Any bytes decoded, and what every batch must be whatever was read.
+// Any bytes decoded in every dialect, and what every batch must be whatever was read.
 
 #include <cmath>
 #include <string>
 #include <variant>
 
 #include "fuzz_target.h"
-#include "lib/wire/vllm_decoder.h"
-#include "lib/wire/vllm_encoder.h"
+#include "lib/wire/decoder.h"
+#include "lib/wire/peek_rank.h"
+#include "lib/wire/timestamp.h"
 
 namespace conductor::wire {
 namespace {
@@ -46,15 +47,22 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using conductor::fuzz::Require;
   namespace wire = conductor::wire;
   const std::string_view payload(reinterpret_cast<const char*>(data), size);
-  wire::VllmDecoder decoder;
   const auto time = wire::PeekTimestamp(payload);
-  const auto batch = decoder.Decode(payload);
-  if (!batch) {
-    Require(!batch.error().what.empty(), "an error says what is wrong");
-    return 0;
+  const auto rank = wire::PeekRank(payload);
+  for (const wire::Dialect dialect :
+       {wire::Dialect::kVllm, wire::Dialect::kVllmAscend, wire::Dialect::kSglang,
+        wire::Dialect::kLmcache, wire::Dialect::kTensorRtLlm, wire::Dialect::kRfc1527,
+        wire::Dialect::kMooncake}) {
+    const auto batch = wire::Decoder(dialect).Decode(payload);
+    if (!batch) {
+      Require(!batch.error().what.empty(), "an error says what is wrong");
+      continue;
+    }
+    wire::Check(*batch);
+    Require(!time || *time == batch->timestamp || std::isnan(*time),
+            "both readers of the time read the same");
+    Require(!batch->dp_rank || !rank || *batch->dp_rank == *rank,
+            "both readers of the rank read the same");
   }
-  wire::Check(*batch);
-  Require(!time || *time == batch->timestamp || std::isnan(*time),
-          "both readers of the time read the same");
   return 0;
 }

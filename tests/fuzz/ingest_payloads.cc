@@ -1,5 +1,5 @@
-// The whole way of payloads into the index, for two publishers that share it: any bytes decoded,
-// applied, among restarts and rebuilds; then the index checked by a full walk.
+// The whole way of payloads into the index, for two publishers and a pool that share it: any bytes
+// decoded, applied, among restarts, rebuilds and listings; then the index checked by a full walk.
 //
 // The input: one byte of options, then steps of one byte that says what happens to which
 // publisher, two of a length, and so many of a payload.
@@ -7,11 +7,14 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "fuzz_target.h"
 #include "lib/index/prefix_index.h"
+#include "lib/ingest/pool_ingest.h"
 #include "lib/ingest/publisher_ingest.h"
-#include "lib/wire/vllm_decoder.h"
+#include "lib/wire/decoder.h"
 
 namespace conductor::ingest {
 namespace {
@@ -32,7 +35,15 @@ PublisherProfile Profile(uint32_t publisher, uint8_t options) {
 
 class World {
  public:
-  explicit World(uint8_t options) : index_({.released_limit = (options & 16) != 0 ? 4U : 64U}) {
+  explicit World(uint8_t options)
+      : index_({.released_limit = (options & 16) != 0 ? 4U : 64U}),
+        pool_(std::make_unique<PoolIngest>(
+            index_,
+            PoolProfile{.name = "pool",
+                        .model = "m",
+                        .lookup = (options & 32) != 0 ? index::PoolLookup::kContinue
+                                                      : index::PoolLookup::kFromStart},
+            IngestLimits{.max_holders = 4, .max_pool_bytes = 4096})) {
     for (uint32_t i = 0; i < publishers_.size(); ++i) {
       publishers_[i].ingest = std::make_unique<PublisherIngest>(
           index_, Profile(i, i == 0 ? options : static_cast<uint8_t>(options >> 4)),
@@ -63,8 +74,23 @@ class World {
         if (publisher.rebuilding) publisher.ingest->AbandonRebuild();
         publisher.rebuilding = false;
         break;
+      case 6:
+        pool_->NewLife();
+        break;
+      case 7:
+        pool_->BeginListing();
+        break;
+      case 8:
+        pool_->AbandonListing();
+        break;
+      case 9:
+        List(input);
+        break;
+      case 10:
+        if (const auto batch = Decode(pool_decoder_, input)) pool_->Apply(*batch);
+        break;
       default:
-        Apply(*publisher.ingest, input);
+        if (const auto batch = Decode(decoder_, input)) publisher.ingest->Apply(*batch);
     }
     const IngestCounters counters = publisher.ingest->Counters();
     Require(counters.waiting_bytes <= kMaxWaitingBytes, "what waits is bounded");
@@ -78,6 +104,8 @@ class World {
       publisher.ingest.reset();
       Validate();
     }
+    pool_.reset();
+    Validate();
     Require(index_.Stats().holdings == 0, "nothing is held by a publisher that is gone");
     Require(index_.Stats().holders == 0, "no holder outlives its publisher");
   }
@@ -88,11 +116,30 @@ class World {
     bool rebuilding = false;
   };
 
-  void Apply(PublisherIngest& ingest, fuzz::Decisions& input) {
+  static std::string_view Bytes(fuzz::Decisions& input) {
     const size_t high = input.Byte();
     const size_t size = high << 8 | input.Byte();
-    const auto batch = decoder_.Decode(input.Bytes(size));
-    if (batch) ingest.Apply(*batch);
+    return input.Bytes(size);
+  }
+
+  static Result<wire::EventBatch> Decode(wire::Decoder& decoder, fuzz::Decisions& input) {
+    return decoder.Decode(Bytes(input));
+  }
+
+  // A listing of one key, or of none.
+  void List(fuzz::Decisions& input) {
+    std::vector<ListedObject> objects;
+    const uint8_t tiers = input.Byte();
+    const std::string_view key = Bytes(input);
+    if (!key.empty()) {
+      objects.push_back(
+          {.key = std::string(key), .cpu = (tiers & 1) != 0, .disk = (tiers & 2) != 0});
+    }
+    if ((tiers & 4) != 0) {
+      pool_->TiersLearnt(objects);
+    } else {
+      pool_->ApplyListing(objects);
+    }
   }
 
   void Validate() const {
@@ -101,7 +148,9 @@ class World {
   }
 
   index::PrefixIndex index_;
-  wire::VllmDecoder decoder_;
+  wire::Decoder decoder_{wire::Dialect::kVllm};
+  wire::Decoder pool_decoder_{wire::Dialect::kMooncake};
+  std::unique_ptr<PoolIngest> pool_;
   std::array<Publisher, 2> publishers_;
 };
 
