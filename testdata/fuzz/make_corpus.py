@@ -90,7 +90,9 @@ CONNECT, DISCONNECT, FAILED = b"\x0b", b"\x0c", b"\x0d"
 SECOND, MINUTE = b"\x0e\x32", b"\x0f\x0c"
 RESYNC, RESTART_KNOWN, RESTART = b"\x10\x01", b"\x10\x00", b"\x11\x00"
 CLEAR, LOST_STORES, LOST_REMOVALS = b"\x00\x07", b"\x00\x05", b"\x00\x06"
-REPLAY, FROM_ONE, RESUMED, SHORT_WINDOW, SHORT_QUEUE = 1, 2, 4, 8, 16
+LISTED, LISTING_FAILED, FALSE_LISTING = b"\x12\x00", b"\x12\x02", b"\x12\x01"
+CLEARED, DROPPED = b"\x13", b"\x14\x00"
+REPLAY, FROM_ONE, RESUMED, SHORT_WINDOW, SHORT_QUEUE, LISTING = 1, 2, 4, 8, 16, 32
 
 
 def publisher_stream():
@@ -117,6 +119,17 @@ def publisher_stream():
     yield "resync", history(REPLAY, begin, SENT * 4, RESYNC, ALL, SENT)
     yield "resumed", history(REPLAY | RESUMED, UNSENT * 8, begin, SENT, sizes=3)
     yield "pool", history(FROM_ONE, CONNECT, SENT * 4)
+    pool = FROM_ONE | LISTING
+    yield "listed", history(pool, CONNECT, LISTED, SENT * 4, SECOND, LISTED)
+    yield "listed_late", history(pool, UNSENT * 3, CONNECT, SENT, LISTED, SENT, LISTED, SECOND)
+    yield "listing_mends_a_gap", history(pool, CONNECT, LISTED, SENT, UNSENT, SENT, LISTED, SENT)
+    yield "gap_during_a_listing", history(pool, CONNECT, SENT, UNSENT, SENT, LISTED, LISTED, MINUTE)
+    yield "listing_fails", history(pool, CONNECT, LISTING_FAILED, SECOND, FALSE_LISTING, MINUTE, LISTED)
+    yield "listed_after_reconnect", history(pool, CONNECT, LISTED, DISCONNECT, CONNECT, LISTED, SENT)
+    yield "cleared", history(REPLAY, begin, SENT * 3, CLEARED, SENT, RESYNC, ALL, SENT)
+    yield "cleared_pool", history(pool, CONNECT, LISTED, SENT, CLEARED, SENT, RESYNC, LISTED)
+    yield "dropped", history(REPLAY, begin, SENT * 3, DROPPED, ALL, SENT)
+    yield "dropped_of_a_pool", history(pool, CONNECT, LISTED, SENT, DROPPED, LISTED, SENT)
     yield "duplicates", history(REPLAY, begin, SENT * 9, NEAR + b"\x04\x01", NEAR + b"\x07\x01")
     yield "late", history(REPLAY | SHORT_WINDOW, begin, SENT * 9, NEAR + b"\x01\x01", NEAR + b"\x00\x01")
     yield "another_at_the_cursor", history(REPLAY, begin, SENT * 9, NEAR + b"\x07\x00\x03xyz", ALL)

@@ -46,6 +46,8 @@ class CheckingConsumer : public Consumer {
     Require(number != kEnd, "the end marker is no batch");
     const bool clears = payload.starts_with("clear");
     const bool follows = set.last ? number == *set.last + 1 : number <= first_sequence_;
+    // What came before the first batch is in the listing.
+    listed_.whole = (listed_.whole && (follows || !set.last)) || clears;
     set.whole = (set.whole && follows) || clears;
     set.last = number;
     ++set.applied;
@@ -54,11 +56,30 @@ class CheckingConsumer : public Consumer {
     if (payload.ends_with("stores")) applied.lost = Lost::kStores;
     if (payload.ends_with("removals")) applied.lost = Lost::kRemovals;
     set.lost = (set.lost && !clears) || applied.lost != Lost::kNothing;
+    listed_.lost = (listed_.lost && !clears) || applied.lost != Lost::kNothing;
     return applied;
   }
   void NewLife() override {
     visible_ = {};
     hidden_ = {};
+    listed_ = {};
+  }
+  void OpenListing(uint64_t request) override {
+    Require(!listing_, "one listing at a time");
+    listing_ = request;
+    listed_ = {};
+  }
+  void CloseListing(uint64_t request) override {
+    Require(listing_ == request, "only the open listing is closed");
+    listing_.reset();
+  }
+  // The listing came: what was lost before it was opened is mended. Nothing when none is open.
+  std::optional<uint64_t> TakeListing() {
+    if (listing_) {
+      visible_.whole = listed_.whole;
+      visible_.lost = listed_.lost;
+    }
+    return std::exchange(listing_, std::nullopt);
   }
   void BeginRebuild() override {
     Require(!std::exchange(rebuilding_, true), "one rebuild at a time");
@@ -79,6 +100,7 @@ class CheckingConsumer : public Consumer {
 
   [[nodiscard]] const AppliedSet& visible() const { return visible_; }
   [[nodiscard]] bool rebuilding() const { return rebuilding_; }
+  [[nodiscard]] std::optional<uint64_t> listing() const { return listing_; }
   [[nodiscard]] uint64_t applied() const { return applied_; }
   [[nodiscard]] const std::optional<Trust>& told() const { return told_; }
 
@@ -86,6 +108,8 @@ class CheckingConsumer : public Consumer {
   uint64_t first_sequence_;
   AppliedSet visible_;
   AppliedSet hidden_;
+  std::optional<uint64_t> listing_;  // open
+  AppliedSet listed_;                // what the visible set will be when it comes
   bool rebuilding_ = false;
   uint64_t applied_ = 0;
   std::optional<Trust> told_;
@@ -117,6 +141,7 @@ StreamOptions Options(uint8_t flags, uint8_t sizes) {
   if ((flags & 4) != 0) options.resume = Position{.cursor = sizes, .digest = 7};
   if ((flags & 8) != 0) options.digest_window = 2;
   if ((flags & 16) != 0) options.max_pending_bytes = sizes;
+  options.has_listing = (flags & 32) != 0;
   options.jitter_seed = sizes;
   options.endpoint = "tcp://engine:5557";
   options.replay_endpoint = options.has_replay ? "tcp://engine:5558" : "";
@@ -138,7 +163,7 @@ class World {
   }
 
   void Step(fuzz::Decisions& input) {
-    switch (input.Below(18)) {
+    switch (input.Below(21)) {
       case 0:
       case 1:
         Publish(input.Byte());
@@ -193,6 +218,15 @@ class World {
         published_.clear();
         kept_from_ = input.Below(4);
         break;
+      case 18:
+        AnswerListing(input.Byte());
+        break;
+      case 19:
+        stream_.Clear(now_);
+        break;
+      case 20:
+        stream_.LiveLost(now_, 1 + input.Below(8));
+        break;
     }
     Check();
   }
@@ -212,6 +246,18 @@ class World {
   [[nodiscard]] std::string_view Published(uint64_t sequence) const {
     const uint64_t place = sequence - options_.first_sequence;
     return place < published_.size() ? std::string_view(published_[place]) : "batch of nobody";
+  }
+
+  void AnswerListing(uint8_t how) {
+    if ((how & 1) != 0) {
+      stream_.ListingDone(now_, how);  // an old one, or one that never was
+      return;
+    }
+    if ((how & 2) != 0 && consumer_.listing()) {
+      stream_.ListingFailed(now_, *consumer_.listing(), "nobody answers");
+      return;
+    }
+    if (const auto request = consumer_.TakeListing()) stream_.ListingDone(now_, *request);
   }
 
   void LiveNear(fuzz::Decisions& input) {
@@ -301,7 +347,10 @@ class World {
     Require(counters.applied_live + counters.applied_replay == consumer_.applied(),
             "what is applied is counted");
     const uint64_t ended = counters.gaps_healed + counters.gaps_partial + counters.gaps_lost;
-    Require(counters.gaps == ended || counters.gaps == ended + 1, "every gap has one outcome");
+    const bool waits_for_listing = options_.has_listing && !options_.has_replay;
+    Require(counters.gaps == ended || counters.gaps == ended + 1 ||
+                (waits_for_listing && counters.gaps > ended),
+            "every gap has one outcome");
     Require(consumer_.told() == stream_.trust(), "the state that was told is the state");
     Require(!outbox_.open || options_.has_replay, "without a replay endpoint none is asked");
     // What is doubtful for too long is dropped, and then the cursor alone is left.
