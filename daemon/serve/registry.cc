@@ -292,8 +292,7 @@ bool Registry::Resync(const std::string& key) {
 }
 
 bool Registry::Clear(const std::string& key) {
-  return impl_->Run(key, "clear",
-                    [](stream::PublisherStream& stream) { stream.NewIncarnation(MonoNow()); });
+  return impl_->Run(key, "clear", [](stream::PublisherStream& stream) { stream.Clear(MonoNow()); });
 }
 
 std::vector<PublisherStatus> Registry::Publishers() const {

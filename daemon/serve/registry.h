@@ -79,8 +79,8 @@ class Registry {
   [[nodiscard]] bool Remove(const std::string& key);
 
   // For operators; false when no publisher has this key. Resync asks for everything anew, and what
-  // is held stays until that is complete; without a replay endpoint it is dropped at once. Clear
-  // drops what is held, and then does the same.
+  // is held stays until that is complete; where nothing can be asked it is dropped at once. Clear
+  // drops what is held and asks for none of it again.
   bool Resync(const std::string& key);
   bool Clear(const std::string& key);
 

@@ -321,6 +321,23 @@ void PublisherStream::Resync(MonoTime now) {
   Tell();
 }
 
+void PublisherStream::Clear(MonoTime now) {
+  const bool asked = request_.has_value();
+  Close();
+  AbandonRebuild();
+  DropQueue();
+  retry_at_.reset();
+  needs_rebuild_ = false;
+  CloseListing();
+  listing_due_ = false;
+  list_at_.reset();
+  DropHeld(now, fmt::format("what {} held was cleared by request; what it stored before counts "
+                            "again after a resync, or when it is stored again",
+                            options_.endpoint));
+  if (asked && connected_) OpenFromCursor(now, Purpose::kCatchUp);
+  Tell();
+}
+
 void PublisherStream::NewIncarnation(MonoTime now) {
   AbandonRebuild();
   DropQueue();
@@ -352,13 +369,15 @@ std::optional<MonoTime> PublisherStream::DoubtDeadline() const {
 }
 
 void PublisherStream::DropDoubtful(MonoTime now) {
-  const std::string why = std::move(life_.damage.detail);
+  DropHeld(now, fmt::format("what was doubtful was dropped after a while; the cause: {}",
+                            life_.damage.detail));
+}
+
+void PublisherStream::DropHeld(MonoTime now, std::string why) {
   consumer_.NewLife();
   life_.holds_nothing = true;
   if (life_.cursor) life_.first = *life_.cursor + 1;
-  life_.damage = {Damage::Kind::kIncomplete,
-                  fmt::format("what was doubtful was dropped after a while; the cause: {}", why),
-                  now};
+  life_.damage = {Damage::Kind::kIncomplete, std::move(why), now};
 }
 
 // 60 to 100 % of `greatest`, by a generator of our own (splitmix64) so that a seed means the same

@@ -166,6 +166,10 @@ class PublisherStream {
   // that is complete. Without either everything is dropped and collected anew.
   void Resync(MonoTime now);
 
+  // Drops what is held and asks for none of it again: for a publisher whose cache is known to be
+  // empty though it did not say so. It is the same life, and what it stores from here on counts.
+  void Clear(MonoTime now);
+
   // The publisher is known from elsewhere to have begun a new life.
   void NewIncarnation(MonoTime now);
 
@@ -253,6 +257,8 @@ class PublisherStream {
   void ScheduleProbe(MonoTime now);
   [[nodiscard]] std::optional<MonoTime> DoubtDeadline() const;
   void DropDoubtful(MonoTime now);
+  // What is held goes, the life goes on.
+  void DropHeld(MonoTime now, std::string why);
   [[nodiscard]] Duration Jittered(Duration greatest);
 
   // publisher_listing.cc: what is asked of a publisher that has no replay.

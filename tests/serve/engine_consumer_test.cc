@@ -100,7 +100,7 @@ TEST(EngineConsumer, TellsWhatABatchLost) {
 }
 
 TEST(EngineConsumer, AnOrphanIsAStoreThatIsInNoFigure) {
-  ConsumerUnderTest publisher({});
+  ConsumerUnderTest publisher(ingest::IngestLimits{});
   const Applied applied = publisher.Apply(Batch(R"([["BlockStored", [5], 4, [1, 2], 2]])"));
   EXPECT_EQ(applied.lost, Lost::kStores);
   EXPECT_EQ(applied.what, "it stored blocks after one that was never announced");

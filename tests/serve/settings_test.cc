@@ -58,7 +58,7 @@ TEST(Settings, OfFlagsComeBeforeThoseOfTheFileAndThoseBeforeTheDefaults) {
                                  {{&Named("probe_interval"), "3s"}});
   ASSERT_TRUE(limits) << limits.error().Message();
   EXPECT_EQ(limits->registry.stream.probe_interval, 3s);
-  EXPECT_EQ(limits->registry.hash_check, 0u);
+  EXPECT_EQ(limits->registry.ingest.hash_check_every, 0u);
   EXPECT_EQ(limits->registry.stream.replay_timeout, 5s);
 }
 

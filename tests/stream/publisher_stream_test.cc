@@ -771,6 +771,51 @@ TEST_F(WithReplay, EnginesThatContradictEachOtherAreNotReplayedWithoutEnd) {
   EXPECT_NE(stream->trust().detail.find("share one of these addresses"), std::string::npos);
 }
 
+TEST_F(WithReplay, WhatIsClearedIsNotAskedForAgainAndTheLifeGoesOn) {
+  Settled();
+  const uint64_t cursor = *Counters().cursor;
+  stream->Clear(now);
+  EXPECT_TRUE(consumer.visible.empty());
+  EXPECT_FALSE(outbox.open);
+  EXPECT_EQ(State(), "degraded incomplete");
+  Live(cursor + 1, "next");
+  EXPECT_EQ(consumer.visible, Payloads{"next"});
+  EXPECT_EQ(Counters().lives, 1u);
+  EXPECT_EQ(State(), "degraded incomplete");
+}
+
+TEST_F(WithReplay, AClearInTheMiddleOfACatchUpLosesNothingThatComesAfterIt) {
+  Settled();
+  const uint64_t cursor = *Counters().cursor;
+  Live(cursor + 2, "c");
+  ASSERT_TRUE(outbox.open);
+  stream->Clear(now);
+  ASSERT_TRUE(outbox.open);
+  EXPECT_EQ(outbox.asked.back(), cursor);
+}
+
+TEST_F(WithReplay, AResyncEndsWhatAClearLeft) {
+  Settled();
+  stream->Clear(now);
+  stream->Resync(now);
+  EXPECT_EQ(outbox.asked.back(), 0u);
+  Replayed(0, "a0");
+  End();
+  EXPECT_EQ(consumer.visible, Payloads{"a0"});
+  EXPECT_EQ(State(), "live");
+}
+
+TEST_F(WithoutReplay, AClearIsIncompleteUntilANewLife) {
+  Connect();
+  Live(0, "a0");
+  stream->Clear(now);
+  EXPECT_TRUE(consumer.visible.empty());
+  EXPECT_EQ(State(), "degraded incomplete");
+  Live(1, "a1");
+  EXPECT_EQ(State(), "degraded incomplete");
+  EXPECT_EQ(consumer.visible, Payloads{"a1"});
+}
+
 TEST_F(WithReplay, AnIncarnationFromElsewhereIsANewLifeAtOnce) {
   Settled();
   stream->NewIncarnation(now);
