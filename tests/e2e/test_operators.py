@@ -193,16 +193,20 @@ class Commands(OperatorTest):
         self.settle()
         self.assert_true(1, 2)
 
-    def test_clear_drops_what_is_held_and_reads_it_again(self):
+    def test_clear_drops_what_is_held_until_it_is_stored_again_or_resynchronised(self):
         self.begin()
         self.engine.run(prompt(1, 8))
         self.settle()
-        served = self.source.replays_served
         answer = self.do("clear", key("a"))
         self.assertEqual(answer.status, 200, answer.body)
-        wait_until(lambda: self.source.replays_served > served, "nothing was asked for")
+        self.assertEqual(self.conductor.longest(MODEL, prompt(1, 8)), {})
+        self.engine.run(prompt(2, 4))
+        self.settle(state="degraded", reason="incomplete")
+        self.assert_true(2)
+        self.assertEqual(self.conductor.longest(MODEL, prompt(1, 8)), {})
+        self.assertEqual(self.do("resync", key("a")).status, 200)
         self.settle()
-        self.assert_true(1)
+        self.assert_true(1, 2)
 
     def test_clear_without_a_replay_endpoint_leaves_nothing(self):
         self.begin(replay=None, see_subscribers=True)
