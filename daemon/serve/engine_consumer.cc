@@ -102,7 +102,6 @@ void EngineConsumer::BeginRebuild() { ingest_.BeginRebuild(); }
 
 void EngineConsumer::CommitRebuild() {
   ingest_.CommitRebuild();
-  NoteHashes(ingest_.Counters());  // of the rebuilt set, which was not counted before
   Publish();
 }
 

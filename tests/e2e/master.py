@@ -54,19 +54,31 @@ class Master:
     # Its life.
 
     def start(self):
+        self.start_live()
+        self.start_admin()
+
+    def start_live(self):
         self._live = zmq.Context.instance().socket(zmq.XPUB)
         self._live.sndhwm = 10000
         self._live.linger = 0
         self._subscribers = 0
         bind_patiently(self._live, self.endpoint)
+
+    def start_admin(self):
         if self.admin:
             self._http = _AdminServer((self.host, self.ports + 1), self)
-            threading.Thread(target=self._http.serve_forever, daemon=True).start()
+            threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
     def die(self):
+        self.stop_live()
+        self.stop_admin()
+
+    def stop_live(self):
         if self._live is not None:
             self._live.close()
             self._live = None
+
+    def stop_admin(self):
         if self._http is not None:
             self._http.shutdown()
             self._http.server_close()

@@ -23,7 +23,7 @@ class FilesOfEveryGeneration(EndToEndTest):
         self.addCleanup(master.close)
         daemon = self.daemon("--log-level", "INFO", config={
             "kvevent_instance": {
-                "vllm-1": {"ip": "127.0.0.1", "port": publisher.ports, "type": "vLLM",
+                "vllm-1": {"ip": "127.0.0.1", "port": publisher.live_port, "type": "vLLM",
                            "modelname": MODEL, "lora_id": -1},
                 "mooncake": {"ip": "127.0.0.1", "port": master.port, "type": "Mooncake",
                              "modelname": MODEL, "lora_id": -1},

@@ -1,9 +1,13 @@
 """Shared pools: the objects of a Mooncake Store, joined with what engines announce, and counted for
 every instance that could load them."""
 
+import os
 import random
+import threading
+import time
 import unittest
 
+import events
 import master as objects
 from daemon import key, wait_until
 from engine import Engine
@@ -12,6 +16,7 @@ from master import DISK, MEMORY, Master, vllm_key
 from model import Model
 from suite import BLOCK_SIZE, MODEL, EndToEndTest, prompt
 
+LONG = os.environ.get("CONDUCTOR_LONG_TESTS") == "1"
 ONE_COMPONENT = {"tp_size": 1, "pp_size": 1}
 
 
@@ -219,7 +224,6 @@ class Joins(PoolTest):
         self.conductor.wait_for(key("pool"), cursor=self.master.last_sequence)
 
     def test_whole_digests_join_as_numbers_do(self):
-        import events
         self.begin(encoding=events.G2.with_hashes(lambda name: name.to_bytes(32, "big")))
         self.register_pool(**ONE_COMPONENT)
         self.engine.run(prompt(1, 4))
@@ -532,66 +536,169 @@ class TimesToLive(PoolTest):
 class RandomWork(PoolTest):
     """A pool at work beside two engines, compared with sets of objects."""
 
+    def begin_work(self, seed, *flags, admin=False):
+        self.source_of_chance = random.Random(f"pool {seed}")
+        self.begin(*flags)
+        more = {"admin_endpoint": self.master.admin_endpoint} if admin else {}
+        self.register_pool(tp_size=2, pp_size=1, **more)
+        self.engines = [self.engine,
+                        Engine(self.model, self.other, "b", hashes=self.hashes, capacity=20)]
+        self.parts = components(vllm_key, tp=(0, 1))
+        self.announced = set()
+
+    def work(self, steps=4):
+        for _ in range(self.source_of_chance.randrange(1, steps + 1)):
+            self.step()
+
+    def step(self):
+        source = self.source_of_chance
+        tokens = prompt(source.randrange(6), source.randrange(1, 9))
+        what = source.random()
+        if what < 0.35:
+            source.choice(self.engines).run(tokens)
+            self.announced.update(block for engine in self.engines
+                                  for block in self.model.held(engine.instance, 0, "gpu"))
+        elif what < 0.4:
+            source.choice(self.engines).reset()
+        else:
+            self.store_or_remove(self.model.chain(tokens), what < 0.75)
+
+    def store_or_remove(self, chain, store):
+        source = self.source_of_chance
+        with self.master.batch():
+            if store:
+                # A rank stores its part of some blocks.
+                tp, medium = source.randrange(2), source.choice([MEMORY, MEMORY, DISK])
+                for block in chain[source.randrange(3):]:
+                    self.master.put(self.parts(self.hashes.digest(block))[tp], medium=medium)
+                return
+            for _ in range(source.randrange(6)):
+                if self.master.objects:
+                    self.master.remove(source.choice(sorted(self.master.objects)),
+                                       medium=source.choice([MEMORY, DISK]))
+
+    def wait_for_engines(self):
+        for identity, publisher in ((key("a"), self.source), (key("b"), self.other)):
+            if publisher.last_sequence >= 0:
+                self.conductor.wait_applied(identity, publisher)
+
+    def check(self):
+        for number in range(6):
+            tokens = prompt(number, 10)
+            answer = self.conductor.query(MODEL, tokens)
+            chain = self.model.chain(tokens)
+            in_memory, anywhere = (self.pool_run(chain, media)
+                                   for media in ({MEMORY}, {MEMORY, DISK}))
+            for instance in "ab":
+                own = self.model.instance_figures(instance, tokens)
+                want = (own.gpu, max(own.cpu, in_memory), max(own.disk, anywhere))
+                entry = answer[instance]
+                self.assertEqual((entry["gpu"], entry["cpu"], entry["disk"]), want,
+                                 f"{instance}, prompt {number}")
+                self.assertEqual(entry["longest_matched"], want[2])
+
+    def pool_run(self, chain, media):
+        end = 0
+        while end < len(chain) and chain[end] in self.announced and all(
+                self.master.objects.get(name, set()) & media
+                for name in self.parts(self.hashes.digest(chain[end]))):
+            end += 1
+        return end * BLOCK_SIZE
+
     def test_every_answer_equals_the_model(self):
         for seed in range(3):
             with self.subTest(seed=seed):
-                self.run_seed(seed)
+                self.begin_work(seed)
+                for _ in range(60):
+                    self.work()
+                    self.wait_for_engines()
+                    self.settle()
+                    self.check()
+                self.conductor.stop()
 
-    def run_seed(self, seed):
-        source = random.Random(f"pool {seed}")
-        self.begin()
-        self.register_pool(tp_size=2, pp_size=1)
-        engines = [self.engine,
-                   Engine(self.model, self.other, "b", hashes=self.hashes, capacity=20)]
-        of = components(vllm_key, tp=(0, 1))
-        announced = set()
-        for _ in range(60):
-            with self.master.batch():
-                for _ in range(source.randrange(1, 5)):
-                    tokens = prompt(source.randrange(6), source.randrange(1, 9))
-                    chain = self.model.chain(tokens)
-                    what = source.random()
-                    if what < 0.35:
-                        source.choice(engines).run(tokens)
-                    elif what < 0.4:
-                        source.choice(engines).reset()
-                    elif what < 0.75:
-                        # A rank stores its part of some blocks.
-                        tp, medium = source.randrange(2), source.choice([MEMORY, MEMORY, DISK])
-                        for block in chain[source.randrange(3):]:
-                            self.master.put(of(self.hashes.digest(block))[tp], medium=medium)
-                    elif self.master.objects:
-                        for _ in range(source.randrange(6)):
-                            if self.master.objects:
-                                self.master.remove(source.choice(sorted(self.master.objects)),
-                                                   medium=source.choice([MEMORY, DISK]))
-                    announced.update(block for engine in engines
-                                     for block in self.model.held(engine.instance, 0, "gpu"))
-            self.settle()
-            if self.other.last_sequence >= 0:
-                self.conductor.wait_applied(key("b"), self.other)
-            for number in range(6):
-                self.check(number, announced, of)
+    # Faults. What heals them is the list of keys.
 
-    def check(self, number, announced, of):
-        tokens = prompt(number, 10)
-        answer = self.conductor.query(MODEL, tokens)
-        chain = self.model.chain(tokens)
+    FAULTS = ("work", "overflow", "lose_some", "lose_the_tail", "new_connection", "new_life",
+              "admin_port_down", "change_while_the_list_is_on_its_way")
 
-        def pool_run(*media):
-            end = 0
-            while (end < len(chain) and chain[end] in announced and
-                   all(self.master.objects.get(name, set()) & set(media)
-                       for name in of(self.hashes.digest(chain[end])))):
-                end += 1
-            return end * BLOCK_SIZE
+    def overflow(self):
+        """What the queue dropped never gets a frame."""
+        with self.master.lost():
+            self.work()
+        self.master.overflow()
+        self.put_one()
 
-        for instance in "ab":
-            own = self.model.instance_figures(instance, tokens)
-            want = (own.gpu, max(own.cpu, pool_run(MEMORY)), max(own.disk, pool_run(MEMORY, DISK)))
-            entry = answer[instance]
-            self.assertEqual((entry["gpu"], entry["cpu"], entry["disk"]), want)
-            self.assertEqual(entry["longest_matched"], want[2])
+    def lose_some(self):
+        for _ in range(3):
+            with self.master.lost():
+                self.step()
+            self.step()
+        self.put_one()
+
+    def lose_the_tail(self):
+        with self.master.lost():
+            self.work()
+            self.put_one()
+
+    def new_connection(self):
+        self.master.stop_live()
+        self.work()
+        self.master.start_live()
+        self.work()
+
+    def new_life(self):
+        self.master.restart()
+        self.work()
+
+    def admin_port_down(self):
+        self.master.stop_admin()
+        self.overflow()
+        time.sleep(self.source_of_chance.uniform(0.2, 1.5))
+        self.work()
+        self.master.start_admin()
+
+    def change_while_the_list_is_on_its_way(self):
+        taken, go_on = threading.Event(), threading.Event()
+
+        def wait():
+            self.master.before_listing = None
+            taken.set()
+            go_on.wait(10)
+
+        self.master.before_listing = wait
+        self.overflow()
+        self.assertTrue(taken.wait(10), "no list was asked for")
+        self.work(8)
+        go_on.set()
+
+    def put_one(self):
+        self.master.put(*self.keys(self.model.chain(prompt("another", 1))))
+
+    def test_master_with_faults_ends_live_and_equal_to_the_model(self):
+        for seed in range(30 if LONG else 2):
+            with self.subTest(seed=seed):
+                happened = []
+                self.begin_work(seed, "--probe-interval", "500ms", admin=True)
+                for _ in range(16):
+                    happened.append(self.source_of_chance.choice(self.FAULTS))
+                    getattr(self, happened[-1])()
+                    self.wait_until_healed(happened)
+                self.conductor.stop()
+
+    def wait_until_healed(self, happened):
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                self.wait_for_engines()
+                self.conductor.wait_for(key("pool"), seconds=15)
+                self.check()
+                return
+            except AssertionError as error:
+                if time.monotonic() > deadline:
+                    raise AssertionError(
+                        f"not healed after {happened}; "
+                        f"{self.conductor.publisher(key('pool'))}") from error
+                time.sleep(0.05)
 
 
 if __name__ == "__main__":
