@@ -24,10 +24,12 @@ class Master:
 
     replay_endpoint = ""
 
-    def __init__(self, host="127.0.0.1", admin=True, legacy=True, started=True):
+    def __init__(self, host="127.0.0.1", admin=True, legacy=True, started=True,
+                 tells_tiers=True):
         self.host = host
         self.ports = free_ports(2, host)
         self.admin = admin
+        self.tells_tiers = tells_tiers
         self.objects = {}
         self.last_sequence = 0
         self.published_events = 0
@@ -211,7 +213,7 @@ class _AdminHandler(http.server.BaseHTTPRequestHandler):
             if master.before_listing is not None:
                 master.before_listing()
             self._answer("text/plain; version=0.0.4", "".join(key + "\n" for key in keys))
-        elif url.path == "/batch_query_keys":
+        elif url.path == "/batch_query_keys" and master.tells_tiers:
             asked = urllib.parse.parse_qs(url.query).get("keys", [""])[0].split(",")
             self._answer("application/json", json.dumps(
                 {"success": True, "data": {key: self._replicas(master, key) for key in asked}}))

@@ -458,6 +458,59 @@ class Listings(PoolTest):
         self.assertEqual(told, [self.master.last_sequence], "the events did not come meanwhile")
         self.assert_figures("b", (0, 2, 2))
 
+    def begin_listed(self):
+        """Block 0 is in memory, block 1 on disk, and all of it was heard live."""
+        self.begin()
+        self.register_pool(admin_endpoint=self.master.admin_endpoint, **ONE_COMPONENT)
+        self.engine.run(prompt(1, 2))
+        self.names = self.keys(self.blocks(count=2))
+        self.master.put(self.names[0])
+        self.master.put(self.names[1], medium=DISK)
+        self.settle()
+        self.assert_figures("b", (0, 1, 2), count=2)
+
+    def see_the_gap(self):
+        self.master.overflow()
+        self.master.put(*self.keys(self.blocks(seed=3, count=1)))
+
+    def test_tier_that_changed_in_a_gap(self):
+        self.begin_listed()
+        with self.master.lost():
+            self.master.remove(self.names[0])
+            self.master.put(self.names[0], medium=DISK)
+            self.master.put(self.names[1])
+        self.see_the_gap()
+        self.becomes("b", (0, 0, 2), count=2)
+        self.settle()
+        self.master.put(self.names[0])
+        self.settle()
+        self.assert_figures("b", (0, 2, 2), count=2)
+
+    def test_tier_that_was_lost_of_an_object_that_is_announced_while_the_list_is_on_its_way(self):
+        self.begin_listed()
+        with self.master.lost():
+            self.master.put(self.names[1])
+
+        def meanwhile():
+            self.master.before_listing = None
+            self.master.put(self.names[1], medium=DISK)
+            self.conductor.wait_for(key("pool"), state=None, cursor=self.master.last_sequence)
+
+        self.master.before_listing = meanwhile
+        self.see_the_gap()
+        self.becomes("b", (0, 2, 2), count=2)
+        self.settle()
+
+    def test_pool_whose_tiers_cannot_be_had_is_incomplete(self):
+        """Its objects count as on disk, the weakest claim, and that is said."""
+        self.begin(tells_tiers=False)
+        self.engine.run(prompt(1, 4))
+        self.master.put(*self.keys(self.blocks()))
+        self.register_pool(first=False, admin_endpoint=self.master.admin_endpoint,
+                           **ONE_COMPONENT)
+        self.becomes("b", (0, 0, 4))
+        self.conductor.wait_for(key("pool"), state="degraded", reason="incomplete")
+
     def test_lost_tail_is_seen_by_asking(self):
         self.begin("--probe-interval", "500ms")
         self.register_pool(admin_endpoint=self.master.admin_endpoint, **ONE_COMPONENT)
