@@ -218,6 +218,8 @@ class _AdminHandler(http.server.BaseHTTPRequestHandler):
             self._answer("application/json", json.dumps(
                 {"success": True, "data": {key: self._replicas(master, key) for key in asked}}))
         elif url.path == "/kv_events/status":
+            if master.before_status is not None:
+                master.before_status()
             self._answer("application/json", json.dumps({
                 "enabled": True, "published_batches": master.last_sequence,
                 "published_events": master.published_events,
