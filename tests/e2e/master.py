@@ -34,6 +34,7 @@ class Master:
         self.last_sequence = 0
         self.published_events = 0
         self.dropped_events = 0
+        self.before_status = None    # called when the count of events is asked for
         self.before_listing = None   # called with the keys taken, before they are sent
         self.requests = []           # paths asked for over HTTP
         self._legacy = legacy        # whether the older names stand beside RFC 1527's

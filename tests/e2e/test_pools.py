@@ -526,6 +526,31 @@ class Listings(PoolTest):
         self.becomes("b", (0, 2, 2))
         self.conductor.wait_for(key("pool"))
 
+    def test_lost_tail_of_objects_that_came_while_the_list_was_on_its_way(self):
+        """The list lacks them, but events of them came meanwhile and win; the master's count of
+        events must not pass for received because the list was taken after it."""
+        self.begin("--probe-interval", "500ms")
+        self.engine.run(prompt(1, 4))
+        names = self.keys(self.blocks())
+
+        def meanwhile():
+            self.master.before_status = None
+            self.master.wait_for_subscriber()
+            self.master.put(*names)
+            self.conductor.wait_for(key("pool"), state=None, cursor=self.master.last_sequence)
+            with self.master.lost():
+                self.master.remove(names[2])
+
+        # The second list, which confirms the first: nothing follows it.
+        def first():
+            self.master.before_status = meanwhile
+
+        self.master.before_status = first
+        self.register_pool(first=False, admin_endpoint=self.master.admin_endpoint,
+                           **ONE_COMPONENT)
+        self.becomes("b", (0, 4, 4))
+        self.becomes("b", (0, 2, 2))
+
     def test_without_an_admin_port_a_pool_met_late_is_incomplete(self):
         self.begin(admin=False)
         self.engine.run(prompt(1, 4))
