@@ -461,6 +461,9 @@ class Listings(PoolTest):
     def test_lost_tail_is_seen_by_asking(self):
         self.begin("--probe-interval", "500ms")
         self.register_pool(admin_endpoint=self.master.admin_endpoint, **ONE_COMPONENT)
+        # No list is on its way: the first one is confirmed once.
+        wait_until(lambda: self.conductor.publisher(key("pool"))["pool"]["listings"] >= 2,
+                   "no second list")
         self.engine.run(prompt(1, 4))
         self.master.put(*self.keys(self.blocks()))
         self.settle()
