@@ -109,6 +109,14 @@ uint32_t PublisherLife::RankOf(const std::optional<wire::Origin>& origin, uint32
 }
 
 PublisherLife::NamespacePtr PublisherLife::NamespaceOf(const wire::BlockStored& event) {
+  const auto too_long = [this](const std::optional<std::string>& name) {
+    return name && name->size() > limits_.max_name_bytes;
+  };
+  if (too_long(event.lora_name)) return nullptr;
+  if (event.origin && (too_long(event.origin->tenant) || too_long(event.origin->model) ||
+                       too_long(event.origin->additional_salt))) {
+    return nullptr;
+  }
   index::NamespaceKey key{.tenant = profile_.tenant,
                           .model = profile_.model,
                           .lora_name = LoraNameOf(event, profile_.lora_name),
@@ -118,9 +126,6 @@ PublisherLife::NamespacePtr PublisherLife::NamespaceOf(const wire::BlockStored& 
     key.tenant = event.origin->tenant.value_or(std::move(key.tenant));
     key.model = event.origin->model.value_or(std::move(key.model));
     key.additional_salt = event.origin->additional_salt.value_or(std::move(key.additional_salt));
-  }
-  for (const std::string* name : {&key.tenant, &key.model, &key.lora_name, &key.additional_salt}) {
-    if (name->size() > limits_.max_name_bytes) return nullptr;
   }
   if (!last_namespace_ || *last_namespace_ != key) {
     last_namespace_ = std::make_shared<const index::NamespaceKey>(std::move(key));

@@ -7,11 +7,10 @@
 namespace conductor::ingest {
 namespace {
 
+// What tells components apart, as RanksOf has it.
 constexpr size_t kTp = 0;
 constexpr size_t kPp = 1;
-constexpr size_t kPcp = 2;
-constexpr size_t kDcp = 3;
-constexpr size_t kLayer = 4;
+constexpr size_t kLayer = 4;  // behind the two kinds of context-parallel ranks
 constexpr size_t kPart = 5;
 constexpr size_t kAxes = 6;
 

@@ -473,7 +473,7 @@ TEST(HttpApiLegacyMinState, OlderAnswersHaveZerosForWhatIsBelow) {
 }
 
 // An operator's resync and clear: both ask for everything again.
-TEST_F(HttpApiTest, ResyncAndClearReplayAPublisher) {
+TEST_F(HttpApiTest, ResyncAsksForAllOfAPublisherAndClearForNothing) {
   auto publisher = trace::SimulatedPublisher::Create({});
   ASSERT_TRUE(publisher.has_value()) << publisher.error().Message();
   trace::SimulatedEngine engine({.block_size = 16});
@@ -501,12 +501,20 @@ TEST_F(HttpApiTest, ResyncAndClearReplayAPublisher) {
   EXPECT_EQ(PostText(id + "/resync", "")["id"], "a|default|0");
   EXPECT_EQ(status_, 200);
   EXPECT_EQ(live_after(replays + 1), lives);
-  EXPECT_EQ(Post(id + "/clear", Json::object())["id"], "a|default|0");
+  const auto longest_matched = [&] {
+    return Post("/v1/query",
+                {{"model", "m"}, {"token_ids", prompt}})["instances"][0]["longest_matched"];
+  };
+  EXPECT_EQ(longest_matched(), 48);
+  const Json cleared = Post(id + "/clear", Json::object());
   EXPECT_EQ(status_, 200);
-  EXPECT_EQ(live_after(replays + 2), lives + 1);
-  EXPECT_EQ(
-      Post("/v1/query", {{"model", "m"}, {"token_ids", prompt}})["instances"][0]["longest_matched"],
-      48);
+  EXPECT_EQ(cleared["id"], "a|default|0");
+  EXPECT_EQ(cleared["reason"], "incomplete");
+  EXPECT_EQ(cleared["counters"]["lives"], lives);
+  EXPECT_EQ(longest_matched(), 0);
+  PostText(id + "/resync", "");
+  live_after(replays + 2);
+  EXPECT_EQ(longest_matched(), 48);
 }
 
 std::string HttpApiPage() {

@@ -19,6 +19,7 @@ class FakeMaster {
   FakeMaster() {
     port_ = server_.bind_to_any_port("127.0.0.1");
     thread_ = std::thread([this] { server_.listen_after_bind(); });
+    while (!server_.is_running()) std::this_thread::yield();  // stop() would not be heard before
   }
   ~FakeMaster() {
     server_.stop();

@@ -10,26 +10,27 @@
 namespace conductor::serve {
 namespace {
 
+using Json = nlohmann::json;
 using Lost = stream::Consumer::Lost;
 
-std::string Batch(const nlohmann::json& events) {
-  const auto bytes = nlohmann::json::to_msgpack(nlohmann::json::array({1700000000000, events, 0}));
+std::string Batch(const Json& events) {
+  const auto bytes = Json::to_msgpack(Json::array({1700000000000, events, 0}));
   return {bytes.begin(), bytes.end()};
 }
 
-nlohmann::json Stored(const std::string& key) {
+Json Stored(const std::string& key) {
   return {{"event_id", 1},
           {"event_type", "stored"},
           {"object_key", key},
           {"medium", "cpu"},
           {"tenant_id", "default"},
           {"backend_id", "m0"},
-          {"seq_hashes", nlohmann::json::array()}};
+          {"seq_hashes", Json::array()}};
 }
 
 // A pool of model "m" whose size is not declared.
 struct PoolUnderTest {
-  stream::Consumer::Applied Apply(const nlohmann::json& events) {
+  stream::Consumer::Applied Apply(const Json& events) {
     return consumer.Apply(stream::Sequence{next++}, Batch(events));
   }
   void BecomeLive() { consumer.TrustChanged({.state = stream::TrustState::kLive}); }
@@ -53,7 +54,7 @@ TEST(PoolConsumer, WhatIsLearntOfABlockIsDoubtfulWhileTheStreamIsLive) {
   PoolUnderTest pool;
   pool.BecomeLive();
   EXPECT_EQ(pool.trust().state, stream::TrustState::kLive);
-  pool.Apply({Stored("m@tp_rank:0@pcp0@dcp0@pp_rank:0@group:0@00000000000000ff")});
+  pool.Apply(Json::array({Stored("m@tp_rank:0@pcp0@dcp0@pp_rank:0@group:0@00000000000000ff")}));
   EXPECT_EQ(pool.board->ingest.objects, 1U);
   EXPECT_EQ(pool.board->ingest.pool_blocks, 1U);
   EXPECT_EQ(pool.trust().state, stream::TrustState::kDegraded);
@@ -64,7 +65,7 @@ TEST(PoolConsumer, WhatIsLearntOfABlockIsDoubtfulWhileTheStreamIsLive) {
 TEST(PoolConsumer, ObjectsOfOtherModelsAloneMakeItIncomplete) {
   PoolUnderTest pool;
   pool.BecomeLive();
-  pool.Apply({Stored("other@tp_rank:0@pcp0@dcp0@pp_rank:0@group:0@00000000000000ff")});
+  pool.Apply(Json::array({Stored("other@tp_rank:0@pcp0@dcp0@pp_rank:0@group:0@00000000000000ff")}));
   EXPECT_EQ(pool.board->ingest.objects, 0U);
   EXPECT_EQ(pool.trust().reason, "incomplete");
   EXPECT_NE(pool.trust().detail.find("'other'"), std::string::npos) << pool.trust().detail;
@@ -72,7 +73,7 @@ TEST(PoolConsumer, ObjectsOfOtherModelsAloneMakeItIncomplete) {
 
 TEST(PoolConsumer, TheStreamsOwnTroubleIsToldWhenItIsWorse) {
   PoolUnderTest pool;
-  pool.Apply({Stored("other@tp_rank:0@pcp0@dcp0@pp_rank:0@group:0@00000000000000ff")});
+  pool.Apply(Json::array({Stored("other@tp_rank:0@pcp0@dcp0@pp_rank:0@group:0@00000000000000ff")}));
   pool.consumer.TrustChanged(
       {.state = stream::TrustState::kStale, .reason = "unreachable", .detail = "gone"});
   EXPECT_EQ(pool.trust().reason, "unreachable");
@@ -80,8 +81,7 @@ TEST(PoolConsumer, TheStreamsOwnTroubleIsToldWhenItIsWorse) {
 
 TEST(PoolConsumer, AnEnginesEventsAreNoObjects) {
   PoolUnderTest pool;
-  const auto applied =
-      pool.Apply(nlohmann::json::parse(R"([["BlockStored", [1], null, [1, 2], 2]])"));
+  const auto applied = pool.Apply(Json::parse(R"([["BlockStored", [1], null, [1, 2], 2]])"));
   EXPECT_EQ(applied.lost, Lost::kStores);
   EXPECT_EQ(applied.what, "it sends an engine's events: is its type right?");
 }
