@@ -58,14 +58,15 @@ void PoolConsumer::CloseListing(uint64_t request) {
   if (listings_->wanted == request) listings_->wanted.reset();
 }
 
-void PoolConsumer::Listed(std::span<const ingest::ListedObject> objects) {
-  ingest_.ApplyListing(objects);
+bool PoolConsumer::Listed(std::span<const ingest::ListedObject> objects) {
+  const bool speaks_for_all = ingest_.ApplyListing(objects);
   open_.reset();
   Publish();
+  return speaks_for_all;
 }
 
-std::vector<std::string> PoolConsumer::KeysWithoutTier(size_t most) const {
-  return ingest_.KeysWithoutTier(most);
+std::vector<std::string> PoolConsumer::AskForTiers(size_t most) {
+  return ingest_.AskForTiers(most);
 }
 
 void PoolConsumer::TiersLearnt(std::span<const ingest::ListedObject> objects) {

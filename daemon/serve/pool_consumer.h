@@ -43,9 +43,9 @@ class PoolConsumer : public PublisherConsumer {
 
   // The listing that is open, if it is still `request`.
   [[nodiscard]] bool Wants(uint64_t request) const { return open_ == request; }
-  // The answer to the open listing.
-  void Listed(std::span<const ingest::ListedObject> objects);
-  [[nodiscard]] std::vector<std::string> KeysWithoutTier(size_t most) const;
+  // The answer to the open listing; see PoolIngest::ApplyListing.
+  bool Listed(std::span<const ingest::ListedObject> objects);
+  [[nodiscard]] std::vector<std::string> AskForTiers(size_t most);
   void TiersLearnt(std::span<const ingest::ListedObject> objects);
   // The highest event number received; 0: none yet.
   [[nodiscard]] uint64_t last_event_id() const;

@@ -62,6 +62,7 @@ struct PoolLister::State {
   uint64_t listed_events = 0;
   // What was known of when the master was last found to have published more.
   std::optional<uint64_t> ahead;
+  bool tiers_fail = false;  // as it was told last
 
   std::mutex end;
   std::condition_variable ended_changed;  // with end
@@ -79,16 +80,18 @@ std::optional<uint64_t> PoolLister::State::NextRequest() {
 void PoolLister::State::List(uint64_t request) {
   const auto published = admin->PublishedEvents();  // before the keys, so that they have all of it
   const auto listed = admin->AllKeys(options.max_listing_bytes);
+  bool speaks_for_all = false;
   OnIngest([&](stream::PublisherStream& stream) {
     if (!consumer.Wants(request)) return;
     if (listed) {
-      consumer.Listed(*listed);
+      speaks_for_all = consumer.Listed(*listed);
       stream.ListingDone(MonoNow(), request);
     } else {
       stream.ListingFailed(MonoNow(), request, listed.error().Message());
     }
   });
-  if (listed && published) listed_events = *published;
+  // Of objects that events touched meanwhile the list was not believed.
+  if (speaks_for_all && published) listed_events = *published;
   ahead.reset();
 }
 
@@ -100,13 +103,17 @@ void PoolLister::State::LearnTiers() {
     }
     std::vector<std::string> keys;
     OnIngest(
-        [&](stream::PublisherStream&) { keys = consumer.KeysWithoutTier(PoolAdmin::kKeysAtOnce); });
+        [&](stream::PublisherStream&) { keys = consumer.AskForTiers(PoolAdmin::kKeysAtOnce); });
     if (keys.empty()) return;
     const auto learnt = admin->Tiers(keys);
     if (!learnt) {
-      log::Debug("pool: tiers stay unknown for now: {}", learnt.error().Message());
+      if (!std::exchange(tiers_fail, true)) {
+        log::Warn("pool: on which tiers objects are cannot be had, and is asked for again: {}",
+                  learnt.error().Message());
+      }
       return;
     }
+    tiers_fail = false;
     OnIngest([&](stream::PublisherStream&) { consumer.TiersLearnt(*learnt); });
   }
 }

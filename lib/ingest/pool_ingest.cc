@@ -59,8 +59,18 @@ struct PoolIngest::Impl {
   void Stored(Writer& writer, const wire::ObjectStored& event, MonoTime now);
   void Removed(Writer& writer, const wire::ObjectRemoved& event);
   void Cleared(Writer& writer, const wire::ScopeCleared& event);
-  void Touch(const ObjectId& id) {
-    if (listing) touched.insert(id);
+  // While a listing is on its way: the object was announced on these tiers; left them.
+  void TouchStored(const ObjectId& id, ObjectTiers tiers) {
+    if (!listing) return;
+    ObjectTiers& announced = touched[id];
+    announced.cpu |= tiers.cpu;
+    announced.disk |= tiers.disk;
+  }
+  void TouchGone(const ObjectId& id, ObjectTiers tiers = {.cpu = true, .disk = true}) {
+    if (!listing) return;
+    ObjectTiers& announced = touched[id];
+    announced.cpu &= !tiers.cpu;
+    announced.disk &= !tiers.disk;
   }
 
   // Tells the index.
@@ -82,8 +92,9 @@ struct PoolIngest::Impl {
   std::string foreign_model;   // the last one seen
   std::string foreign_prefix;  // one of a prefix that is not ours, of a model that is
   bool listing = false;
-  absl::flat_hash_set<ObjectId> touched;  // since BeginListing
-  ObjectTiers cleared_tiers;              // since then; what a listing adds was not on them
+  // Touched since BeginListing, with the tiers that were announced since then.
+  absl::flat_hash_map<ObjectId, ObjectTiers> touched;
+  ObjectTiers cleared_tiers;  // since then; what a listing adds was not on them
   ExpiryQueue<std::pair<ObjectId, Tier>> expiry;
 };
 
@@ -157,13 +168,15 @@ void PoolIngest::Impl::Stored(Writer& writer, const wire::ObjectStored& event, M
     ++counters.ignored_medium;
     return;
   }
-  ObjectId id{TenantOf(event.tenant), event.key};
-  Touch(id);
+  const ObjectId id{TenantOf(event.tenant), event.key};
+  TouchStored(id, *tiers);
   std::vector<PoolObjects::Change> changes;
   if (!objects.Contains(id)) {
     const auto read = ReadKey(event.key, event.described);
     if (!read) return;
-    if (!objects.Add(id, read->key, read->model, event.backend.value_or(""), *tiers, changes)) {
+    // What it was on before a listing was asked for may never have been heard.
+    if (!objects.Add(id, read->key, read->model, event.backend.value_or(""), *tiers,
+                     /*settled=*/!listing, changes)) {
       ++counters.waiting_dropped;
       dropped = true;
       return;
@@ -184,7 +197,7 @@ void PoolIngest::Impl::Stored(Writer& writer, const wire::ObjectStored& event, M
 void PoolIngest::Impl::Removed(Writer& writer, const wire::ObjectRemoved& event) {
   ++counters.objects_removed;
   const ObjectId id{TenantOf(event.tenant), event.key};
-  Touch(id);
+  TouchGone(id);
   std::vector<PoolObjects::Change> changes;
   if (!objects.Remove(id, changes)) ++counters.removed_unknown;
   SyncAll(writer, changes);
@@ -211,10 +224,11 @@ void PoolIngest::Impl::Cleared(Writer& writer, const wire::ScopeCleared& event) 
   });
   std::vector<PoolObjects::Change> changes;
   for (const ObjectId& id : cleared) {
-    Touch(id);
     if (every_tier) {
+      TouchGone(id);
       objects.Remove(id, changes);
     } else {
+      TouchGone(id, *tiers);
       objects.RemoveTiers(id, *tiers, changes);
     }
   }
@@ -266,10 +280,10 @@ void PoolIngest::Tick(MonoTime now) {
   std::vector<PoolObjects::Change> changes;
   for (; due; due = impl_->expiry.TakeDue(now)) {
     const auto& [id, tier] = *due;
-    impl_->Touch(id);
+    const ObjectTiers tiers{.cpu = tier == Tier::kCpu, .disk = tier == Tier::kDisk};
+    impl_->TouchGone(id, tiers);
     ++impl_->counters.expired_blocks;
-    impl_->objects.RemoveTiers(
-        id, ObjectTiers{.cpu = tier == Tier::kCpu, .disk = tier == Tier::kDisk}, changes);
+    impl_->objects.RemoveTiers(id, tiers, changes);
   }
   impl_->SyncAll(writer, changes);
 }
@@ -290,7 +304,7 @@ void PoolIngest::AbandonListing() {
   impl_->cleared_tiers = {};
 }
 
-void PoolIngest::ApplyListing(std::span<const ListedObject> listed) {
+bool PoolIngest::ApplyListing(std::span<const ListedObject> listed) {
   Impl& impl = *impl_;
   impl.dropped = false;
   ++impl.counters.listings;
@@ -305,7 +319,11 @@ void PoolIngest::ApplyListing(std::span<const ListedObject> listed) {
       ObjectTiers tiers{.cpu = object.cpu, .disk = object.disk};
       if (impl.touched.contains(id)) continue;
       if (impl.objects.Contains(id)) {
-        if (tiers.any()) impl.objects.SetTiers(id, tiers, changes);
+        if (tiers.any()) {
+          impl.objects.SetTiers(id, tiers, changes);
+        } else {
+          impl.objects.Unsettle(id, tiers, changes);
+        }
         continue;
       }
       if (impl.cleared_tiers.any()) {
@@ -315,7 +333,7 @@ void PoolIngest::ApplyListing(std::span<const ListedObject> listed) {
       }
       const auto read = impl.ReadKey(object.key, std::nullopt);
       if (!read) continue;
-      if (!impl.objects.Add(id, read->key, read->model, "", tiers, changes)) {
+      if (!impl.objects.Add(id, read->key, read->model, "", tiers, /*settled=*/true, changes)) {
         ++impl.counters.waiting_dropped;
         impl.dropped = true;
       }
@@ -340,11 +358,25 @@ void PoolIngest::ApplyListing(std::span<const ListedObject> listed) {
     }
     impl.SyncAll(writer, changes);
   }
+  const bool speaks_for_all = impl.touched.empty();
+  {
+    Writer writer = impl.index.Write();
+    std::vector<PoolObjects::Change> changes;
+    for (const auto& [id, announced] : impl.touched) {
+      if (impl.objects.Contains(id)) impl.objects.Unsettle(id, announced, changes);
+    }
+    impl.SyncAll(writer, changes);
+  }
   AbandonListing();
+  return speaks_for_all;
 }
 
 std::vector<std::string> PoolIngest::KeysWithoutTier(size_t most) const {
   return impl_->objects.KeysWithoutTier(impl_->profile.tenant, most);
+}
+
+std::vector<std::string> PoolIngest::AskForTiers(size_t most) {
+  return impl_->objects.AskForTiers(impl_->profile.tenant, most);
 }
 
 void PoolIngest::TiersLearnt(std::span<const ListedObject> listed) {
@@ -352,7 +384,7 @@ void PoolIngest::TiersLearnt(std::span<const ListedObject> listed) {
   std::vector<PoolObjects::Change> changes;
   for (const ListedObject& object : listed) {
     const ObjectId id{impl_->profile.tenant, object.key};
-    if (!impl_->objects.LacksTier(id)) continue;
+    if (!impl_->objects.Asked(id)) continue;
     if (object.cpu || object.disk) {
       impl_->objects.SetTiers(id, ObjectTiers{.cpu = object.cpu, .disk = object.disk}, changes);
     } else {
@@ -390,6 +422,12 @@ std::optional<Doubt> PoolIngest::doubt() const {
         fmt::format("there are objects of '{0}@{1}', whose prefix is not registered: name it "
                     "in key_models, as '{0}@{1}'",
                     impl.foreign_prefix, impl.foreign_model));
+  }
+  if (const size_t unsettled = impl.objects.unsettled(); unsettled > 0) {
+    return low(
+        fmt::format("of {} objects it is not known yet on which tiers they are: they count as "
+                    "on disk",
+                    unsettled));
   }
   if (impl.objects.size() == 0 && impl.counters.objects_foreign > 0) {
     return low(

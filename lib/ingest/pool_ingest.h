@@ -44,7 +44,7 @@ struct PoolProfile {
 };
 
 // One object of a listing. Where the listing says nothing of tiers the object counts as on disk,
-// the weakest claim, until TiersLearnt or an event says more.
+// the weakest claim, until more is told.
 struct ListedObject {
   std::string key;
   bool cpu = false;
@@ -74,8 +74,9 @@ struct Doubt {
 //    family with a learnt size is in doubt (too high) until kStableObjects have come without
 //    another. Context-parallel ranks that were only ever 0 are no doubt.
 //  * "stored" of one tier adds to what the object has, without a tier it is on disk, the weakest
-//    claim, until more is told; "removed" takes the object from all tiers
-//    and is matched by the key, whatever tier or backend it names.
+//    claim, until more is told; "removed" takes the object from all tiers and is matched by the
+//    key, whatever tier or backend it names. Objects that may be on tiers of which nothing was told
+//    are a doubt (too low).
 //  * A block is joined with the blocks that engines of the same tenant, model and additional salt
 //    announced with tokens under the same hash and group: before or after. Until then it is
 //    detached: it counts for nothing, unless the profile lets queries find it by their own hashes.
@@ -113,14 +114,19 @@ class PoolIngest {
   // A listing was asked for: from here on it is remembered which objects events touch.
   void BeginListing();
   // The answer: what it lists is there and what it does not list is not, but for objects that were
-  // touched since BeginListing, of which the events know better. A listing has the default tenant's
-  // objects only; those of others are dropped, and Doubt() says so. Ends the listing.
-  void ApplyListing(std::span<const ListedObject> objects);
+  // touched since BeginListing, of which the events know better. What tiers an object is on may
+  // have changed unheard before it: unless the listing tells them, they are as far as the events
+  // since BeginListing say, and the rest is to be asked for. A listing has the default tenant's
+  // objects only; those of others are dropped, and doubt() says so. Ends the listing. False when an
+  // event touched anything since BeginListing, so that the listing does not speak for all objects.
+  bool ApplyListing(std::span<const ListedObject> objects);
   void AbandonListing();
-  // The objects whose tier no listing and no event has told yet, some of them; for asking.
+  // Objects that may be on tiers of which nothing was told, at most so many.
   [[nodiscard]] std::vector<std::string> KeysWithoutTier(size_t most) const;
-  // What was asked for. Objects whose tier events have told meanwhile, and unknown ones, stay as
-  // they are; an object that is on no tier is gone.
+  // The same, to be asked for.
+  [[nodiscard]] std::vector<std::string> AskForTiers(size_t most);
+  // What was asked for. It says nothing of objects that were touched since AskForTiers, which are
+  // to be asked for again; one that is on no tier is gone.
   void TiersLearnt(std::span<const ListedObject> objects);
 
   [[nodiscard]] bool HoldsNothing() const;

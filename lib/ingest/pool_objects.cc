@@ -37,7 +37,8 @@ uint32_t PoolObjects::BackendOf(const std::string& backend) {
 }
 
 bool PoolObjects::Add(const ObjectId& id, const wire::ObjectKey& key, const std::string& model,
-                      const std::string& backend, ObjectTiers tiers, Changes& changes) {
+                      const std::string& backend, ObjectTiers tiers, bool settled,
+                      Changes& changes) {
   const size_t bytes = BytesOf(id);
   if (bytes_ + bytes > options_.max_bytes) return false;
   const bool new_backend = std::ranges::find(backends_, backend) == backends_.end();
@@ -45,8 +46,6 @@ bool PoolObjects::Add(const ObjectId& id, const wire::ObjectKey& key, const std:
   Family* family = FamilyOf(id, key, model);
   if (family == nullptr) return false;
   bytes_ += bytes;
-  const bool told = tiers.any();
-  if (!told) without_tier_.insert(id);
   auto& slot = family->blocks[key.hash];
   if (!slot) {
     slot = std::make_unique<Block>(Block{.family = family, .hash = key.hash});
@@ -55,12 +54,14 @@ bool PoolObjects::Add(const ObjectId& id, const wire::ObjectKey& key, const std:
   Object& object = objects_
                        .emplace(id, Object{.block = slot.get(),
                                            .component = BlockShape::Component(key),
+                                           .known = {},
                                            .tiers = {},
-                                           .told = told,
+                                           .settled = true,
+                                           .asked = false,
                                            .backend = BackendOf(backend)})
                        .first->second;
   const bool grown = family->shape.Learn(key);
-  Move(object, told ? tiers : ObjectTiers{.disk = true}, changes);
+  Know(id, object, tiers, settled && tiers.any(), changes);
   if (grown) {
     for (const auto& [hash, block] : family->blocks) Judge(*block, changes);
   }
@@ -68,19 +69,32 @@ bool PoolObjects::Add(const ObjectId& id, const wire::ObjectKey& key, const std:
 }
 
 void PoolObjects::AddTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes) {
-  if (!tiers.any()) return;
-  const Object& object = objects_.at(id);
-  if (object.told) {
-    tiers.cpu |= object.tiers.cpu;
-    tiers.disk |= object.tiers.disk;
-  }
-  SetTiers(id, tiers, changes);
+  Object& object = objects_.at(id);
+  tiers.cpu |= object.known.cpu;
+  tiers.disk |= object.known.disk;
+  Know(id, object, tiers, object.settled, changes);
 }
 
 void PoolObjects::SetTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes) {
-  Object& object = objects_.at(id);
-  if (!std::exchange(object.told, true)) without_tier_.erase(id);
-  Move(object, tiers, changes);
+  Know(id, objects_.at(id), tiers, /*settled=*/true, changes);
+}
+
+void PoolObjects::Unsettle(const ObjectId& id, ObjectTiers tiers, Changes& changes) {
+  Know(id, objects_.at(id), tiers, /*settled=*/false, changes);
+}
+
+void PoolObjects::Know(const ObjectId& id, Object& object, ObjectTiers known, bool settled,
+                       Changes& changes) {
+  object.known = known;
+  object.asked = false;
+  if (std::exchange(object.settled, settled) != settled) {
+    if (settled) {
+      unsettled_.erase(id);
+    } else {
+      unsettled_.insert(id);
+    }
+  }
+  Move(object, known.any() ? known : ObjectTiers{.disk = true}, changes);
 }
 
 void PoolObjects::SetBackend(const ObjectId& id, const std::string& backend) {
@@ -92,13 +106,13 @@ void PoolObjects::SetBackend(const ObjectId& id, const std::string& backend) {
 void PoolObjects::RemoveTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes) {
   const auto found = objects_.find(id);
   if (found == objects_.end()) return;
-  ObjectTiers left = found->second.tiers;
+  ObjectTiers left = found->second.known;
   left.cpu &= !tiers.cpu;
   left.disk &= !tiers.disk;
-  if (!found->second.told || !left.any()) {
-    Remove(id, changes);
+  if (left.any()) {
+    Know(id, found->second, left, found->second.settled, changes);
   } else {
-    Move(found->second, left, changes);
+    Remove(id, changes);
   }
 }
 
@@ -107,7 +121,7 @@ bool PoolObjects::Remove(const ObjectId& id, Changes& changes) {
   if (found == objects_.end()) return false;
   Block* block = found->second.block;
   Move(found->second, ObjectTiers{}, changes);
-  if (!found->second.told) without_tier_.erase(id);
+  if (!found->second.settled) unsettled_.erase(id);
   bytes_ -= BytesOf(id);
   objects_.erase(found);
   if (block->components.empty()) {
@@ -127,16 +141,25 @@ void PoolObjects::Clear(Changes& changes) {
   backends_.clear();
 }
 
-bool PoolObjects::LacksTier(const ObjectId& id) const { return without_tier_.contains(id); }
-
 std::vector<std::string> PoolObjects::KeysWithoutTier(const std::string& tenant,
                                                       size_t most) const {
   std::vector<std::string> keys;
-  for (const ObjectId& id : without_tier_) {
+  for (const ObjectId& id : unsettled_) {
     if (keys.size() >= most) break;
     if (id.tenant == tenant) keys.push_back(id.key);
   }
   return keys;
+}
+
+std::vector<std::string> PoolObjects::AskForTiers(const std::string& tenant, size_t most) {
+  std::vector<std::string> keys = KeysWithoutTier(tenant, most);
+  for (const std::string& key : keys) objects_.at({tenant, key}).asked = true;
+  return keys;
+}
+
+bool PoolObjects::Asked(const ObjectId& id) const {
+  const auto found = objects_.find(id);
+  return found != objects_.end() && found->second.asked;
 }
 
 void PoolObjects::ForEach(const std::function<void(const ObjectId&, const std::string& backend,

@@ -82,26 +82,35 @@ class PoolObjects {
 
   // What follows appends what it changes to `changes`, in order.
 
-  // Requires that it is not there and BlockShape::Fits(key). No tiers: they are not known, and it
-  // counts as on disk. False, and nothing is done, when it does not fit the limits.
+  // Requires that it is not there and BlockShape::Fits(key). `settled`: it is on these tiers, of
+  // which there is one, and on no other; otherwise on these at least, and on disk, the weakest
+  // claim, where there is none. False, and nothing is done, when it does not fit the limits.
   [[nodiscard]] bool Add(const ObjectId& id, const wire::ObjectKey& key, const std::string& model,
-                         const std::string& backend, ObjectTiers tiers, Changes& changes);
-  // These require that it is there. AddTiers: besides those it is known to be on.
+                         const std::string& backend, ObjectTiers tiers, bool settled,
+                         Changes& changes);
+  // These require that it is there. AddTiers: besides those it is known to be on; of an object that
+  // is not settled more may still be unknown. SetTiers: on these and no other.
   void AddTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes);
   void SetTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes);
+  // What was known of its tiers is no longer: on these at least.
+  void Unsettle(const ObjectId& id, ObjectTiers tiers, Changes& changes);
   // Of which backend the object is; nothing is done where the limits have no room for another.
   void SetBackend(const ObjectId& id, const std::string& backend);
-  // Of an object whose tiers are not known nothing is left. Nothing is done when it is not there.
+  // With the last tier that it is known to be on it goes. Nothing is done when it is not there.
   void RemoveTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes);
   // False when it is not there.
   bool Remove(const ObjectId& id, Changes& changes);
   // Forgets what was learnt, too.
   void Clear(Changes& changes);
 
-  // Whether it is there and its tiers are not known.
-  [[nodiscard]] bool LacksTier(const ObjectId& id) const;
+  // Objects of the tenant that are not settled, at most so many. AskForTiers: that they are being
+  // asked for is remembered until anything is told of them.
   [[nodiscard]] std::vector<std::string> KeysWithoutTier(const std::string& tenant,
                                                          size_t most) const;
+  [[nodiscard]] std::vector<std::string> AskForTiers(const std::string& tenant, size_t most);
+  // Whether nothing was told of it since it was asked for.
+  [[nodiscard]] bool Asked(const ObjectId& id) const;
+  [[nodiscard]] size_t unsettled() const { return unsettled_.size(); }
 
   void ForEach(const std::function<void(const ObjectId&, const std::string& backend,
                                         const ObjectTiers&)>& visit) const;
@@ -154,15 +163,18 @@ class PoolObjects {
   struct Object {
     Block* block;
     ComponentId component;
-    ObjectTiers tiers;
-    bool told;         // the tiers are known
+    ObjectTiers known;  // that it is on
+    ObjectTiers tiers;  // that it counts as on
+    bool settled;       // what is known is all
+    bool asked;
     uint32_t backend;  // in backends_
   };
 
   [[nodiscard]] Family* FamilyOf(const ObjectId& id, const wire::ObjectKey& key,
                                  const std::string& model);
   [[nodiscard]] uint32_t BackendOf(const std::string& backend);
-  // The object was on `from` and is on `to`; the block goes with its last component.
+  void Know(const ObjectId& id, Object& object, ObjectTiers known, bool settled, Changes& changes);
+  // The object counts as on `to` from here on.
   void Move(Object& object, ObjectTiers to, Changes& changes);
   // Takes notice of what the block has now.
   void Judge(Block& block, Changes& changes);
@@ -172,7 +184,7 @@ class PoolObjects {
   uint64_t blocks_ = 0;
   uint64_t whole_blocks_ = 0;
   absl::flat_hash_map<ObjectId, Object> objects_;
-  absl::flat_hash_set<ObjectId> without_tier_;
+  absl::flat_hash_set<ObjectId> unsettled_;
   std::map<FamilyKey, Family> families_;
   std::map<Scope, Names> scopes_;
   std::vector<std::string> backends_;

@@ -148,7 +148,8 @@ std::optional<PublisherLife::AcceptedStore> PublisherLife::Accept(const wire::Bl
   accepted.begins_prompt =
       !event.parent && (event.base_block_idx ? *event.base_block_idx == 0
                                              : *tier == Tier::kGpu || profile_.root_on_any_tier);
-  const bool standard = event.standard_hashes && event.tokens.empty() && event.block_size > 0;
+  const bool standard = event.standard_hashes && event.tokens.empty() && !event.hashes.empty() &&
+                        event.block_size > 0;
   if (event.tokens.empty() && !standard) return accepted;
   if (!standard && !HasWholeBlocks(event)) {
     ++counters_.refused_shape;

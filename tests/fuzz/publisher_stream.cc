@@ -249,7 +249,7 @@ class World {
   }
 
   void AnswerListing(uint8_t how) {
-    if ((how & 1) != 0) {
+    if ((how & 1) != 0 && consumer_.listing() != how) {
       stream_.ListingDone(now_, how);  // an old one, or one that never was
       return;
     }

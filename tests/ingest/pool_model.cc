@@ -281,7 +281,7 @@ std::map<PoolModel::DomainName, Tier> PoolModel::Has(const Pool& pool) {
 void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
   Pool& pool = pools_.at(id);
   const auto touch = [&pool](const ObjectId& object) {
-    if (pool.touched) pool.touched->insert(object);
+    if (pool.touched) (*pool.touched)[object] = {};
   };
   for (const wire::KvEvent& event : batch.events) {
     if (const auto* stored = std::get_if<wire::ObjectStored>(&event)) {
@@ -292,12 +292,14 @@ void PoolModel::ApplyToPool(uint32_t id, const wire::EventBatch& batch) {
       if (stored->medium) {
         const auto tier = TierOfMedium(*stored->medium);
         if (tier != Tier::kCpu && tier != Tier::kDisk) continue;
-        object.tier_told = true;
+        if (known == pool.objects.end()) object.tier_told = !pool.touched.has_value();
         if (tier == Tier::kCpu) object.cpu = true;
         if (tier == Tier::kDisk) object.disk = true;
+        if (pool.touched) (*pool.touched)[read->first].insert(*tier);
+      } else if (pool.touched) {
+        (*pool.touched)[read->first];
       }
       if (stored->backend) object.backend = *stored->backend;
-      touch(read->first);
       Put(pool, read->first, object);
     } else if (const auto* removed = std::get_if<wire::ObjectRemoved>(&event)) {
       const bool registered =
@@ -357,12 +359,17 @@ void PoolModel::ApplyListing(uint32_t id, std::span<const ListedObject> objects)
     const auto known = pool.objects.find(read->first);
     if (known == pool.objects.end() && pool.cleared) continue;
     Object object = known == pool.objects.end() ? read->second : known->second;
-    if (entry.cpu || entry.disk) {
-      object.cpu = entry.cpu;
-      object.disk = entry.disk;
-      object.tier_told = true;
-    }
+    object.cpu = entry.cpu;
+    object.disk = entry.disk;
+    object.tier_told = entry.cpu || entry.disk;
     Put(pool, read->first, object);
+  }
+  for (const auto& [touched, announced] : *pool.touched) {
+    const auto known = pool.objects.find(touched);
+    if (known == pool.objects.end()) continue;
+    known->second.cpu = announced.contains(Tier::kCpu);
+    known->second.disk = announced.contains(Tier::kDisk);
+    known->second.tier_told = false;
   }
   std::erase_if(pool.objects, [&](const auto& object) {
     return !listed.contains(object.first) && !pool.touched->contains(object.first);

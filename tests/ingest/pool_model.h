@@ -42,7 +42,8 @@ using KeyBook = std::map<std::string, wire::ObjectKey>;
 //   * A name stands for a block as long as an engine that is there has announced it for it in its
 //     present life; and on, though none does any more, as long as some pool has the name. It is
 //     looked at event by event.
-//   * Of an object whose tier nobody told, anything told is all there is to know.
+//   * An object that is heard of for the first time while a listing is on its way, or whose tiers
+//     a listing did not tell, is on those announced since, and may be on others.
 class PoolModel {
  public:
   struct Figures {
@@ -131,7 +132,7 @@ class PoolModel {
     std::string model;  // as queries name it
     bool cpu = false;
     bool disk = false;
-    bool tier_told = false;  // otherwise it counts as on disk
+    bool tier_told = false;  // that is all; otherwise on disk at least
     std::string backend;     // empty: nobody told
   };
   // tenant, model, family, prefix, variant, group
@@ -144,11 +145,12 @@ class PoolModel {
   struct Pool {
     PoolProfile profile;
     std::map<ObjectId, Object> objects;
-    std::map<Family, Component> sizes;          // learnt, and told by keys; 0: no such axis
-    std::set<Family> has_v;                     // whose blocks have a V beside each K
-    std::optional<std::set<ObjectId>> touched;  // during a listing
-    bool cleared = false;                       // during a listing, of the registered tenant
-    std::map<DomainName, Tier> has;             // whole blocks, as Settle found them
+    std::map<Family, Component> sizes;  // learnt, and told by keys; 0: no such axis
+    std::set<Family> has_v;             // whose blocks have a V beside each K
+    // During a listing: what events touched, and the tiers that they announced of it.
+    std::optional<std::map<ObjectId, std::set<Tier>>> touched;
+    bool cleared = false;            // during a listing, of the registered tenant
+    std::map<DomainName, Tier> has;  // whole blocks, as Settle found them
   };
 
   void Stored(Engine& engine, uint32_t dp_rank, const wire::BlockStored& event);

@@ -34,7 +34,7 @@ struct Pool {
   }
   bool Add(const wire::ObjectKey& key, ObjectTiers on) {
     PoolObjects::Changes changes;
-    const bool added = objects.Add(Id(key), key, "model", "backend", on, changes);
+    const bool added = objects.Add(Id(key), key, "model", "backend", on, true, changes);
     Take(changes);
     return added;
   }
@@ -114,16 +114,43 @@ TEST(PoolObjects, AnObjectWithoutTierIsOnDiskUntilMoreIsTold) {
   const ObjectId id = Pool::Id(Key(7, 0));
   pool.Add(Key(7, 0), kUnknown);
   EXPECT_EQ(pool.TierOf(7), Tier::kDisk);
-  EXPECT_TRUE(pool.objects.LacksTier(id));
+  EXPECT_EQ(pool.objects.unsettled(), 1U);
   EXPECT_EQ(pool.objects.KeysWithoutTier("default", 9), std::vector{id.key});
   PoolObjects::Changes changes;
   pool.objects.AddTiers(id, kCpu, changes);
   pool.Take(changes);
   EXPECT_EQ(pool.TierOf(7), Tier::kCpu);
-  EXPECT_FALSE(pool.objects.LacksTier(id));
+  EXPECT_EQ(pool.objects.unsettled(), 1U) << "it may be on disk besides";
+  pool.objects.SetTiers(id, kCpu, changes = {});
+  pool.Take(changes);
+  EXPECT_EQ(pool.objects.unsettled(), 0U);
   pool.objects.RemoveTiers(id, kCpu, changes = {});
   pool.Take(changes);
   EXPECT_FALSE(pool.objects.Contains(id));
+}
+
+TEST(PoolObjects, AnAnswerOfTiersIsForObjectsOfWhichNothingWasToldSinceTheQuestion) {
+  Pool pool(1);
+  pool.Add(Key(7, 0), kUnknown);
+  pool.Add(Key(8, 0), kUnknown);
+  EXPECT_FALSE(pool.objects.Asked(Pool::Id(Key(7, 0))));
+  EXPECT_EQ(pool.objects.AskForTiers("default", 9).size(), 2U);
+  PoolObjects::Changes changes;
+  pool.objects.AddTiers(Pool::Id(Key(7, 0)), kDisk, changes);
+  EXPECT_FALSE(pool.objects.Asked(Pool::Id(Key(7, 0))));
+  EXPECT_TRUE(pool.objects.Asked(Pool::Id(Key(8, 0))));
+}
+
+TEST(PoolObjects, WhatIsUnsettledIsTheWeakestClaimAgain) {
+  Pool pool(1);
+  pool.Add(Key(7, 0), kCpu);
+  PoolObjects::Changes changes;
+  pool.objects.Unsettle(Pool::Id(Key(7, 0)), kUnknown, changes);
+  pool.Take(changes);
+  EXPECT_EQ(pool.TierOf(7), Tier::kDisk);
+  EXPECT_EQ(pool.objects.unsettled(), 1U);
+  pool.Remove(Key(7, 0));
+  EXPECT_EQ(pool.objects.unsettled(), 0U);
 }
 
 TEST(PoolObjects, WhatDoesNotFitIsRefusedAndWhatIsThereStays) {

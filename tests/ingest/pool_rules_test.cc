@@ -341,7 +341,11 @@ TEST_F(PoolRules, AnObjectWithoutAMediumIsOnDisk) {
   EXPECT_EQ(fleet_.KeysWithoutTier(kPool), std::set<std::string>{VllmKey(1)});
   Pool(Put(VllmKey(1), "cpu"));
   EXPECT_EQ(Has("11"), (PoolFigures{1, 1}));
-  EXPECT_EQ(fleet_.KeysWithoutTier(kPool), std::set<std::string>{});
+  // The first medium is still not known.
+  EXPECT_EQ(fleet_.KeysWithoutTier(kPool), std::set<std::string>{VllmKey(1)});
+  const auto doubt = fleet_.pool(kPool).doubt();
+  ASSERT_TRUE(doubt);
+  EXPECT_FALSE(doubt->too_high);
 }
 
 TEST_F(PoolRules, ARemovalTakesTheObjectFromAllTiers) {
@@ -766,23 +770,42 @@ TEST_F(PoolRules, AListingWithoutTiersIsTheWeakestClaimUntilTheyAreLearnt) {
   EXPECT_EQ(fleet_.KeysWithoutTier(kPool), std::set<std::string>{});
 }
 
-TEST_F(PoolRules, AListingWithoutTiersLeavesThoseThatAreKnown) {
+TEST_F(PoolRules, AListingWithoutTiersMakesThoseThatWereKnownUncertain) {
   AddPool(Profile());
   Engine(kA, Stored({1}, "11"));
   Pool(Put(VllmKey(1), "cpu"));
   fleet_.BeginListing(kPool);
-  fleet_.ApplyListing(kPool, std::vector<ListedObject>{{VllmKey(1)}});
+  EXPECT_TRUE(fleet_.pool(kPool).ApplyListing(std::vector<ListedObject>{{VllmKey(1)}}));
+  EXPECT_EQ(Has("11"), (PoolFigures{0, 1}));
+  EXPECT_EQ(fleet_.KeysWithoutTier(kPool), std::set<std::string>{VllmKey(1)});
+  fleet_.TiersLearnt(kPool, std::vector<ListedObject>{{VllmKey(1), true, false}});
   EXPECT_EQ(Has("11"), (PoolFigures{1, 1}));
+  EXPECT_EQ(fleet_.KeysWithoutTier(kPool), std::set<std::string>{});
 }
 
-TEST_F(PoolRules, TiersThatEventsHaveToldMeanwhileStay) {
+TEST_F(PoolRules, WhatIsAnnouncedDuringAListingIsOnThatTierAtLeast) {
+  AddPool(Profile());
+  Engine(kA, Stored({1, 2}, "11 12"));
+  Pool(Put(VllmKey(1), "cpu"));
+  fleet_.BeginListing(kPool);
+  Pool(Put(VllmKey(1), "disk"), Put(VllmKey(2), "cpu"));
+  EXPECT_FALSE(
+      fleet_.pool(kPool).ApplyListing(std::vector<ListedObject>{{VllmKey(1)}, {VllmKey(2)}}));
+  // That the first was on the host was told before, and may be over.
+  EXPECT_EQ(Has("11 12"), (PoolFigures{0, 2}));
+  EXPECT_EQ(fleet_.KeysWithoutTier(kPool), (std::set<std::string>{VllmKey(1), VllmKey(2)}));
+}
+
+TEST_F(PoolRules, TiersThatEventsHaveToldSinceTheyWereAskedForStay) {
   AddPool(Profile());
   Engine(kA, Stored({1}, "11"));
   Pool(Put(VllmKey(1), std::nullopt));
+  EXPECT_EQ(fleet_.pool(kPool).AskForTiers(9), std::vector{VllmKey(1)});
   Pool(Put(VllmKey(1), "cpu"));
-  fleet_.TiersLearnt(
-      kPool, std::vector<ListedObject>{{VllmKey(1), false, true}, {VllmKey(2), true, false}});
+  fleet_.pool(kPool).TiersLearnt(
+      std::vector<ListedObject>{{VllmKey(1), false, true}, {VllmKey(2), true, false}});
   EXPECT_EQ(Has("11"), (PoolFigures{1, 1}));
+  EXPECT_EQ(fleet_.KeysWithoutTier(kPool), std::set<std::string>{VllmKey(1)});
   EXPECT_EQ(fleet_.pool(kPool).Counters().objects, 1u);
 }
 

@@ -42,7 +42,9 @@ class PoolSubject {
     pools_.at(id)->ApplyListing(objects);
   }
   void AbandonListing(uint32_t id) { pools_.at(id)->AbandonListing(); }
+  // Asked for and answered with nothing between.
   void TiersLearnt(uint32_t id, std::span<const ListedObject> objects) {
+    (void)pools_.at(id)->AskForTiers(1'000'000);
     pools_.at(id)->TiersLearnt(objects);
   }
 
@@ -99,6 +101,7 @@ class PoolSubject {
     return {keys.begin(), keys.end()};
   }
   [[nodiscard]] const PoolIngest& pool(uint32_t id) const { return *pools_.at(id); }
+  [[nodiscard]] PoolIngest& pool(uint32_t id) { return *pools_.at(id); }
   [[nodiscard]] const index::PrefixIndex& index() const { return index_; }
 
  private:

@@ -96,7 +96,7 @@ TEST(PoolConsumer, AListingIsLeftForWhoeverGetsIt) {
   pool.consumer.Listed(listed);
   EXPECT_FALSE(pool.consumer.Wants(3));
   EXPECT_EQ(pool.board->ingest.objects, 1U);
-  EXPECT_EQ(pool.consumer.KeysWithoutTier(9).size(), 1U);
+  EXPECT_EQ(pool.consumer.AskForTiers(9).size(), 1U);
 }
 
 TEST(PoolConsumer, AClosedListingIsNotWantedAnyMore) {
