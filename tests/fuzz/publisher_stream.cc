@@ -46,8 +46,8 @@ class CheckingConsumer : public Consumer {
     Require(number != kEnd, "the end marker is no batch");
     const bool clears = payload.starts_with("clear");
     const bool follows = set.last ? number == *set.last + 1 : number <= first_sequence_;
-    // What came before the first batch is in the listing.
-    listed_.whole = (listed_.whole && (follows || !set.last)) || clears;
+    // What came before the batch that called for a listing is in it.
+    listed_.whole = (listed_.whole && (follows || just_opened_ || !set.last)) || clears;
     set.whole = (set.whole && follows) || clears;
     set.last = number;
     ++set.applied;
@@ -68,7 +68,10 @@ class CheckingConsumer : public Consumer {
     Require(!listing_, "one listing at a time");
     listing_ = request;
     listed_ = {};
+    just_opened_ = true;
   }
+  // Whatever called for a listing is over.
+  void EndStep() { just_opened_ = false; }
   void CloseListing(uint64_t request) override {
     Require(listing_ == request, "only the open listing is closed");
     listing_.reset();
@@ -109,7 +112,8 @@ class CheckingConsumer : public Consumer {
   AppliedSet visible_;
   AppliedSet hidden_;
   std::optional<uint64_t> listing_;  // open
-  AppliedSet listed_;                // what the visible set will be when it comes
+  bool just_opened_ = false;
+  AppliedSet listed_;  // what the visible set will be when it comes
   bool rebuilding_ = false;
   uint64_t applied_ = 0;
   std::optional<Trust> told_;
@@ -228,6 +232,7 @@ class World {
         stream_.LiveLost(now_, 1 + input.Below(8));
         break;
     }
+    consumer_.EndStep();
     Check();
   }
 
