@@ -179,8 +179,17 @@ void BoundEndpoint::Forget(uint64_t number) {
         fmt::format("its connection to {} was lost; waiting for it to come back. Is the engine "
                     "still running?",
                     endpoint_));
+    // The new connection of one that comes back can be there before the old one is known to be gone.
+    if (HasUnknownConnection()) Put(*seats_.at(task), Kind::kSomebody);
   }
   TellShared();
+}
+
+bool BoundEndpoint::HasUnknownConnection() const {
+  return std::ranges::any_of(open_fds_, [this](int fd) {
+    return std::ranges::none_of(connections_,
+                                [fd](const auto& entry) { return entry.second.fd == fd; });
+  });
 }
 
 // Null for a straggler: libzmq tells that a connection broke just before it hands over the last

@@ -96,6 +96,8 @@ class BoundEndpoint : public Task {
   void Handle(ZmqMessage message);
   [[nodiscard]] Connection* ConnectionOf(const ZmqMessage& message);
   void Forget(uint64_t number);
+  // Whether somebody is connected of whom no frame has come yet.
+  [[nodiscard]] bool HasUnknownConnection() const;
   void TellShared();
   void TellAll(BoundSeat::Arrival::Kind kind, const std::string& detail);
   void Put(BoundSeat& seat, BoundSeat::Arrival::Kind kind, std::string detail = {});

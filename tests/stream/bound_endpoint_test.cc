@@ -137,6 +137,23 @@ TEST_F(BoundTest, ARestartedPublisherOwnsNothingOfItsFormerLife) {
   ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"b0"}));
 }
 
+TEST_F(BoundTest, OneThatIsBackBeforeItIsKnownToBeGoneIsAskedThoughItIsSilent) {
+  auto publisher = std::make_unique<FakePublisher>(Connecting("kv", true));
+  const auto board = Bound({.replay_endpoint = publisher->replay_endpoint()});
+  ASSERT_TRUE(Flows(*publisher, *board, last_id));
+  // Its new process, which says nothing. It is connected when it hears of a subscription.
+  zmq::context_t context;
+  zmq::socket_t back(context, zmq::socket_type::xpub);
+  back.set(zmq::sockopt::linger, 0);
+  back.connect(LocalEndpoint(port));
+  zmq::message_t subscription;
+  ASSERT_TRUE(back.recv(subscription));
+  const uint64_t connects = transport->Counters(last_id).connects;
+  publisher.reset();
+  EXPECT_TRUE(
+      board->Wait([&](const Board&) { return transport->Counters(last_id).connects > connects; }));
+}
+
 TEST_F(BoundTest, OneWithoutReplayThatReconnectsIsDoubtful) {
   auto publisher = std::make_unique<FakePublisher>(Connecting("kv", false));
   const auto board = Bound({});
