@@ -56,7 +56,7 @@ class CheckingConsumer : public Consumer {
     if (payload.ends_with("stores")) applied.lost = Lost::kStores;
     if (payload.ends_with("removals")) applied.lost = Lost::kRemovals;
     set.lost = (set.lost && !clears) || applied.lost != Lost::kNothing;
-    listed_.lost = (listed_.lost && !clears) || applied.lost != Lost::kNothing;
+    listed_.lost = (listed_.lost && !clears) || (applied.lost != Lost::kNothing && !just_opened_);
     return applied;
   }
   void NewLife() override {
