@@ -88,24 +88,23 @@ void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
   }
 }
 
+bool PublisherLife::Believes(int64_t dp_rank) {
+  if (dp_rank < 0 || dp_rank > std::numeric_limits<int32_t>::max()) return false;
+  if (dp_rank != 0) seen_other_rank_than_zero_ = true;
+  return dp_rank != 0 || seen_other_rank_than_zero_;
+}
+
 uint32_t PublisherLife::RankOf(const wire::EventBatch& batch) {
   if (!batch.dp_rank) return profile_.dp_rank;
-  const int64_t told = *batch.dp_rank;
-  if (told < 0 || told > std::numeric_limits<int32_t>::max()) {
-    ++counters_.rank_mismatches;
-    return profile_.dp_rank;
-  }
-  if (told != 0) seen_other_rank_than_zero_ = true;
-  if (told == 0 && !seen_other_rank_than_zero_) return profile_.dp_rank;
-  if (told != profile_.dp_rank) ++counters_.rank_mismatches;
-  return static_cast<uint32_t>(told);
+  const bool believed = Believes(*batch.dp_rank);
+  const bool told = believed || *batch.dp_rank != 0;
+  if (told && *batch.dp_rank != profile_.dp_rank) ++counters_.rank_mismatches;
+  return believed ? static_cast<uint32_t>(*batch.dp_rank) : profile_.dp_rank;
 }
 
 uint32_t PublisherLife::RankOf(const std::optional<wire::Origin>& origin, uint32_t of_batch) {
-  if (!origin || !origin->dp_rank) return of_batch;
-  const int64_t told = *origin->dp_rank;
-  const bool fits = told >= 0 && told <= std::numeric_limits<int32_t>::max();
-  return fits ? static_cast<uint32_t>(told) : of_batch;
+  if (!origin || !origin->dp_rank || !Believes(*origin->dp_rank)) return of_batch;
+  return static_cast<uint32_t>(*origin->dp_rank);
 }
 
 PublisherLife::NamespacePtr PublisherLife::NamespaceOf(const wire::BlockStored& event) {

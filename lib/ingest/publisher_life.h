@@ -75,8 +75,9 @@ class PublisherLife {
   };
 
   [[nodiscard]] uint32_t RankOf(const wire::EventBatch& batch);
-  [[nodiscard]] static uint32_t RankOf(const std::optional<wire::Origin>& origin,
-                                       uint32_t of_batch);
+  // False when the number is none, or only what engines without data parallelism say.
+  [[nodiscard]] bool Believes(int64_t dp_rank);
+  [[nodiscard]] uint32_t RankOf(const std::optional<wire::Origin>& origin, uint32_t of_batch);
   // Nothing when a name is too long.
   [[nodiscard]] NamespacePtr NamespaceOf(const wire::BlockStored& event);
   // Counts what is refused.

@@ -179,7 +179,8 @@ void BoundEndpoint::Forget(uint64_t number) {
         fmt::format("its connection to {} was lost; waiting for it to come back. Is the engine "
                     "still running?",
                     endpoint_));
-    // The new connection of one that comes back can be there before the old one is known to be gone.
+    // The new connection of one that comes back can be there before the old one is known to be
+    // gone.
     if (HasUnknownConnection()) Put(*seats_.at(task), Kind::kSomebody);
   }
   TellShared();

@@ -77,7 +77,7 @@ void PublisherStream::OnReplayed(MonoTime now, uint64_t sequence, std::string_vi
     return;
   }
   request.highest = sequence;
-  request.deadline = now + options_.replay_timeout;
+  request.deadline = now + std::min(options_.replay_timeout, options_.replay_stall);
   Life& life = request.rebuild ? *hidden_ : life_;
   if (!life.cursor) {
     if (sequence > options_.first_sequence) {
@@ -359,7 +359,9 @@ void PublisherStream::ScheduleRetry(MonoTime now) {
 
 void PublisherStream::ScheduleProbe(MonoTime now) {
   if (!options_.has_replay) return;
-  probe_at_ = now + (first_probe_due_ ? options_.first_probe : Jittered(options_.probe_interval));
+  // Short of the interval, so that what a probe finds is there within it.
+  const Duration most = options_.probe_interval / 10 * 9;
+  probe_at_ = now + (first_probe_due_ ? options_.first_probe : Jittered(most));
 }
 
 std::optional<MonoTime> PublisherStream::DoubtDeadline() const {

@@ -28,8 +28,10 @@ struct Position {
 struct StreamOptions {
   bool has_replay = false;
   uint64_t first_sequence = 0;  // of a new life: 0 for engines, 1 for a Mooncake master
-  Duration replay_timeout = std::chrono::seconds(5);  // without progress
-  // Of silence, at most, before the publisher is asked; the true time is 60 to 100 % of it.
+  Duration replay_timeout = std::chrono::seconds(5);  // until an answer begins
+  // Without progress once it has begun; publishers send their answers in one go.
+  Duration replay_stall = std::chrono::milliseconds(1500);
+  // Of silence, at most, before the publisher is asked; the true time is 50 to 90 % of it.
   Duration probe_interval = std::chrono::seconds(5);
   Duration first_probe = std::chrono::seconds(1);  // after the first replay (slow joiner)
   // Between attempts at a replay that is not answered. The greatest stays below five seconds so

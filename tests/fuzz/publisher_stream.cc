@@ -28,6 +28,7 @@ struct AppliedSet {
   std::optional<uint64_t> last;
   bool whole = true;     // no hole since it began, or since it was last known to be empty
   bool lost = false;     // something could not be used since then
+  bool listed = false;   // all before its first batch came with a listing
   uint64_t applied = 0;  // batches
 };
 
@@ -45,7 +46,8 @@ class CheckingConsumer : public Consumer {
     Require(!set.last || number > *set.last, "sequences rise strictly in one set");
     Require(number != kEnd, "the end marker is no batch");
     const bool clears = payload.starts_with("clear");
-    const bool follows = set.last ? number == *set.last + 1 : number <= first_sequence_;
+    const bool follows =
+        set.last ? number == *set.last + 1 : set.listed || number <= first_sequence_;
     // What came before the batch that called for a listing is in it.
     listed_.whole = (listed_.whole && (follows || just_opened_ || !set.last)) || clears;
     set.whole = (set.whole && follows) || clears;
@@ -81,6 +83,7 @@ class CheckingConsumer : public Consumer {
     if (listing_) {
       visible_.whole = listed_.whole;
       visible_.lost = listed_.lost;
+      visible_.listed = true;
     }
     return std::exchange(listing_, std::nullopt);
   }

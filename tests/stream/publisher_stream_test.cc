@@ -997,20 +997,34 @@ TEST_F(WithReplay, AMissingEndMarkerIsATimeLimitAndNotAnEnd) {
 
 TEST_F(WithReplay, ASlowAnswerIsNotAStalledOne) {
   Connect();
+  Pass(seconds(4));
   for (uint64_t i = 0; i < 10; ++i) {
-    Pass(seconds(4));
     Replayed(i, Batch('a', i));
+    Pass(milliseconds(1400));
   }
   End();
   EXPECT_EQ(consumer.visible.size(), 10u);
   EXPECT_EQ(Counters().replays, 1u);
 }
 
+TEST_F(WithReplay, AnAnswerThatStopsInTheMiddleIsAskedForAgainSoon) {
+  Connect();
+  Replayed(0, "a0");
+  Replayed(1, "a1");
+  Pass(milliseconds(1600));
+  EXPECT_EQ(outbox.asked, (Sequences{0, 1}));
+  Replayed(1, "a1");
+  Replayed(2, "a2");
+  End();
+  EXPECT_EQ(consumer.visible, (Payloads{"a0", "a1", "a2"}));
+  EXPECT_EQ(State(), "live");
+}
+
 TEST_F(WithReplay, AnAnswerThatRepeatsItselfMakesNoProgress) {
   Connect();
   Replayed(0, "a0");
-  for (int i = 0; i < 6; ++i) {
-    Pass(seconds(1));
+  for (int i = 0; i < 3; ++i) {
+    Pass(milliseconds(600));
     Replayed(0, "a0");
   }
   EXPECT_EQ(outbox.asked, (Sequences{0, 0}));
