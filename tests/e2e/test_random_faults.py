@@ -351,9 +351,9 @@ class Faults:
     def _bad_answers(self):
         answers = self.random.sample(faulty.FAULTS_OF_ANSWERS, self.random.randrange(1, 3))
         self.publisher.faults_of_answers.extend(answers)
-        # Without any answer a request is given up after its whole time; one whose answer has begun
-        # and stops there, soon.
-        self.subject.extra = REPLAY_TIMEOUT * answers.count(faulty.no_answer)
+        # Each of these ends when the request is given up.
+        unanswered = (faulty.no_answer, faulty.half_an_answer, faulty.no_end)
+        self.subject.extra = REPLAY_TIMEOUT * sum(answer in unanswered for answer in answers)
 
     def _pause(self):
         """Until a replay has come half the way."""
