@@ -4,8 +4,10 @@
 #include <httplib.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace conductor::serve {
@@ -13,41 +15,48 @@ namespace {
 
 constexpr size_t kEnough = 1 << 20;
 
-// The HTTP port of a master that answers as the test says.
+// The HTTP port of a master that answers as the test says: first all Answers, then Admin.
 class FakeMaster {
  public:
-  FakeMaster() {
-    port_ = server_.bind_to_any_port("127.0.0.1");
-    thread_ = std::thread([this] { server_.listen_after_bind(); });
-    while (!server_.is_running()) std::this_thread::yield();  // stop() would not be heard before
-  }
   ~FakeMaster() {
     server_.stop();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
 
   void Answer(const std::string& path, std::string body, int status = 200) {
-    server_.Get(path,
-                [this, body, status](const httplib::Request& request, httplib::Response& response) {
-                  asked_ = request.has_param("keys") ? request.get_param_value("keys") : "";
-                  response.status = status;
-                  response.set_content(body, "text/plain");
-                });
+    server_.Get(path, [this, body = std::move(body), status](const httplib::Request& request,
+                                                             httplib::Response& response) {
+      const std::lock_guard lock(mutex_);
+      asked_ = request.has_param("keys") ? request.get_param_value("keys") : "";
+      response.status = status;
+      response.set_content(body, "text/plain");
+    });
   }
 
-  [[nodiscard]] std::unique_ptr<PoolAdmin> Admin() const {
+  [[nodiscard]] std::unique_ptr<PoolAdmin> Admin() {
+    if (!thread_.joinable()) Start();
     auto admin = PoolAdmin::Create("127.0.0.1:" + std::to_string(port_), std::chrono::seconds(10));
     EXPECT_TRUE(admin);
     return std::move(*admin);
   }
   // The keys that were asked for last, as they were sent but for the percent encoding.
-  [[nodiscard]] const std::string& asked() const { return asked_; }
+  [[nodiscard]] std::string asked() {
+    const std::lock_guard lock(mutex_);
+    return asked_;
+  }
 
  private:
+  void Start() {
+    port_ = server_.bind_to_any_port("127.0.0.1");
+    thread_ = std::thread([this] { server_.listen_after_bind(); });
+    while (!server_.is_running()) std::this_thread::yield();  // stop() would not be heard before
+  }
+
   httplib::Server server_;
   int port_ = 0;
   std::thread thread_;
-  std::string asked_;
+  std::mutex mutex_;
+  std::string asked_;  // guarded by mutex_
 };
 
 std::vector<std::string> KeysOf(const std::vector<ingest::ListedObject>& objects) {
@@ -119,8 +128,8 @@ TEST(PoolAdmin, ReplicasTellTheTier) {
 TEST(PoolAdmin, AnAnswerWithoutDataIsAnError) {
   FakeMaster master;
   master.Answer("/batch_query_keys", R"({"success": false})");
-  EXPECT_FALSE(master.Admin()->Tiers(std::vector<std::string>{"a"}));
   master.Answer("/kv_events/status", "not JSON");
+  EXPECT_FALSE(master.Admin()->Tiers(std::vector<std::string>{"a"}));
   EXPECT_FALSE(master.Admin()->PublishedEvents());
 }
 

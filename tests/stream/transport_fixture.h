@@ -75,10 +75,15 @@ class BoardConsumer : public Consumer {
     board_->Change([&] { board_->destroyed = true; });
   }
   Applied Apply(Sequence, std::string_view payload) override {
-    if (board_->apply_takes.count() > 0) std::this_thread::sleep_for(board_->apply_takes);
-    board_->Change(
-        [&] { (board_->rebuilding ? board_->hidden : board_->visible).emplace_back(payload); });
-    if (board_->throws) throw std::runtime_error("the index is on fire");
+    milliseconds takes{};
+    bool throws = false;
+    board_->Change([&] { takes = board_->apply_takes; });
+    if (takes.count() > 0) std::this_thread::sleep_for(takes);
+    board_->Change([&] {
+      (board_->rebuilding ? board_->hidden : board_->visible).emplace_back(payload);
+      throws = board_->throws;
+    });
+    if (throws) throw std::runtime_error("the index is on fire");
     return {};
   }
   void NewLife() override {
