@@ -75,7 +75,7 @@ class BoardConsumer : public Consumer {
     board_->Change([&] { board_->destroyed = true; });
   }
   Applied Apply(Sequence, std::string_view payload) override {
-    milliseconds takes{};
+    Duration takes{};
     bool throws = false;
     board_->Change([&] { takes = board_->apply_takes; });
     if (takes.count() > 0) std::this_thread::sleep_for(takes);
