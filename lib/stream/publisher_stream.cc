@@ -410,7 +410,8 @@ void PublisherStream::NoteLost(MonoTime now, Life& life, uint64_t sequence,
   ++counters_.lossy_batches;
   const bool removals = applied.lost == Consumer::Lost::kRemovals;
   const auto kind = removals ? Damage::Kind::kDoubtful : Damage::Kind::kIncomplete;
-  if (kind <= life.damage.kind) return;  // some publishers lose something with every batch
+  // Some publishers lose something with every batch.
+  if (kind <= std::min(life.damage.kind, life.since_listing.kind)) return;
   const std::string_view effect = removals ? "removals may be lost with what could not be used of"
                                            : "stored blocks are missing from";
   life.Worsen(

@@ -323,6 +323,15 @@ TEST_F(WithListing, AResyncDoesNotWaitForTheBackOff) {
   EXPECT_TRUE(consumer.listing);
 }
 
+TEST_F(WithListing, WhatIsLostMeanwhileIsNotMendedThoughSomethingAlikeWasLostBefore) {
+  Settled();
+  Live(9, "m9 lost stores");
+  stream->Resync(now);
+  Live(10, "m10 lost stores");
+  List();
+  EXPECT_EQ(State(), "degraded incomplete");
+}
+
 TEST_F(WithListing, WhatTheConsumerLostBeforeIsMendedAndWhatItLosesMeanwhileIsNot) {
   Settled();
   Live(9, "m9 lost stores");
