@@ -7,8 +7,8 @@
 
 namespace conductor::wire {
 
-// The data-parallel rank that a batch names, without decoding its events; nothing when it names none
-// or is no batch. Reads the whole payload: the rank stands behind the events.
+// The data-parallel rank that a batch names, without decoding its events; nothing when it names
+// none or is no batch. Reads the whole payload: the rank stands behind the events.
 [[nodiscard]] std::optional<int64_t> PeekRank(std::string_view payload);
 
 }  // namespace conductor::wire
