@@ -45,6 +45,7 @@ Json Counters(const PublisherStatus& status) {
               {"connects", stream.connects},
               {"disconnects", stream.disconnects},
               {"pending_dropped", stream.pending_dropped},
+              {"unrouted", stream.unrouted},
               {"lossy_batches", stream.lossy_batches},
               {"batches", ingest.batches},
               {"stored_events", ingest.stored_events},
