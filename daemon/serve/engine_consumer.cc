@@ -75,7 +75,8 @@ void EngineConsumer::Ingest(const wire::EventBatch& batch, Applied& applied) {
   const ingest::IngestCounters before = ingest_.Counters();
   ingest_.Apply(batch, MonoNow());
   const ingest::IngestCounters after = ingest_.Counters();
-  applied.holds_nothing = HasCleared(batch) && ingest_.HoldsNothing();
+  // A clearing is of one rank. Where there are several, what was missed may be another's.
+  applied.holds_nothing = HasCleared(batch) && !after.several_ranks && ingest_.HoldsNothing();
   NoteRefused(before, after, applied);
   NoteHashes(after);
 }

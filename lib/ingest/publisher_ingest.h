@@ -66,6 +66,8 @@ struct IngestCounters {
   uint64_t ignored_group = 0;       // KV-cache groups that are no full attention
   uint64_t ignored_medium = 0;      // media of no tier
   uint64_t rank_mismatches = 0;     // batches whose rank is not the registered one
+  std::optional<uint32_t> rank;     // that events are of, the first one ...
+  bool several_ranks = false;       // ... and whether there was another
   uint64_t expired_blocks = 0;      // dropped at the end of their registered time to live
   // Announced hashes beside those recomputed under the registered profile.
   uint64_t hash_checked = 0;  // blocks

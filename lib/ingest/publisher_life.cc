@@ -66,6 +66,7 @@ bool PublisherLife::HoldsNothing() const {
 void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
   now_ = now;
   const uint32_t dp_rank = RankOf(batch);
+  if (!batch.events.empty()) NoteRank(dp_rank);
   // Hashing is most of the work and needs no lock.
   std::vector<std::optional<AcceptedStore>> accepted(batch.events.size());
   for (size_t i = 0; i < batch.events.size(); ++i) {
@@ -104,7 +105,13 @@ uint32_t PublisherLife::RankOf(const wire::EventBatch& batch) {
 
 uint32_t PublisherLife::RankOf(const std::optional<wire::Origin>& origin, uint32_t of_batch) {
   if (!origin || !origin->dp_rank || !Believes(*origin->dp_rank)) return of_batch;
+  NoteRank(static_cast<uint32_t>(*origin->dp_rank));
   return static_cast<uint32_t>(*origin->dp_rank);
+}
+
+void PublisherLife::NoteRank(uint32_t dp_rank) {
+  if (!counters_.rank) counters_.rank = dp_rank;
+  counters_.several_ranks |= *counters_.rank != dp_rank;
 }
 
 PublisherLife::NamespacePtr PublisherLife::NamespaceOf(const wire::BlockStored& event) {

@@ -77,6 +77,7 @@ class PublisherLife {
   [[nodiscard]] uint32_t RankOf(const wire::EventBatch& batch);
   // False when the number is none, or only what engines without data parallelism say.
   [[nodiscard]] bool Believes(int64_t dp_rank);
+  void NoteRank(uint32_t dp_rank);
   [[nodiscard]] uint32_t RankOf(const std::optional<wire::Origin>& origin, uint32_t of_batch);
   // Nothing when a name is too long.
   [[nodiscard]] NamespacePtr NamespaceOf(const wire::BlockStored& event);

@@ -127,5 +127,18 @@ TEST(EngineConsumer, HoldsNothingOnlyAfterAClearingThatLeftNothing) {
                    .holds_nothing);
 }
 
+TEST(EngineConsumer, AClearingOfOneRankSaysNothingOfTheOthers) {
+  const auto of_rank = [](const char* events, int rank) {
+    return Msgpack(nlohmann::json::array({1.5, nlohmann::json::parse(events), rank}));
+  };
+  ConsumerUnderTest publisher;
+  publisher.Apply(of_rank(R"([["BlockStored", [1], null, [1, 2], 2]])", 1));
+  EXPECT_FALSE(publisher.Apply(of_rank(R"([["AllBlocksCleared"]])", 0)).holds_nothing);
+  EXPECT_FALSE(publisher.Apply(of_rank(R"([["AllBlocksCleared"]])", 1)).holds_nothing);
+  // What the ranks of an engine are outlives its lives.
+  publisher.consumer.NewLife();
+  EXPECT_FALSE(publisher.Apply(of_rank(R"([["AllBlocksCleared"]])", 0)).holds_nothing);
+}
+
 }  // namespace
 }  // namespace conductor::serve
