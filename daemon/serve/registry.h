@@ -54,7 +54,10 @@ class Registry {
   struct Options {
     index::PrefixIndex::Options index;
     stream::Transport::Options transport;
-    stream::StreamOptions stream;  // has_replay is set per publisher
+    // has_replay is set per publisher. A request that a publisher swallowed, and the wait after it,
+    // leave room to be whole again within five seconds of its return.
+    stream::StreamOptions stream{.replay_timeout = std::chrono::seconds(3),
+                                 .backoff_max = std::chrono::milliseconds(1500)};
     ingest::IngestLimits ingest;
   };
 

@@ -30,9 +30,9 @@ SEEDS = [int(seed) for seed in os.environ.get(
 FACTOR = float(os.environ.get("CONDUCTOR_TIME_FACTOR", "2"))
 STEPS = 7           # faults of each publisher
 HEALED_WITHIN = 5   # seconds
-# A request that was never answered is given up after --replay-timeout: only then can the publisher
-# be said to have returned.
-REPLAY_TIMEOUT = 5
+# A publisher that swallows requests one after the other is back when it stops doing so: each is
+# given up after --replay-timeout.
+REPLAY_TIMEOUT = 3
 BLOCKS = 12         # of a prompt
 
 # (tokens, LoRA name, salt). Those of the last two kinds need an encoding with extra keys.
@@ -191,7 +191,6 @@ class Faults:
         yield self.random.uniform(0.2, 2)
         self._work()
         self.publisher.silent = False
-        self.subject.extra = REPLAY_TIMEOUT
 
     def bad_answer(self):
         self._bad_answers()

@@ -59,7 +59,7 @@ TEST(Settings, OfFlagsComeBeforeThoseOfTheFileAndThoseBeforeTheDefaults) {
   ASSERT_TRUE(limits) << limits.error().Message();
   EXPECT_EQ(limits->registry.stream.probe_interval, 3s);
   EXPECT_EQ(limits->registry.ingest.hash_check_every, 0u);
-  EXPECT_EQ(limits->registry.stream.replay_timeout, 5s);
+  EXPECT_EQ(limits->registry.stream.replay_timeout, 3s);
 }
 
 TEST(Settings, ThatDoNotFitOneAnotherAreAnError) {
