@@ -23,10 +23,9 @@ index::Matches MatchIn(const index::PrefixIndex& index, const index::Scope& scop
                        std::span<const TokenId> tokens, const std::string& cache_salt,
                        const std::stop_token& stop) {
   PromptChain chain(tokens, scope.block_size, cache_salt, index.options().hash_seed, stop);
-  const auto prefixes = [&chain] { return chain.Next(); };
-  if (!index.HasPoolProfiles()) return index.Match(scope, prefixes);
+  if (!index.HasPoolProfiles()) return index.Match(scope, chain);
   PromptNames names(tokens, scope.block_size, std::string(scope.lora_name), cache_salt);
-  return index.Match(scope, prefixes, [&names](const hash::HashProfile& profile, size_t block) {
+  return index.Match(scope, chain, [&names](const hash::HashProfile& profile, size_t block) {
     return names.At(profile, block);
   });
 }
@@ -110,11 +109,11 @@ void TakePools(const std::vector<index::PoolMatch>& pools, const std::vector<Eng
     for (const EngineView& engine : engines) {
       const Registration& registration = *engine.registration;
       const auto row = rows.find(registration.instance_id);
-      if (row == rows.end() || !Serves(engine, match.name_space)) continue;
+      if (row == rows.end() || !Serves(engine, *match.name_space)) continue;
       InstanceAnswer& answer = row->second;
       TierFigures& rank = answer.ranks[registration.dp_rank];
       if (figures.cpu > rank.cpu || figures.disk > rank.disk) {
-        behind[registration.instance_id].insert(match.pool);
+        behind[registration.instance_id].emplace(match.pool);
       }
       TakeBest(rank, figures);
       if (figures.disk > answer.best.disk) answer.block_size = block_size;
@@ -280,7 +279,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop
       TakeBest(row->second.ranks[match.rank->dp_rank], figures);
       if (figures.disk > row->second.best.disk) row->second.block_size = block_size;
       TakeBest(row->second.best, figures);
-      if (!match.pool.empty()) behind[row->first].insert(match.pool);
+      if (!match.pool.empty()) behind[row->first].emplace(match.pool);
     }
     TakePools(matches.pools, engines, block_size, rows, behind);
   }

@@ -12,42 +12,35 @@
 
 #include "lib/hash/block_hash.h"
 #include "lib/hash/hash_profile.h"
+#include "lib/index/prefix_source.h"
 
 namespace conductor::serve {
 
-// The prefix hashes of a prompt's whole blocks, computed as they are asked for.
-class PromptChain {
+// The prefix hashes of a prompt's whole blocks, until a stop is requested.
+class PromptChain final : public index::PrefixSource {
  public:
   // `tokens` and `stop` must outlive it; block_size > 0.
   PromptChain(std::span<const TokenId> tokens, uint32_t block_size, const std::string& cache_salt,
               uint64_t hash_seed, const std::stop_token& stop)
-      : tokens_(tokens), block_size_(block_size), hash_seed_(hash_seed), stop_(stop) {
-    if (!cache_salt.empty()) first_keys_.push_back(hash::TextKey(cache_salt));
-  }
+      : first_keys_(KeysOf(cache_salt)),
+        chain_(tokens, block_size, hash_seed, first_keys_),
+        stop_(stop) {}
+  PromptChain(const PromptChain&) = delete;
+  PromptChain& operator=(const PromptChain&) = delete;
 
-  // Nothing at the prompt's end, and soon after a stop was requested.
-  [[nodiscard]] std::optional<PrefixHash> Next() {
-    constexpr uint64_t kBlocksBetweenLooks = 1024;
-    if (++blocks_ % kBlocksBetweenLooks == 0 && stop_.stop_requested()) return std::nullopt;
-    if (tokens_.size() < block_size_) return std::nullopt;
-    const auto block = tokens_.first(block_size_);
-    tokens_ = tokens_.subspan(block_size_);
-    if (previous_) {
-      previous_ = hash::NextPrefix(*previous_, hash::HashBlock(block, {}, hash_seed_), hash_seed_);
-    } else {
-      previous_ = hash::FirstPrefix(hash::HashBlock(block, first_keys_, hash_seed_));
-    }
-    return previous_;
+  [[nodiscard]] size_t Next(std::span<PrefixHash> out) override {
+    return stop_.stop_requested() ? 0 : chain_.Next(out);
   }
 
  private:
-  std::span<const TokenId> tokens_;
-  uint32_t block_size_;
-  uint64_t hash_seed_;
+  [[nodiscard]] static hash::ExtraKeys KeysOf(const std::string& cache_salt) {
+    if (cache_salt.empty()) return {};
+    return {hash::TextKey(cache_salt)};
+  }
+
+  const hash::ExtraKeys first_keys_;
+  index::TokenChain chain_;
   const std::stop_token& stop_;
-  hash::ExtraKeys first_keys_;
-  std::optional<PrefixHash> previous_;
-  uint64_t blocks_ = 0;
 };
 
 // What a prompt's whole blocks are called under the profiles that pools declare, computed as it is

@@ -15,6 +15,7 @@
 #include "lib/base/tier.h"
 #include "lib/hash/block_hash.h"
 #include "lib/hash/hash_profile.h"
+#include "lib/index/prefix_source.h"
 
 namespace conductor::index {
 
@@ -138,25 +139,25 @@ enum class RemoveOutcome : uint8_t {
 // at a time, the best of them. A block that is held only as an inner part of a span counts when the
 // prompt goes on to the span's end.
 struct RankMatch {
-  std::shared_ptr<const RankKey> rank;
+  const RankKey* rank = nullptr;
   uint32_t gpu = 0;
   uint32_t cpu = 0;
   uint32_t disk = 0;
-  std::string pool;  // the one that counted; empty: none
+  std::string_view pool;  // the one that counted; empty: none
 };
 
 // How far one pool matches a prompt by itself, in blocks from its first: cpu <= disk, as in
 // RankMatch. Every instance of the namespace can load them.
 struct PoolMatch {
-  std::string pool;         // PoolKey::name
-  NamespaceKey name_space;  // of the prompt
+  std::string_view pool;                     // the name it was added with
+  const NamespaceKey* name_space = nullptr;  // of the prompt
   uint32_t cpu = 0;
   uint32_t disk = 0;
 };
 
-struct Matches {
-  std::vector<RankMatch> ranks;
-  std::vector<PoolMatch> pools;
+struct MatchOptions {
+  // The best ranks alone, so many: by disk, then cpu, then gpu. 0: all.
+  uint32_t top = 0;
 };
 
 // Sizes for people and metrics.
@@ -201,6 +202,8 @@ struct NamespaceStats {
 // This implementation is the plain one: hash maps and one fair reader-writer lock. Any thread may
 // call anything. Changes go through a Writer, which holds the lock: what one Writer does is seen by
 // queries as one change.
+class Matches;
+
 class PrefixIndex {
  public:
   struct Options {
@@ -208,9 +211,6 @@ class PrefixIndex {
     size_t released_limit = 65536;  // blocks
   };
 
-  // Gives the prefix hash of a prompt's blocks in order, as far as the walk asks; nothing at the
-  // prompt's end.
-  using PrefixSource = std::function<std::optional<PrefixHash>()>;
   // What the prompt's block is called under a pool's declared profile; nothing when it cannot be
   // told. Asked in the order of blocks, for several profiles by turns.
   using NameSource =
@@ -227,10 +227,13 @@ class PrefixIndex {
   class Writer;
   [[nodiscard]] Writer Write();
 
-  // The ranks and pools in `scope` that hold at least the first block, in no order. Holders that
-  // are not visible are left out. Blocks of pools with a profile are also found by what `names`
-  // calls them, whether an engine announced them or not. The sources are asked with the lock held.
-  [[nodiscard]] Matches Match(const Scope& scope, const PrefixSource& source,
+  // The ranks and pools in `scope` that hold at least the first block, in no order; of those that
+  // are among the best `top` when `options` says so, the best first. Holders that are not visible
+  // are left out. Blocks of pools with a profile are also found by what `names` calls them, whether
+  // an engine announced them or not.
+  void Match(const Scope& scope, PrefixSource& source, const MatchOptions& options,
+             const NameSource& names, Matches& matches) const;
+  [[nodiscard]] Matches Match(const Scope& scope, PrefixSource& source,
                               const NameSource& names = {}) const;
 
   [[nodiscard]] IndexStats Stats() const;
@@ -247,6 +250,25 @@ class PrefixIndex {
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
+};
+
+// What a lookup found, and its working memory: whoever asks often keeps one, and then no lookup
+// allocates once it has grown. What the matches point to lives until the next lookup into it.
+class Matches {
+ public:
+  Matches();
+  ~Matches();
+  Matches(Matches&&) noexcept;
+  Matches& operator=(Matches&&) noexcept;
+
+  std::vector<RankMatch> ranks;
+  std::vector<PoolMatch> pools;
+  uint32_t walked = 0;  // blocks of the prompt that were looked for, the first miss among them
+
+ private:
+  friend class PrefixIndex;
+  struct Memory;
+  std::unique_ptr<Memory> memory_;
 };
 
 class PrefixIndex::Writer {

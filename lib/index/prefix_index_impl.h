@@ -134,6 +134,12 @@ struct Holder {
   std::array<uint64_t, kTierCount> whole{};  // whole holdings
 };
 
+struct Matches::Memory {
+  std::vector<std::shared_ptr<const RankKey>> ranks;
+  std::list<NamespaceKey> name_spaces;
+  std::list<std::string> pools;
+};
+
 struct PrefixIndex::Impl {
   explicit Impl(Options given) : options(given) {}
 

@@ -51,6 +51,14 @@ std::vector<TierBits> Union(const std::vector<TierBits>& a, const std::vector<Ti
   return both;
 }
 
+void Best(const MatchOptions& options, Matches& matches) {
+  if (options.top == 0) return;
+  std::ranges::sort(matches.ranks, [](const RankMatch& a, const RankMatch& b) {
+    return std::tie(a.disk, a.cpu, a.gpu) > std::tie(b.disk, b.cpu, b.gpu);
+  });
+  if (matches.ranks.size() > options.top) matches.ranks.resize(options.top);
+}
+
 }  // namespace
 
 // A prompt as far as any namespace has asked for it.
@@ -111,7 +119,7 @@ void PrefixIndex::Impl::MatchNamespace(const NamespaceKey& key, const Namespace*
   const auto below_device = static_cast<uint8_t>(Bit(Tier::kCpu) | Bit(Tier::kDisk));
   for (size_t g = 0; g < of_rank.size(); ++g) {
     const std::vector<TierBits>& bits = of_rank[g].bits();
-    RankMatch match{name_space->groups[g]->rank};
+    RankMatch match{.rank = name_space->groups[g]->rank.get()};
     match.gpu = Extend(bits, 0, Bit(Tier::kGpu));
     match.cpu = Extend(bits, match.gpu, on_host);
     match.disk = Extend(bits, match.cpu, below_device);
@@ -124,28 +132,48 @@ void PrefixIndex::Impl::MatchNamespace(const NamespaceKey& key, const Namespace*
       match.cpu = std::max(match.cpu, cpu);
       match.disk = std::max(match.disk, disk);
     }
-    if (match.disk > 0) matches.ranks.push_back(std::move(match));
+    if (match.disk == 0) continue;
+    matches.memory_->ranks.push_back(name_space->groups[g]->rank);
+    match.pool = matches.memory_->pools.emplace_back(match.pool);
+    matches.ranks.push_back(match);
   }
   for (size_t p = 0; p < of_domain.size(); ++p) {
     const std::vector<TierBits>& bits = of_pool[p].bits();
-    PoolMatch match{.pool = of_domain[p]->name, .name_space = key};
+    PoolMatch match{};
     match.cpu = Extend(bits, 0, on_host);
     match.disk = Extend(bits, match.cpu, below_device);
-    if (match.disk > 0) matches.pools.push_back(std::move(match));
+    if (match.disk == 0) continue;
+    match.pool = matches.memory_->pools.emplace_back(of_domain[p]->name);
+    match.name_space = &matches.memory_->name_spaces.emplace_back(key);
+    matches.pools.push_back(match);
   }
 }
 
-Matches PrefixIndex::Match(const Scope& scope, const PrefixSource& source,
+Matches::Matches() : memory_(std::make_unique<Memory>()) {}
+Matches::~Matches() = default;
+Matches::Matches(Matches&&) noexcept = default;
+Matches& Matches::operator=(Matches&&) noexcept = default;
+
+Matches PrefixIndex::Match(const Scope& scope, PrefixSource& source,
                            const NameSource& names) const {
   Matches matches;
+  Match(scope, source, MatchOptions{}, names, matches);
+  return matches;
+}
+
+void PrefixIndex::Match(const Scope& scope, PrefixSource& source, const MatchOptions& options,
+                        const NameSource& names, Matches& matches) const {
+  matches = Matches();
   std::vector<PrefixHash> chain;
   bool ended = false;
   Impl::Prompt prompt;
   prompt.name_at = names;
   prompt.prefix_at = [&](size_t i) -> std::optional<PrefixHash> {
     while (chain.size() <= i && !ended) {
-      if (const auto next = source()) {
-        chain.push_back(*next);
+      PrefixHash next{};
+      if (source.Next({&next, 1}) == 1) {
+        chain.push_back(next);
+        ++matches.walked;
       } else {
         ended = true;
       }
@@ -172,7 +200,7 @@ Matches PrefixIndex::Match(const Scope& scope, const PrefixSource& source,
     impl_->MatchNamespace(key, name_space.get(), name_space->domain, prompt, matches);
     if (name_space->domain != nullptr) walked.push_back(name_space->domain);
   }
-  if (!names) return matches;
+  if (!names) return Best(options, matches);
   // What pools have of which no engine has announced anything.
   auto domain = impl_->domains.lower_bound(PoolDomain{.tenant = std::string(scope.tenant),
                                                       .model = std::string(scope.model),
@@ -186,7 +214,7 @@ Matches PrefixIndex::Match(const Scope& scope, const PrefixSource& source,
                            key.additional_salt},
                           nullptr, domain->second.get(), prompt, matches);
   }
-  return matches;
+  Best(options, matches);
 }
 
 }  // namespace conductor::index

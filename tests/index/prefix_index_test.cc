@@ -102,12 +102,12 @@ class PrefixIndexTest : public testing::Test {
       if (!wanted(key)) continue;
       size_t next = 0;
       std::optional<PrefixHash> last;
-      const auto source = [&]() -> std::optional<PrefixHash> {
+      index::FunctionSource source([&]() -> std::optional<PrefixHash> {
         if (next == locals.size()) return std::nullopt;
         const LocalHash local{locals[next++]};
         last = last ? hash::NextPrefix(*last, local, 1337) : hash::FirstPrefix(local);
         return last;
-      };
+      });
       const Scope scope{key.tenant, key.model, key.lora_name, key.block_size, key.additional_salt};
       for (const RankMatch& match : index_.Match(scope, source).ranks) {
         EXPECT_TRUE(answer.emplace(*match.rank, Figures{match.gpu, match.cpu, match.disk}).second)
@@ -133,10 +133,10 @@ class PrefixIndexTest : public testing::Test {
 TEST_F(PrefixIndexTest, AScopeIsOneNamespaceOrAllThatDifferInTheSaltAlone) {
   const auto ask = [&](const Scope& scope) {
     bool asked = false;
-    const auto source = [&]() -> std::optional<PrefixHash> {
+    index::FunctionSource source([&]() -> std::optional<PrefixHash> {
       if (std::exchange(asked, true)) return std::nullopt;
       return hash::FirstPrefix(LocalHash{1});
-    };
+    });
     return index_.Match(scope, source).ranks.size();
   };
   const NamespaceKey home = Rank().name_space;

@@ -34,12 +34,12 @@ std::vector<RankMatch> Ask(const PrefixIndex& index) {
   const auto locals = Chain();
   size_t next = 0;
   std::optional<PrefixHash> last;
-  const auto source = [&]() -> std::optional<PrefixHash> {
+  index::FunctionSource source([&]() -> std::optional<PrefixHash> {
     if (next == locals.size()) return std::nullopt;
     const LocalHash local = locals[next++];
     last = last ? hash::NextPrefix(*last, local, kSeed) : hash::FirstPrefix(local);
     return last;
-  };
+  });
   return index.Match(Scope{"", "m", "", 16, std::nullopt}, source).ranks;
 }
 

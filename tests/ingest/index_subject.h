@@ -44,13 +44,13 @@ class IndexSubject {
       if (!wanted(key)) continue;
       std::optional<PrefixHash> last;
       size_t next = 0;
-      const auto source = [&]() -> std::optional<PrefixHash> {
+      index::FunctionSource source([&]() -> std::optional<PrefixHash> {
         if (next == prompt.size()) return std::nullopt;
         const LocalHash local = hash::HashBlock(prompt[next].tokens, prompt[next].extra_keys, seed);
         ++next;
         last = last ? hash::NextPrefix(*last, local, seed) : hash::FirstPrefix(local);
         return last;
-      };
+      });
       const index::Scope scope{key.tenant, key.model, key.lora_name, key.block_size,
                                key.additional_salt};
       for (const index::RankMatch& match : index_.Match(scope, source).ranks) {

@@ -54,14 +54,14 @@ class PoolSubject {
     const uint64_t seed = index_.options().hash_seed;
     std::optional<PrefixHash> last;
     size_t next = 0;
-    const auto source = [&]() -> std::optional<PrefixHash> {
+    index::FunctionSource source([&]() -> std::optional<PrefixHash> {
       if (next + name_space.block_size > prompt.size()) return std::nullopt;
       const LocalHash local = hash::HashBlock(
           std::span<const TokenId>(prompt).subspan(next, name_space.block_size), {}, seed);
       next += name_space.block_size;
       last = last ? hash::NextPrefix(*last, local, seed) : hash::FirstPrefix(local);
       return last;
-    };
+    });
     return index_.Match({.tenant = name_space.tenant,
                          .model = name_space.model,
                          .lora_name = name_space.lora_name,
@@ -75,7 +75,7 @@ class PoolSubject {
       const NameSource& names) const {
     std::map<std::string, PoolModel::PoolFigures> answer;
     for (const index::PoolMatch& match : Match(name_space, prompt, names).pools) {
-      answer[match.pool] = {match.cpu, match.disk};
+      answer[std::string(match.pool)] = {match.cpu, match.disk};
     }
     return answer;
   }
