@@ -1,169 +1,226 @@
 // PrefixIndex: blocks, their lifetime, their names.
 
-#include "lib/index/prefix_index_impl.h"
-
 #include <algorithm>
 #include <utility>
+
+#include "lib/index/prefix_index_impl.h"
 
 namespace conductor::index {
 
 Namespace* PrefixIndex::Impl::FindOrAddNamespace(const NamespaceKey& key) {
   auto& slot = namespaces[key];
-  if (!slot) {
-    slot = std::make_unique<Namespace>(Namespace{.key = key});
-    const auto domain = domains.find({key.tenant, key.model, key.additional_salt});
-    if (domain != domains.end()) slot->domain = domain->second.get();
+  if (slot) return slot.get();
+  slot = std::make_unique<Namespace>();
+  slot->key = std::make_shared<const NamespaceKey>(key);
+  if (free_numbers.empty()) {
+    slot->number = static_cast<uint32_t>(by_number.size());
+    by_number.push_back(slot.get());
+  } else {
+    slot->number = free_numbers.back();
+    free_numbers.pop_back();
+    by_number[slot->number] = slot.get();
   }
+  const auto domain = domains.find({key.tenant, key.model, key.additional_salt});
+  if (domain != domains.end()) slot->domain = domain->second.get();
+  unpublished.insert(slot.get());
   return slot.get();
 }
 
 void PrefixIndex::Impl::ForgetIfEmpty(Namespace* name_space) {
-  if (!name_space->blocks.empty() || !name_space->groups.empty()) return;
-  if (name_space->pool_holders > 0) return;
-  namespaces.erase(NamespaceKey(name_space->key));
-}
-
-Group* PrefixIndex::Impl::FindOrAddGroup(Namespace* name_space, const RankKey& rank) {
-  Group*& slot = name_space->group_of[{rank.instance_id, rank.dp_rank}];
-  if (slot == nullptr) {
-    auto group = std::make_unique<Group>();
-    group->rank = std::make_shared<const RankKey>(rank);
-    group->ordinal = name_space->groups.size();
-    slot = name_space->groups.emplace_back(std::move(group)).get();
+  if (name_space->blocks > 0 || !name_space->groups.empty()) return;
+  if (!name_space->pool_holders.empty()) return;
+  by_number[name_space->number] = nullptr;
+  free_numbers.push_back(name_space->number);
+  unpublished.erase(name_space);
+  {
+    const std::unique_lock lock(roster_mutex);
+    rosters.namespaces.erase(*name_space->key);
   }
-  return slot;
-}
-
-void PrefixIndex::Impl::LeaveGroup(Namespace* name_space, Group* group, HolderId id) {
-  std::erase(group->holders, id);
-  if (!group->holders.empty()) return;
-  name_space->group_of.erase({group->rank->instance_id, group->rank->dp_rank});
-  auto& groups = name_space->groups;
-  const size_t ordinal = group->ordinal;
-  std::swap(groups[ordinal], groups.back());
-  groups[ordinal]->ordinal = ordinal;
-  groups.pop_back();
+  namespaces.erase(NamespaceKey(*name_space->key));
 }
 
 PrefixHash PrefixIndex::Impl::Prefix(std::optional<PrefixHash> parent, LocalHash local) const {
   return parent ? hash::NextPrefix(*parent, local, options.hash_seed) : hash::FirstPrefix(local);
 }
 
-Block* PrefixIndex::Impl::FindOrAddBlock(Namespace* name_space, Block* parent, PrefixHash prefix) {
-  auto& slot = name_space->blocks[prefix];
-  if (!slot) {
-    slot = std::make_unique<Block>();
-    slot->name_space = name_space;
-    slot->parent = parent;
-    slot->prefix = prefix;
-    if (parent != nullptr) ++parent->children;
-    slot->released = true;
-    slot->place = released.insert(released.end(), slot.get());
+BlockRef PrefixIndex::Impl::FindOrAddSpan(Namespace* name_space, BlockRef parent,
+                                          std::span<const PrefixHash> prefixes, size_t more) {
+  for (size_t i = 0; i < prefixes.size(); ++i) {
+    BlockRef child = store.FindChild(name_space->number, parent, prefixes[i]);
+    if (!child.is_block()) {
+      child =
+          store.AddChild(name_space->number, parent, prefixes[i], more + prefixes.size() - i - 1);
+      ++blocks;
+      ++name_space->blocks;
+    }
+    parent = child;
   }
-  return slot.get();
-}
-
-Block* PrefixIndex::Impl::FindOrAddSpan(Namespace* name_space, Block* parent,
-                                        std::span<const PrefixHash> prefixes) {
-  for (const PrefixHash prefix : prefixes) parent = FindOrAddBlock(name_space, parent, prefix);
   return parent;
 }
 
-void PrefixIndex::Impl::Retain(Block* block) {
-  for (; block != nullptr && block->released; block = block->parent) {
-    released.erase(block->place);
-    block->released = false;
-    if (block->parent != nullptr) ++block->parent->retained_children;
+void PrefixIndex::Impl::Retain(BlockRef block) {
+  while (block.is_block()) {
+    Run& run = store.run(block.run());
+    const uint32_t before = run.retained;
+    const uint32_t wanted = block.offset() + 1;
+    if (before >= wanted) return;
+    released.Remove(block.run(), wanted);
+    run.retained = static_cast<uint8_t>(wanted);
+    if (before > 0) return;
+    store.PlaceAmongSiblings(block.run());
+    block = BlockRef(run.parent);
   }
 }
 
-void PrefixIndex::Impl::ReleaseIfUnheld(Block* block) {
-  while (block != nullptr && !block->released && !block->retained()) {
-    block->released = true;
-    block->place = released.insert(released.end(), block);
-    block = block->parent;
-    if (block != nullptr) --block->retained_children;
+bool PrefixIndex::Impl::IsHeld(BlockRef block) const {
+  bool held = false;
+  store.ForEach(store.run(block.run()), RunStore::Set::kHolders, [&](uint64_t, uint64_t mask) {
+    held = (mask & RunStore::Bit(block.offset())) != 0;
+    return !held;
+  });
+  return held;
+}
+
+void PrefixIndex::Impl::ReleaseIfUnheld(BlockRef block) {
+  while (block.is_block()) {
+    const uint32_t id = block.run();
+    Run& run = store.run(id);
+    const uint32_t before = run.retained;
+    // Only the last of those that stay can be the one that they stay for.
+    if (before != block.offset() + 1) return;
+    uint32_t after = before;
+    while (after > 0 && !IsHeld(BlockRef(id, after - 1)) &&
+           !store.HasRetainedChildRun(BlockRef(id, after - 1))) {
+      --after;
+    }
+    if (after == before) return;
+    released.Add(id, after, before);
+    run.retained = static_cast<uint8_t>(after);
+    if (after > 0) return;
+    store.PlaceAmongSiblings(id);
+    block = BlockRef(run.parent);
   }
 }
 
 void PrefixIndex::Impl::TrimReleased() {
-  while (released.size() > options.released_limit) {
-    Block* parent = released.front()->parent;
-    Forget(released.front());
+  while (released.count() > options.released_limit) {
+    const BlockRef oldest = released.Oldest();
+    const BlockRef parent = store.parent(oldest);
+    Forget(oldest);
     ForgetNameless(parent);
   }
 }
 
-void PrefixIndex::Impl::Forget(Block* block) {
-  for (const Alias& alias : block->aliases) {
-    Space& space = spaces.at(alias.space);
-    space.names.erase(alias.name);
-    PartName(space, alias.name, block, /*moved=*/false);
+void PrefixIndex::Impl::Forget(BlockRef block) {
+  Namespace* name_space = NamespaceOf(block);
+  if (store.HasNames(block)) {
+    const uint32_t id = block.run();
+    store.DropNames(block, [&](uint32_t space_id, EngineHash name, bool none_left) {
+      Space& space = spaces.at(AliasSpace{space_id});
+      --space.names;
+      --aliases;
+      space.spans.erase(name);
+      PartName(space, name, name_space, block, /*moved=*/false);
+      if (none_left) {
+        space.runs.Left([&](uint32_t run) { return store.HasNamesOf(space_id, run); });
+      }
+    });
+    static_cast<void>(id);
   }
-  released.erase(block->place);
-  if (block->parent != nullptr) --block->parent->children;
-  Namespace* name_space = block->name_space;
-  name_space->blocks.erase(block->prefix);
+  released.RemoveLast(block.run());
+  store.DropLast(block.run());
+  --blocks;
+  --name_space->blocks;
   ForgetIfEmpty(name_space);
 }
 
-void PrefixIndex::Impl::ForgetNameless(Block* block) {
-  while (block != nullptr && block->released && block->aliases.empty() && block->children == 0) {
-    Block* parent = block->parent;
+void PrefixIndex::Impl::ForgetNameless(BlockRef block) {
+  while (block.is_block()) {
+    const Run& run = store.run(block.run());
+    if ((run.flags & Run::kUsed) == 0 || block.offset() + 1 != run.length) return;
+    if (block.offset() < run.retained) return;
+    if (store.HasNames(block) || store.HasChildRun(block)) return;
+    const BlockRef parent = store.parent(block);
     Forget(block);
     block = parent;
   }
 }
 
-void PrefixIndex::Impl::ForgetNamelessLeaves(const absl::flat_hash_set<Block*>& blocks) {
-  std::vector<Block*> leaves;
-  for (Block* block : blocks) {
-    if (block->children == 0) leaves.push_back(block);
+void PrefixIndex::Impl::ForgetNamelessLeaves(std::span<const uint32_t> runs) {
+  for (const uint32_t run : runs) {
+    const Run& it = store.run(run);
+    if ((it.flags & Run::kUsed) != 0) ForgetNameless(BlockRef(run, it.length - 1u));
   }
-  for (Block* block : leaves) ForgetNameless(block);
 }
 
-void PrefixIndex::Impl::Bind(AliasSpace id, Space& space, EngineHash name, Block* block,
-                             uint32_t span) {
-  space.names[name] = Target{block, span};
-  block->aliases.push_back(Alias{id, name});
-  JoinName(space, name, Target{block, span});
+std::optional<Target> PrefixIndex::Impl::FindName(AliasSpace id, const Space& space,
+                                                  EngineHash name) const {
+  if (space.names == 0) return std::nullopt;
+  const BlockRef block = store.FindName(static_cast<uint32_t>(id), name);
+  if (!block.is_block()) return std::nullopt;
+  if (space.spans.empty()) return Target{block, 1};
+  const auto span = space.spans.find(name);
+  return Target{block, span == space.spans.end() ? 1 : span->second};
 }
 
-void PrefixIndex::Impl::Unbind(AliasSpace id, Space& space, EngineHash name, Block* block) {
-  space.names.erase(name);
-  std::erase(block->aliases, Alias{id, name});
-  PartName(space, name, block, /*moved=*/true);
+void PrefixIndex::Impl::SetSpan(Space& space, EngineHash name, uint32_t span) {
+  if (span != 1) {
+    space.spans[name] = span;
+  } else if (!space.spans.empty()) {
+    space.spans.erase(name);
+  }
 }
 
-Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Namespace* name_space,
-                                  EngineHash name, Block* parent,
-                                  std::span<const PrefixHash> prefixes) {
+void PrefixIndex::Impl::Bind(AliasSpace id, Space& space, EngineHash name, Target target) {
+  if (store.AddName(static_cast<uint32_t>(id), name, target.block)) {
+    space.runs.Add(target.block.run());
+  }
+  ++space.names;
+  ++aliases;
+  SetSpan(space, name, target.span);
+  JoinName(space, name, target);
+}
+
+void PrefixIndex::Impl::Unbind(AliasSpace id, Space& space, EngineHash name, BlockRef block) {
+  if (store.DropName(static_cast<uint32_t>(id), name, block)) {
+    space.runs.Left([&](uint32_t run) { return store.HasNamesOf(static_cast<uint32_t>(id), run); });
+  }
+  --space.names;
+  --aliases;
+  SetSpan(space, name, 1);
+  PartName(space, name, NamespaceOf(block), block, /*moved=*/true);
+}
+
+Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Space& space, Namespace* name_space,
+                                  EngineHash name, BlockRef parent,
+                                  std::span<const PrefixHash> prefixes, size_t more) {
   const AliasSpace id = request.space;
-  Space& space = spaces.at(id);
   const auto span = static_cast<uint32_t>(prefixes.size());
-  const auto found = space.names.find(name);
-  if (found == space.names.end()) {
-    Block* block = FindOrAddSpan(name_space, parent, prefixes);
-    Bind(id, space, name, block, span);
+  const auto known = FindName(id, space, name);
+  if (!known) {
+    const Target target{FindOrAddSpan(name_space, parent, prefixes, more), span};
+    Bind(id, space, name, target);
     if (request.bound != nullptr) request.bound->push_back(name);
-    return Target{block, span};
+    return target;
   }
-  Target& known = found->second;
-  const bool same_namespace = known.block->name_space == name_space;
-  if (same_namespace && known.block->prefix == prefixes.back()) {
-    if (std::exchange(known.span, span) != span) RespanName(space, name, known);
-    return known;
+  const bool same_namespace = NamespaceOf(known->block) == name_space;
+  if (same_namespace && store.prefix(known->block) == prefixes.back()) {
+    const Target target{known->block, span};
+    if (known->span != span) {
+      SetSpan(space, name, span);
+      RespanName(space, name, target);
+    }
+    return target;
   }
-  if (same_namespace && request.tier != Tier::kGpu) return known;
-  Block* old = known.block;
+  if (same_namespace && request.tier != Tier::kGpu) return *known;
+  const BlockRef old = known->block;
   if (EraseAllOf(space.publisher, old)) ++name_conflicts;
-  Block* block = FindOrAddSpan(name_space, parent, prefixes);
+  const Target target{FindOrAddSpan(name_space, parent, prefixes, more), span};
   Unbind(id, space, name, old);
-  Bind(id, space, name, block, span);
+  Bind(id, space, name, target);
   if (request.bound != nullptr) request.bound->push_back(name);
   ForgetNameless(old);
-  return Target{block, span};
+  return target;
 }
 
 }  // namespace conductor::index

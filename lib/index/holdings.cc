@@ -1,107 +1,164 @@
 // PrefixIndex: who holds what.
 
-#include "lib/index/prefix_index_impl.h"
-
 #include <algorithm>
+#include <bit>
+
+#include "lib/index/prefix_index_impl.h"
 
 namespace conductor::index {
 
-Holding* PrefixIndex::Impl::FindHolding(Block* block, HolderId holder, Tier tier, bool inner) {
-  for (Holding& holding : block->holdings) {
-    if (holding.holder == holder && holding.tier == tier && (holding.span == kInner) == inner) {
-      return &holding;
+using Set = RunStore::Set;
+
+uint32_t PrefixIndex::Impl::HeldSpan(const Holder& holder, HolderId id, Tier tier,
+                                     BlockRef block) const {
+  const Run& run = store.run(block.run());
+  const uint64_t bit = RunStore::Bit(block.offset());
+  const uint32_t upper = Upper(id, tier);
+  if (!holder.has_spans) {
+    return (store.Get(run, Set::kHolders, RunStore::Key(upper, 1)) & bit) != 0 ? 1 : 0;
+  }
+  uint32_t span = 0;
+  store.ForEach(
+      run, Set::kHolders,
+      [&](uint64_t key, uint64_t mask) {
+        if (RunStore::Upper(key) != upper) return false;
+        if ((mask & bit) != 0) span = RunStore::Lower(key);
+        return span == 0;
+      },
+      RunStore::Key(upper, 0));
+  return span;
+}
+
+void PrefixIndex::Impl::AddHolding(Holder& holder, HolderId id, Tier tier, Target target) {
+  Run& run = store.run(target.block.run());
+  const uint64_t key = RunStore::Key(Upper(id, tier), target.span);
+  const uint64_t before = store.Get(run, Set::kHolders, key);
+  store.Put(run, Set::kHolders, key, before | RunStore::Bit(target.block.offset()));
+  if (before == 0) holder.runs[static_cast<size_t>(tier)].Add(target.block.run());
+  if (target.span > 1) {
+    holder.has_spans = true;
+    Namespace* name_space = holder.name_space;
+    if (target.span > name_space->max_span) {
+      name_space->max_span = target.span;
+      unpublished.insert(name_space);
     }
   }
-  return nullptr;
+  Retain(target.block);
 }
 
-void PrefixIndex::Impl::AddHolding(Block* block, HolderId id, Tier tier, uint32_t span) {
-  block->holdings.push_back(Holding{id, tier, span, 1});
-  holders.at(id).blocks[static_cast<size_t>(tier)].insert(block);
-  Retain(block);
-}
-
-void PrefixIndex::Impl::EraseHolding(Block* block, Holding* holding) {
-  const HolderId id = holding->holder;
-  const Tier tier = holding->tier;
-  block->holdings.erase(block->holdings.begin() + (holding - block->holdings.data()));
-  const bool more = std::ranges::any_of(block->holdings, [&](const Holding& other) {
-    return other.holder == id && other.tier == tier;
+void PrefixIndex::Impl::EraseHolding(Holder& holder, HolderId id, Tier tier, Target target) {
+  Run& run = store.run(target.block.run());
+  const uint32_t upper = Upper(id, tier);
+  const uint64_t key = RunStore::Key(upper, target.span);
+  const uint64_t left = store.Get(run, Set::kHolders, key) & ~RunStore::Bit(target.block.offset());
+  store.Put(run, Set::kHolders, key, left);
+  if (left != 0) return;
+  holder.runs[static_cast<size_t>(tier)].Left([&](uint32_t candidate) {
+    const Run& it = store.run(candidate);
+    if ((it.flags & Run::kUsed) == 0) return false;
+    bool has = false;
+    store.ForEach(
+        it, Set::kHolders,
+        [&](uint64_t of, uint64_t) {
+          has = RunStore::Upper(of) == upper;
+          return false;
+        },
+        RunStore::Key(upper, 0));
+    return has;
   });
-  if (!more) holders.at(id).blocks[static_cast<size_t>(tier)].erase(block);
-  ReleaseIfUnheld(block);
 }
 
-void PrefixIndex::Impl::HoldInner(HolderId id, Tier tier, Block* last, uint32_t span) {
-  Block* inner = last->parent;
-  for (uint32_t i = 1; i < span; ++i, inner = inner->parent) {
-    if (Holding* holding = FindHolding(inner, id, tier, true)) {
-      ++holding->count;
-    } else {
-      AddHolding(inner, id, tier, kInner);
-    }
-  }
-}
-
-void PrefixIndex::Impl::LeaveInner(HolderId id, Tier tier, Block* last, uint32_t span) {
-  Block* inner = last->parent;
-  for (uint32_t i = 1; i < span; ++i) {
-    Block* next = inner->parent;
-    Holding* part = FindHolding(inner, id, tier, true);
-    if (--part->count == 0) EraseHolding(inner, part);
-    inner = next;
-  }
-}
-
-void PrefixIndex::Impl::Hold(HolderId id, Tier tier, bool counts, Target target) {
-  Holding* holding = FindHolding(target.block, id, tier, false);
-  if (holding == nullptr) {
-    AddHolding(target.block, id, tier, target.span);
-    ++holders.at(id).whole[static_cast<size_t>(tier)];
-    HoldInner(id, tier, target.block, target.span);
+void PrefixIndex::Impl::Hold(Holder& holder, HolderId id, Tier tier, bool counts, Target target) {
+  const uint32_t span = HeldSpan(holder, id, tier, target.block);
+  if (span == 0) {
+    AddHolding(holder, id, tier, target);
+    ++holder.whole[static_cast<size_t>(tier)];
     return;
   }
-  if (counts) ++holding->count;
-  const uint32_t before = std::exchange(holding->span, target.span);
-  if (before == target.span) return;
-  HoldInner(id, tier, target.block, target.span);
-  LeaveInner(id, tier, target.block, before);
+  if (counts) ++copies[CopyKey(target.block, id, tier)];
+  if (span == target.span) return;
+  AddHolding(holder, id, tier, target);
+  EraseHolding(holder, id, tier, Target{target.block, span});
 }
 
-void PrefixIndex::Impl::EraseWhole(Block* block, Holding* holding) {
-  const HolderId id = holding->holder;
-  const Tier tier = holding->tier;
-  const uint32_t span = holding->span;
-  EraseHolding(block, holding);
-  --holders.at(id).whole[static_cast<size_t>(tier)];
-  LeaveInner(id, tier, block, span);
-}
-
-bool PrefixIndex::Impl::EraseAllOf(uint32_t publisher, Block* block) {
-  bool erased = false;
-  for (size_t i = block->holdings.size(); i-- > 0;) {
-    Holding& holding = block->holdings[i];
-    if (holding.span == kInner || holders.at(holding.holder).publisher != publisher) continue;
-    EraseWhole(block, &holding);
-    erased = true;
+bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef block) {
+  const uint32_t span = HeldSpan(holder, id, tier, block);
+  if (span == 0) return false;
+  if (!copies.empty()) {
+    const auto more = copies.find(CopyKey(block, id, tier));
+    if (more != copies.end()) {
+      if (--more->second == 0) copies.erase(more);
+      return true;
+    }
   }
-  return erased;
+  EraseHolding(holder, id, tier, Target{block, span});
+  --holder.whole[static_cast<size_t>(tier)];
+  ReleaseIfUnheld(block);
+  return true;
+}
+
+bool PrefixIndex::Impl::EraseAllOf(uint32_t publisher, BlockRef block) {
+  struct Held {
+    HolderId id;
+    Tier tier;
+    uint32_t span;
+  };
+  std::vector<Held> held;
+  store.ForEach(store.run(block.run()), Set::kHolders, [&](uint64_t key, uint64_t mask) {
+    if ((mask & RunStore::Bit(block.offset())) == 0) return true;
+    const HolderId id{RunStore::Upper(key) >> 2};
+    if (holders.at(id).publisher != publisher) return true;
+    held.push_back({id, static_cast<Tier>(RunStore::Upper(key) & 3), RunStore::Lower(key)});
+    return true;
+  });
+  for (const Held& it : held) {
+    Holder& holder = holders.at(it.id);
+    copies.erase(CopyKey(block, it.id, it.tier));
+    EraseHolding(holder, it.id, it.tier, Target{block, it.span});
+    --holder.whole[static_cast<size_t>(it.tier)];
+  }
+  if (held.empty()) return false;
+  ReleaseIfUnheld(block);
+  return true;
 }
 
 uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier) {
   Holder& holder = holders.at(id);
-  const size_t t = static_cast<size_t>(tier);
-  const uint64_t cleared = std::exchange(holder.whole[t], 0);
-  const auto blocks = std::exchange(holder.blocks[t], {});
-  for (Block* block : blocks) {
-    std::erase_if(block->holdings, [&](const Holding& holding) {
-      return holding.holder == id && holding.tier == tier;
-    });
+  const uint32_t upper = Upper(id, tier);
+  const uint64_t cleared = std::exchange(holder.whole[static_cast<size_t>(tier)], 0);
+  const std::vector<uint32_t> runs = holder.runs[static_cast<size_t>(tier)].Take();
+  for (const uint32_t run_id : runs) {
+    Run& run = store.run(run_id);
+    if ((run.flags & Run::kUsed) == 0) continue;
+    for (;;) {
+      uint64_t key = 0;
+      uint64_t held = 0;
+      store.ForEach(
+          run, Set::kHolders,
+          [&](uint64_t of, uint64_t mask) {
+            if (RunStore::Upper(of) != upper) return false;
+            key = of;
+            held = mask;
+            return false;
+          },
+          RunStore::Key(upper, 0));
+      if (held == 0) break;
+      store.Put(run, Set::kHolders, key, 0);
+      for (; held != 0 && !copies.empty(); held &= held - 1) {
+        copies.erase(
+            CopyKey(BlockRef(run_id, static_cast<uint32_t>(std::countr_zero(held))), id, tier));
+      }
+    }
   }
   // In any order: a block is released once its children are, and each release goes on to the
   // parent, so the list of released blocks stays leaf before parent.
-  for (Block* block : blocks) ReleaseIfUnheld(block);
-  ForgetNamelessLeaves(blocks);
+  for (const uint32_t run_id : runs) {
+    const Run& run = store.run(run_id);
+    if ((run.flags & Run::kUsed) != 0 && run.retained > 0) {
+      ReleaseIfUnheld(BlockRef(run_id, run.retained - 1u));
+    }
+  }
+  ForgetNamelessLeaves(runs);
   return cleared;
 }
 

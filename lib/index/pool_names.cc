@@ -7,7 +7,7 @@
 namespace conductor::index {
 namespace {
 
-auto FindBlock(NameEntry& entry, const Block* block) {
+auto FindBlock(NameEntry& entry, BlockRef block) {
   return std::ranges::find_if(
       entry.blocks, [block](const Joined& joined) { return joined.target.block == block; });
 }
@@ -25,17 +25,21 @@ HolderId PrefixIndex::Impl::NewHolder(Namespace* name_space, uint32_t publisher,
   holder.publisher = publisher;
   holder.visible = visible;
   holders.emplace(id, std::move(holder));
+  unpublished.insert(name_space);
   return id;
 }
 
 void PrefixIndex::Impl::EraseHolder(HolderId id) {
   const auto found = holders.find(id);
   Namespace* name_space = found->second.name_space;
-  if (found->second.group != nullptr) LeaveGroup(name_space, found->second.group, id);
-  if (found->second.pool) {
-    pools.at(*found->second.pool).holders.erase(name_space);
-    --name_space->pool_holders;
+  unpublished.insert(name_space);
+  if (Group* group = found->second.group) {
+    std::erase(group->holders, id);
+    if (group->holders.empty()) {
+      name_space->groups.erase({group->rank->instance_id, group->rank->dp_rank});
+    }
   }
+  if (found->second.pool) name_space->pool_holders.erase(*found->second.pool);
   holders.erase(found);
   ForgetIfEmpty(name_space);
 }
@@ -50,17 +54,30 @@ Domain* PrefixIndex::Impl::FindOrAddDomain(const PoolDomain& key, PoolId pool) {
       }
     }
     for (const auto& [id, space] : spaces) {
-      for (const auto& [name, target] : space.names) {
-        if (target.block->name_space->domain == slot.get()) JoinName(space, name, target);
+      const auto space_id = static_cast<uint32_t>(id);
+      for (const uint32_t run : space.runs.Copy()) {
+        if ((store.run(run).flags & Run::kUsed) == 0) continue;
+        if (by_number[store.run(run).name_space]->domain != slot.get()) continue;
+        store.ForEachNameOf(space_id, run, [&](uint32_t offset, EngineHash name) {
+          const auto span = space.spans.find(name);
+          JoinName(space, name,
+                   {BlockRef(run, offset), span == space.spans.end() ? 1 : span->second});
+        });
       }
     }
   }
-  if (std::ranges::find(slot->pools, pool) == slot->pools.end()) slot->pools.push_back(pool);
+  if (std::ranges::find(slot->pools, pool) == slot->pools.end()) {
+    slot->pools.push_back(pool);
+    domains_unpublished = true;
+    for (const auto& [name, name_space] : namespaces) {
+      if (name_space->domain == slot.get()) unpublished.insert(name_space.get());
+    }
+  }
   return slot.get();
 }
 
 void PrefixIndex::Impl::JoinName(const Space& space, EngineHash name, Target target) {
-  Domain* domain = target.block->name_space->domain;
+  Domain* domain = NamespaceOf(target.block)->domain;
   if (domain == nullptr) return;
   NameEntry& entry = domain->names[PoolName{space.group, name}];
   const auto known = FindBlock(entry, target.block);
@@ -76,7 +93,7 @@ void PrefixIndex::Impl::JoinName(const Space& space, EngineHash name, Target tar
 }
 
 void PrefixIndex::Impl::RespanName(const Space& space, EngineHash name, Target target) {
-  Domain* domain = target.block->name_space->domain;
+  Domain* domain = NamespaceOf(target.block)->domain;
   if (domain == nullptr) return;
   NameEntry& entry = domain->names.at(PoolName{space.group, name});
   FindBlock(entry, target.block)->target.span = target.span;
@@ -86,8 +103,9 @@ void PrefixIndex::Impl::RespanName(const Space& space, EngineHash name, Target t
   }
 }
 
-void PrefixIndex::Impl::PartName(const Space& space, EngineHash name, Block* block, bool moved) {
-  Domain* domain = block->name_space->domain;
+void PrefixIndex::Impl::PartName(const Space& space, EngineHash name, Namespace* name_space,
+                                 BlockRef block, bool moved) {
+  Domain* domain = name_space->domain;
   if (domain == nullptr) return;
   const PoolName pool_name{space.group, name};
   const auto found = domain->names.find(pool_name);
@@ -109,24 +127,22 @@ void PrefixIndex::Impl::PartName(const Space& space, EngineHash name, Block* blo
 }
 
 void PrefixIndex::Impl::HoldClaim(const Claim& claim, Target target) {
-  Namespace* name_space = target.block->name_space;
-  auto [slot, fresh] = pools.at(claim.pool).holders.try_emplace(name_space);
+  Namespace* name_space = NamespaceOf(target.block);
+  auto [slot, fresh] = name_space->pool_holders.try_emplace(claim.pool);
   if (fresh) {
     // Publishers' numbers keep names apart, and a pool has none of its own.
     slot->second = NewHolder(name_space, ~uint32_t{0}, true);
     holders.at(slot->second).pool = claim.pool;
-    ++name_space->pool_holders;
   }
-  Hold(slot->second, claim.tier, /*counts=*/true, target);
+  Hold(holders.at(slot->second), slot->second, claim.tier, /*counts=*/true, target);
 }
 
 // The block may be released by it, and nameless; who calls it forgets it then.
-void PrefixIndex::Impl::LeaveClaim(const Claim& claim, Block* block) {
-  const HolderId id = pools.at(claim.pool).holders.at(block->name_space);
-  Holding* holding = FindHolding(block, id, claim.tier, false);
-  if (--holding->count > 0) return;
-  EraseWhole(block, holding);
-  if (!HoldsAnything(holders.at(id))) EraseHolder(id);
+void PrefixIndex::Impl::LeaveClaim(const Claim& claim, BlockRef block) {
+  const HolderId id = NamespaceOf(block)->pool_holders.at(claim.pool);
+  Holder& holder = holders.at(id);
+  (void)Leave(holder, id, claim.tier, block);
+  if (!HoldsAnything(holder)) EraseHolder(id);
 }
 
 void PrefixIndex::Impl::TidyName(Domain* domain, PoolName name) {
@@ -141,24 +157,28 @@ void PrefixIndex::Impl::TidyName(Domain* domain, PoolName name) {
 PoolId PrefixIndex::Writer::AddPool(std::string name, PoolLookup lookup,
                                     std::optional<hash::HashProfile> profile) {
   const PoolId id{impl_->next_pool++};
-  impl_->pools.emplace(
-      id, Pool{.name = std::move(name), .lookup = lookup, .profile = std::move(profile)});
+  if (profile) ++impl_->profiles;
+  impl_->pools.emplace(id, Pool{.name = std::make_shared<const std::string>(std::move(name)),
+                                .lookup = lookup,
+                                .profile = std::move(profile),
+                                .stats = {}});
   return id;
 }
 
 void PrefixIndex::Writer::DropPool(PoolId pool) {
   for (auto at = impl_->domains.begin(); at != impl_->domains.end();) {
     Domain& domain = *at->second;
-    std::erase(domain.pools, pool);
-    if (!domain.pools.empty()) {
-      ++at;
-      continue;
-    }
+    const bool spoke = std::erase(domain.pools, pool) > 0;
+    const bool last = domain.pools.empty();
     for (const auto& [key, name_space] : impl_->namespaces) {
-      if (name_space->domain == &domain) name_space->domain = nullptr;
+      if (!spoke || name_space->domain != &domain) continue;
+      impl_->unpublished.insert(name_space.get());
+      if (last) name_space->domain = nullptr;
     }
-    at = impl_->domains.erase(at);
+    at = last ? impl_->domains.erase(at) : std::next(at);
   }
+  impl_->domains_unpublished = true;
+  if (impl_->pools.at(pool).profile) --impl_->profiles;
   impl_->pools.erase(pool);
 }
 

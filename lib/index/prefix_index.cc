@@ -1,6 +1,7 @@
 #include "lib/index/prefix_index.h"
 
 #include <algorithm>
+#include <random>
 #include <shared_mutex>
 #include <utility>
 
@@ -13,6 +14,9 @@ bool Counts(Tier tier, CopyMode copies) { return tier == Tier::kGpu && copies ==
 
 }  // namespace
 
+PrefixIndex::Impl::Impl(Options given)
+    : options(given), store((uint64_t{std::random_device()()} << 32) + std::random_device()()) {}
+
 PrefixIndex::PrefixIndex(Options options) : impl_(std::make_unique<Impl>(options)) {}
 PrefixIndex::~PrefixIndex() = default;
 
@@ -21,14 +25,18 @@ const PrefixIndex::Options& PrefixIndex::options() const { return impl_->options
 IndexStats PrefixIndex::Stats() const {
   const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   IndexStats stats;
-  for (const auto& [key, name_space] : impl_->namespaces) stats.blocks += name_space->blocks.size();
-  stats.released = impl_->released.size();
+  stats.blocks = impl_->blocks;
+  stats.released = impl_->released.count();
   for (const auto& [id, holder] : impl_->holders) {
     for (const uint64_t whole : holder.whole) stats.holdings += whole;
   }
-  for (const auto& [id, space] : impl_->spaces) stats.aliases += space.names.size();
+  stats.aliases = impl_->aliases;
   stats.holders = impl_->holders.size();
   stats.name_conflicts = impl_->name_conflicts;
+  stats.runs = impl_->store.run_count();
+  stats.bytes = impl_->Bytes();
+  stats.trimmed = impl_->trimmed;
+  stats.trims = impl_->trims;
   return stats;
 }
 
@@ -36,7 +44,7 @@ std::vector<NamespaceStats> PrefixIndex::Namespaces() const {
   const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   std::vector<NamespaceStats> all;
   for (const auto& [key, name_space] : impl_->namespaces) {
-    all.push_back(NamespaceStats{key, name_space->blocks.size()});
+    all.push_back(NamespaceStats{key, name_space->blocks});
   }
   return all;
 }
@@ -53,10 +61,12 @@ PoolStats PrefixIndex::StatsOf(PoolId pool) const {
   return found == impl_->pools.end() ? PoolStats{} : found->second.stats;
 }
 
-bool PrefixIndex::HasPoolProfiles() const {
+bool PrefixIndex::HasPoolProfiles() const { return impl_->profiles > 0; }
+
+uint64_t PrefixIndex::TrimmedOf(HolderId holder) const {
   const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
-  return std::ranges::any_of(impl_->pools,
-                             [](const auto& entry) { return entry.second.profile.has_value(); });
+  const auto found = impl_->holders.find(holder);
+  return found == impl_->holders.end() ? 0 : found->second.trimmed;
 }
 
 PrefixIndex::Writer PrefixIndex::Write() { return Writer(impl_.get()); }
@@ -68,122 +78,161 @@ PrefixIndex::Writer::Writer(Writer&& other) noexcept : impl_(std::exchange(other
 PrefixIndex::Writer::~Writer() {
   if (impl_ == nullptr) return;
   impl_->TrimReleased();
+  impl_->KeepBudget();
+  impl_->PublishRosters();
+  impl_->store.gate().Collect();
   impl_->mutex.unlock();
 }
 
 HolderId PrefixIndex::Writer::AddHolder(const RankKey& rank, uint32_t publisher, bool visible) {
   Namespace* name_space = impl_->FindOrAddNamespace(rank.name_space);
   const HolderId id = impl_->NewHolder(name_space, publisher, visible);
-  Group* group = impl_->FindOrAddGroup(name_space, rank);
-  group->holders.push_back(id);
-  impl_->holders.at(id).group = group;
+  Group& group = name_space->groups[{rank.instance_id, rank.dp_rank}];
+  if (!group.rank) group.rank = std::make_shared<const RankKey>(rank);
+  group.holders.push_back(id);
+  impl_->holders.at(id).group = &group;
   return id;
 }
 
 AliasSpace PrefixIndex::Writer::AddSpace(uint32_t publisher, uint32_t group) {
   const AliasSpace id{impl_->next_space++};
-  impl_->spaces.emplace(id, Space{publisher, group, {}});
+  Space space{};
+  space.publisher = publisher;
+  space.group = group;
+  impl_->spaces.emplace(id, std::move(space));
   return id;
 }
 
-void PrefixIndex::Writer::SetVisible(HolderId holder, bool visible) {
-  impl_->holders.at(holder).visible = visible;
+void PrefixIndex::Writer::SetVisible(HolderId id, bool visible) {
+  Holder& holder = impl_->holders.at(id);
+  holder.visible = visible;
+  impl_->unpublished.insert(holder.name_space);
 }
 
 void PrefixIndex::Writer::DropHolder(HolderId id) {
+  // Those that take its place are seen before it goes.
+  impl_->PublishRosters();
   for (const Tier tier : kTiers) impl_->ClearTier(id, tier);
   impl_->EraseHolder(id);
 }
 
 void PrefixIndex::Writer::DropSpace(AliasSpace id) {
   const auto found = impl_->spaces.find(id);
-  const Space space = std::move(found->second);
+  const auto number = static_cast<uint32_t>(id);
+  Space space = std::move(found->second);
+  const std::vector<uint32_t> runs = space.runs.Take();
   impl_->spaces.erase(found);
-  absl::flat_hash_set<Block*> blocks;
-  for (const auto& [name, target] : space.names) blocks.insert(target.block);
-  for (Block* block : blocks) {
-    std::erase_if(block->aliases, [&](const Alias& alias) { return alias.space == id; });
+  for (const uint32_t run : runs) {
+    if ((impl_->store.run(run).flags & Run::kUsed) == 0) continue;
+    std::vector<std::pair<uint32_t, EngineHash>> names;
+    impl_->store.ForEachNameOf(
+        number, run, [&](uint32_t offset, EngineHash name) { names.emplace_back(offset, name); });
+    impl_->store.DropNamesOf(number, run);
+    impl_->aliases -= names.size();
+    Namespace* name_space = impl_->by_number[impl_->store.run(run).name_space];
+    for (const auto& [offset, name] : names) {
+      impl_->PartName(space, name, name_space, BlockRef(run, offset), /*moved=*/false);
+    }
   }
-  for (const auto& [name, target] : space.names) {
-    impl_->PartName(space, name, target.block, /*moved=*/false);
-  }
-  impl_->ForgetNamelessLeaves(blocks);
+  impl_->ForgetNamelessLeaves(runs);
 }
 
 StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
-  Namespace* name_space = impl_->holders.at(request.holder).name_space;
-  Block* parent = nullptr;
+  Impl& impl = *impl_;
+  Holder& holder = impl.holders.at(request.holder);
+  Space& space = impl.spaces.at(request.space);
+  Namespace* name_space = holder.name_space;
+  if (request.hashes.size() > 2)
+    impl.store.PrefetchNames(request.hashes.data(), request.hashes.size());
+  BlockRef parent;
   if (request.parent) {
-    const auto& names = impl_->spaces.at(request.space).names;
-    const auto found = names.find(*request.parent);
-    if (found == names.end()) return StoreOutcome::kUnknownParent;
-    parent = found->second.block;
-    if (parent->name_space != name_space) return StoreOutcome::kUnknownParent;
+    const auto found = impl.FindName(request.space, space, *request.parent);
+    if (!found) return StoreOutcome::kUnknownParent;
+    parent = found->block;
+    if (impl.NamespaceOf(parent) != name_space) return StoreOutcome::kUnknownParent;
   }
-  std::vector<PrefixHash> prefixes(request.span);
-  std::vector<Block*> gone;
+  const bool counts = Counts(request.tier, request.copies);
+  const auto stamp = static_cast<uint32_t>(++impl.announced >> 6);
+  PrefixHash one{};
+  std::vector<PrefixHash> several(request.span > 1 ? request.span : 0);
+  const std::span<PrefixHash> prefixes =
+      request.span > 1 ? std::span<PrefixHash>(several) : std::span<PrefixHash>(&one, 1);
+  std::vector<BlockRef> gone;
   for (size_t i = 0; i < request.hashes.size(); ++i) {
     std::optional<PrefixHash> previous;
-    if (parent != nullptr) previous = parent->prefix;
+    if (parent.is_block()) previous = impl.store.prefix(parent);
     for (size_t j = 0; j < request.span; ++j) {
       prefixes[j] = request.prefixes.empty()
-                        ? impl_->Prefix(previous, request.locals[i * request.span + j])
+                        ? impl.Prefix(previous, request.locals[i * request.span + j])
                         : request.prefixes[i];
       previous = prefixes[j];
     }
-    const Target target = impl_->Resolve(request, name_space, request.hashes[i], parent, prefixes);
+    const size_t more = (request.hashes.size() - i - 1) * request.span;
+    const Target target =
+        impl.Resolve(request, space, name_space, request.hashes[i], parent, prefixes, more);
     if (request.gone.empty() || request.gone[i] == 0) {
-      impl_->Hold(request.holder, request.tier, Counts(request.tier, request.copies), target);
+      impl.Hold(holder, request.holder, request.tier, counts, target);
     } else {
       gone.push_back(target.block);
     }
     parent = target.block;
+    impl.store.run(parent.run()).stamp = stamp;
   }
   for (size_t i = gone.size(); i-- > 0;) {
-    impl_->Retain(gone[i]);
-    impl_->ReleaseIfUnheld(gone[i]);
+    impl.Retain(gone[i]);
+    impl.ReleaseIfUnheld(gone[i]);
   }
   return StoreOutcome::kStored;
 }
 
-bool PrefixIndex::Writer::StoreKnown(HolderId holder, AliasSpace space, Tier tier, CopyMode copies,
+bool PrefixIndex::Writer::StoreKnown(HolderId id, AliasSpace space, Tier tier, CopyMode copies,
                                      EngineHash name) {
-  const auto& names = impl_->spaces.at(space).names;
-  const auto found = names.find(name);
-  if (found == names.end()) return false;
-  if (found->second.block->name_space != impl_->holders.at(holder).name_space) return false;
-  impl_->Hold(holder, tier, Counts(tier, copies), found->second);
+  const auto found = impl_->FindName(space, impl_->spaces.at(space), name);
+  if (!found) return false;
+  Holder& holder = impl_->holders.at(id);
+  if (impl_->NamespaceOf(found->block) != holder.name_space) return false;
+  impl_->Hold(holder, id, tier, Counts(tier, copies), *found);
+  impl_->store.run(found->block.run()).stamp = static_cast<uint32_t>(++impl_->announced >> 6);
   return true;
 }
 
 const NamespaceKey* PrefixIndex::Writer::NamespaceOf(AliasSpace space, EngineHash name) const {
-  const auto& names = impl_->spaces.at(space).names;
-  const auto found = names.find(name);
-  return found == names.end() ? nullptr : &found->second.block->name_space->key;
+  const auto found = impl_->FindName(space, impl_->spaces.at(space), name);
+  return found ? impl_->NamespaceOf(found->block)->key.get() : nullptr;
+}
+
+std::optional<NamespaceId> PrefixIndex::Writer::NamespaceIdOf(AliasSpace space,
+                                                              EngineHash name) const {
+  const auto found = impl_->FindName(space, impl_->spaces.at(space), name);
+  if (!found) return std::nullopt;
+  return NamespaceId{impl_->NamespaceOf(found->block)->number};
+}
+
+NamespaceId PrefixIndex::Writer::NamespaceIdOf(HolderId holder) const {
+  return NamespaceId{impl_->holders.at(holder).name_space->number};
+}
+
+void PrefixIndex::Writer::Prefetch(std::span<const EngineHash> names) const {
+  impl_->store.PrefetchNames(names.data(), names.size());
 }
 
 bool PrefixIndex::Writer::Knows(AliasSpace space, EngineHash name) const {
-  return impl_->spaces.at(space).names.contains(name);
+  return impl_->FindName(space, impl_->spaces.at(space), name).has_value();
 }
 
-RemoveOutcome PrefixIndex::Writer::Remove(HolderId holder, AliasSpace space, Tier tier,
+RemoveOutcome PrefixIndex::Writer::Remove(HolderId id, AliasSpace space, Tier tier,
                                           EngineHash name) {
-  const auto& names = impl_->spaces.at(space).names;
-  const auto found = names.find(name);
-  if (found == names.end()) return RemoveOutcome::kUnknownName;
-  Block* block = found->second.block;
-  Holding* holding = impl_->FindHolding(block, holder, tier, false);
-  if (holding == nullptr) return RemoveOutcome::kNotHeld;
-  if (--holding->count == 0) impl_->EraseWhole(block, holding);
-  return RemoveOutcome::kRemoved;
+  const auto found = impl_->FindName(space, impl_->spaces.at(space), name);
+  if (!found) return RemoveOutcome::kUnknownName;
+  Holder& holder = impl_->holders.at(id);
+  if (impl_->NamespaceOf(found->block) != holder.name_space) return RemoveOutcome::kOtherNamespace;
+  return impl_->Leave(holder, id, tier, found->block) ? RemoveOutcome::kRemoved
+                                                      : RemoveOutcome::kNotHeld;
 }
 
-bool PrefixIndex::Writer::Holds(HolderId holder, AliasSpace space, Tier tier,
-                                EngineHash name) const {
-  const auto& names = impl_->spaces.at(space).names;
-  const auto found = names.find(name);
-  return found != names.end() &&
-         impl_->FindHolding(found->second.block, holder, tier, false) != nullptr;
+bool PrefixIndex::Writer::Holds(HolderId id, AliasSpace space, Tier tier, EngineHash name) const {
+  const auto found = impl_->FindName(space, impl_->spaces.at(space), name);
+  return found && impl_->HeldSpan(impl_->holders.at(id), id, tier, found->block) != 0;
 }
 
 uint64_t PrefixIndex::Writer::Clear(HolderId holder, Tier tier) {

@@ -52,6 +52,9 @@ struct RankKey {
 // publishers of one engine): a rank holds what any of its holders holds.
 enum class HolderId : uint32_t {};
 
+// One namespace, as long as a holder stands in it.
+enum class NamespaceId : uint32_t {};
+
 // The names that one publisher uses for blocks, per KV-cache group. A name means nothing outside.
 enum class AliasSpace : uint32_t {};
 
@@ -129,6 +132,7 @@ enum class RemoveOutcome : uint8_t {
   kRemoved,  // one copy fewer, or no longer held
   kNotHeld,  // the name is known, but this holder has no copy on this tier
   kUnknownName,
+  kOtherNamespace,  // the name's block stands in another namespace than the holder
 };
 
 // How far one rank matches a prompt, in blocks from its first: gpu <= cpu <= disk.
@@ -168,6 +172,10 @@ struct IndexStats {
   uint64_t aliases = 0;
   uint64_t holders = 0;         // pools' ones among them
   uint64_t name_conflicts = 0;  // a held name was announced again for another block
+  uint64_t runs = 0;            // pieces of chains, of up to 64 blocks
+  uint64_t bytes = 0;           // of everything, what was freed and not given back among them
+  uint64_t trimmed = 0;         // blocks that were given up for memory_limit, ever ...
+  uint64_t trims = 0;           // ... and how often
 };
 
 struct NamespaceStats {
@@ -209,6 +217,7 @@ class PrefixIndex {
   struct Options {
     uint64_t hash_seed = hash::kDefaultSeed;
     size_t released_limit = 65536;  // blocks
+    uint64_t memory_limit = 0;      // bytes, about, for IndexStats::bytes; 0: none
   };
 
   // What the prompt's block is called under a pool's declared profile; nothing when it cannot be
@@ -240,6 +249,8 @@ class PrefixIndex {
   [[nodiscard]] std::vector<NamespaceStats> Namespaces() const;
   // Blocks that a holder holds on a tier.
   [[nodiscard]] uint64_t HeldBlocks(HolderId holder, Tier tier) const;
+  // Holdings of it that were given up for memory_limit.
+  [[nodiscard]] uint64_t TrimmedOf(HolderId holder) const;
   [[nodiscard]] PoolStats StatsOf(PoolId pool) const;
   // Whether a pool has declared a profile, so that a NameSource may be asked for something.
   [[nodiscard]] bool HasPoolProfiles() const;
@@ -249,6 +260,7 @@ class PrefixIndex {
 
  private:
   struct Impl;
+  class Lookup;
   std::unique_ptr<Impl> impl_;
 };
 
@@ -296,6 +308,11 @@ class PrefixIndex::Writer {
   // The namespace of the block that `name` names; nullptr when it is unknown. Valid until the
   // next change.
   [[nodiscard]] const NamespaceKey* NamespaceOf(AliasSpace space, EngineHash name) const;
+  // The same, for those who know their holders by it.
+  [[nodiscard]] std::optional<NamespaceId> NamespaceIdOf(AliasSpace space, EngineHash name) const;
+  [[nodiscard]] NamespaceId NamespaceIdOf(HolderId holder) const;
+  // What looks the names up soon will find them in the cache. For events of several blocks.
+  void Prefetch(std::span<const EngineHash> names) const;
   RemoveOutcome Remove(HolderId holder, AliasSpace space, Tier tier, EngineHash name);
   // True when the holder holds the block of `name` on `tier`.
   [[nodiscard]] bool Holds(HolderId holder, AliasSpace space, Tier tier, EngineHash name) const;

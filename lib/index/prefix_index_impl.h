@@ -2,15 +2,16 @@
 #define CONDUCTOR_LIB_INDEX_PREFIX_INDEX_IMPL_H_
 
 #include <absl/container/flat_hash_map.h>
-#include <absl/container/flat_hash_set.h>
+#include <absl/container/node_hash_map.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
-#include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <shared_mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,85 +20,59 @@
 #include "lib/base/fair_mutex.h"
 #include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_index.h"
+#include "lib/index/released_blocks.h"
+#include "lib/index/roster.h"
+#include "lib/index/run_list.h"
+#include "lib/index/run_store.h"
 
 // The tables behind PrefixIndex. For the files of this folder only:
 //   block_table.cc   blocks, their lifetime, their names
 //   holdings.cc      who holds what
 //   pool_names.cc    what pools have, joined by what engines call it
+//   rosters.cc       what lookups know of namespaces, ranks and pools
 //   prefix_match.cc  a prompt's way through
 //   prefix_validate.cc
 namespace conductor::index {
 
-// One holder's hold of one block on one tier: at most one whole holding, of the span that ends with
-// the block, and at most one inner holding (span == kInner), for the spans that pass through it.
-struct Holding {
-  HolderId holder;
-  Tier tier;
-  uint32_t span;   // blocks, of a whole holding: as it was announced last
-  uint32_t count;  // copies of a whole holding, or whole holdings whose span an inner one is in
-};
-
-constexpr uint32_t kInner = 0;
-
-struct Alias {
-  AliasSpace space;
-  EngineHash name;
-
-  friend bool operator==(const Alias&, const Alias&) = default;
-};
-
 struct Namespace;
-
-struct Block {
-  Namespace* name_space;
-  Block* parent;  // nullptr: the first block of a prompt
-  PrefixHash prefix;
-  uint32_t children = 0;           // blocks whose parent this is
-  uint32_t retained_children = 0;  // of these, those that are held or have retained children
-  std::vector<Holding> holdings;
-  std::vector<Alias> aliases;
-  bool released = false;
-  std::list<Block*>::iterator place;  // in the list of released blocks, when released
-
-  [[nodiscard]] bool retained() const { return !holdings.empty() || retained_children > 0; }
-};
 
 // One rank in one namespace, and all that tell of it.
 struct Group {
   std::shared_ptr<const RankKey> rank;
-  size_t ordinal;  // position in Namespace::groups
   std::vector<HolderId> holders;
 };
 
 struct Domain;
 
 struct Namespace {
-  NamespaceKey key;
-  Domain* domain = nullptr;   // that pools look for names in; nullptr: none does
-  uint32_t pool_holders = 0;  // of pools; they are in no group
-  absl::flat_hash_map<PrefixHash, std::unique_ptr<Block>> blocks;
-  std::vector<std::unique_ptr<Group>> groups;
-  std::map<std::pair<std::string, uint32_t>, Group*> group_of;  // by instance and rank
+  std::shared_ptr<const NamespaceKey> key;
+  uint32_t number = 0;
+  Domain* domain = nullptr;  // that pools look for names in; nullptr: none does
+  uint64_t blocks = 0;
+  uint32_t max_span = 1;                                     // that anybody ever held here
+  std::map<PoolId, HolderId> pool_holders;                   // of pools that hold something here
+  std::map<std::pair<std::string, uint32_t>, Group> groups;  // by instance and rank
 };
 
 struct Target {
-  Block* block;   // the last one of the span
-  uint32_t span;  // blocks, as the name was announced last
+  BlockRef block;     // the last one of the span
+  uint32_t span = 1;  // blocks, as the name was announced last
 };
 
 struct Space {
   uint32_t publisher;
   uint32_t group;
-  absl::flat_hash_map<EngineHash, Target> names;
+  uint64_t names = 0;
+  RunList runs;  // in which it has names
+  // Of names that stand for more than one block.
+  absl::flat_hash_map<EngineHash, uint32_t> spans;
 };
 
 struct Pool {
-  std::string name;
+  std::shared_ptr<const std::string> name;
   PoolLookup lookup;
   std::optional<hash::HashProfile> profile;
   PoolStats stats;
-  // Where it holds something; a holder has the pool's blocks of one namespace.
-  std::map<Namespace*, HolderId> holders;
 };
 
 // A block that a name of a domain stands for.
@@ -129,97 +104,138 @@ struct Holder {
   std::optional<PoolId> pool;  // in place of a group
   uint32_t publisher;
   bool visible;
-  // Blocks with a holding of this holder on the tier, whole or inner.
-  std::array<absl::flat_hash_set<Block*>, kTierCount> blocks;
-  std::array<uint64_t, kTierCount> whole{};  // whole holdings
-};
-
-struct Matches::Memory {
-  std::vector<std::shared_ptr<const RankKey>> ranks;
-  std::list<NamespaceKey> name_spaces;
-  std::list<std::string> pools;
+  bool has_spans = false;                    // ever held one of several blocks
+  std::array<RunList, kTierCount> runs;      // with blocks of it on the tier
+  std::array<uint64_t, kTierCount> whole{};  // holdings
+  uint64_t trimmed = 0;                      // holdings that were given up for room
 };
 
 struct PrefixIndex::Impl {
-  explicit Impl(Options given) : options(given) {}
+  explicit Impl(Options given);
 
   const Options options;
-  mutable FairSharedMutex mutex;  // guards everything below
+
+  // --- Read without `mutex`:
+  RunStore store;  // see Run
+  std::atomic<uint32_t> profiles =
+      0;  // pools that have one; any order: it only says whether to ask
+  std::atomic<uint64_t> roster_version = 0;  // in order with what the writer does next
+  mutable std::shared_mutex roster_mutex;    // guards `rosters`
+  Rosters rosters;
+
+  mutable FairSharedMutex mutex;  // guards everything below, and changes of the above
   std::map<NamespaceKey, std::unique_ptr<Namespace>> namespaces;
-  absl::flat_hash_map<HolderId, Holder> holders;
-  absl::flat_hash_map<AliasSpace, Space> spaces;
+  std::vector<Namespace*> by_number;
+  std::vector<uint32_t> free_numbers;
+  std::set<Namespace*> unpublished;  // whose roster is not what it should be
+  bool domains_unpublished = false;
+  absl::node_hash_map<HolderId, Holder> holders;
+  absl::node_hash_map<AliasSpace, Space> spaces;
   std::map<PoolId, Pool> pools;
   std::map<PoolDomain, std::unique_ptr<Domain>> domains;
-  std::list<Block*> released;  // oldest first
+  ReleasedBlocks released{store};
+  // Copies beyond the first, by CopyKey.
+  absl::flat_hash_map<uint64_t, uint32_t> copies;
+  uint64_t blocks = 0;
+  uint64_t aliases = 0;
   uint32_t next_holder = 0;
   uint32_t next_space = 0;
   uint32_t next_pool = 0;
   uint64_t name_conflicts = 0;
+  uint64_t announced = 0;  // store requests
+  uint64_t trimmed = 0;    // blocks forgotten for room
+  uint64_t trims = 0;
+  uint64_t batches = 0;
+  uint64_t bytes_beside_store = 0;  // counted now and then
+  uint64_t bytes_kept = 0;          // after the last time that something was given up
 
   Namespace* FindOrAddNamespace(const NamespaceKey& key);
+  [[nodiscard]] Namespace* NamespaceOf(BlockRef block) const {
+    return by_number[store.run(block.run()).name_space];
+  }
 
   // A namespace without blocks and holders is forgotten: names of tenants and models come from
   // outside and must not pile up.
   void ForgetIfEmpty(Namespace* name_space);
 
-  Group* FindOrAddGroup(Namespace* name_space, const RankKey& rank);
+  // The rosters of the namespaces in `scope`, and with `named` of domains without such a one.
+  void FindRosters(const Scope& scope, bool named,
+                   std::vector<std::shared_ptr<const Roster>>& found) const;
 
-  void LeaveGroup(Namespace* name_space, Group* group, HolderId id);
+  // Makes what lookups know of namespaces and pools what it should be.
+  void PublishRosters();
 
   [[nodiscard]] PrefixHash Prefix(std::optional<PrefixHash> parent, LocalHash local) const;
 
-  // A new block is released until it is held, which must be the next thing that happens to it.
-  Block* FindOrAddBlock(Namespace* name_space, Block* parent, PrefixHash prefix);
+  // --- Blocks. A new one is neither held nor released; either must be the next thing that happens
+  // to it.
 
-  // The blocks of one span after `parent`; the last one.
-  Block* FindOrAddSpan(Namespace* name_space, Block* parent, std::span<const PrefixHash> prefixes);
+  // The blocks of one span after `parent`; the last one. `more` are about to follow them.
+  BlockRef FindOrAddSpan(Namespace* name_space, BlockRef parent,
+                         std::span<const PrefixHash> prefixes, size_t more);
 
   // The block became held or got its first retained child: it and its ancestors stay.
-  void Retain(Block* block);
+  void Retain(BlockRef block);
 
   // The block lost a holding or a retained child. Leaf before parent.
-  void ReleaseIfUnheld(Block* block);
+  void ReleaseIfUnheld(BlockRef block);
+
+  [[nodiscard]] bool IsHeld(BlockRef block) const;
 
   // Forgets released blocks above the limit, oldest first.
   void TrimReleased();
 
   // Only for released blocks without children.
-  void Forget(Block* block);
+  void Forget(BlockRef block);
 
-  // Nothing names a released block without aliases, so nothing is lost with it.
-  void ForgetNameless(Block* block);
+  // Nothing names a released block without names, so nothing is lost with it. Nothing happens when
+  // it has been forgotten already.
+  void ForgetNameless(BlockRef block);
 
-  // ForgetNameless for each. It may forget ancestors too, so only those that are childless begin.
-  void ForgetNamelessLeaves(const absl::flat_hash_set<Block*>& blocks);
+  // ForgetNameless for the last block of each.
+  void ForgetNamelessLeaves(std::span<const uint32_t> runs);
 
-  void Bind(AliasSpace id, Space& space, EngineHash name, Block* block, uint32_t span);
+  // Gives up leaves where the byte budget is not kept.
+  void KeepBudget();
+  void GiveUp(uint32_t run);
+  void PartGivenUp();
+  [[nodiscard]] uint64_t Bytes() const;
 
-  void Unbind(AliasSpace id, Space& space, EngineHash name, Block* block);
+  // --- Names.
 
-  Holding* FindHolding(Block* block, HolderId holder, Tier tier, bool inner);
-
-  void AddHolding(Block* block, HolderId id, Tier tier, uint32_t span);
-
-  void EraseHolding(Block* block, Holding* holding);
-
-  // Inner holdings of the blocks before `last` in a span of `span` blocks.
-  void HoldInner(HolderId id, Tier tier, Block* last, uint32_t span);
-
-  void LeaveInner(HolderId id, Tier tier, Block* last, uint32_t span);
-
-  // `counts`: what is held already counts once more.
-  void Hold(HolderId id, Tier tier, bool counts, Target target);
-
-  // Takes the whole holding away, with the inner ones of its span.
-  void EraseWhole(Block* block, Holding* holding);
-
-  // What any holder of the publisher holds of the block, on every tier; true when there was any.
-  bool EraseAllOf(uint32_t publisher, Block* block);
+  [[nodiscard]] std::optional<Target> FindName(AliasSpace id, const Space& space,
+                                               EngineHash name) const;
+  void Bind(AliasSpace id, Space& space, EngineHash name, Target target);
+  void Unbind(AliasSpace id, Space& space, EngineHash name, BlockRef block);
+  void SetSpan(Space& space, EngineHash name, uint32_t span);
 
   // What `name` stands for in a store that derives the span with `prefixes` after `parent` for it;
   // bound, or moved, if need be.
-  Target Resolve(const StoreRequest& request, Namespace* name_space, EngineHash name, Block* parent,
-                 std::span<const PrefixHash> prefixes);
+  Target Resolve(const StoreRequest& request, Space& space, Namespace* name_space, EngineHash name,
+                 BlockRef parent, std::span<const PrefixHash> prefixes, size_t more);
+
+  // --- Holdings.
+
+  [[nodiscard]] static uint32_t Upper(HolderId holder, Tier tier) {
+    return static_cast<uint32_t>(holder) << 2 | static_cast<uint32_t>(tier);
+  }
+  [[nodiscard]] static uint64_t CopyKey(BlockRef block, HolderId holder, Tier tier) {
+    return uint64_t{block.value} << 32 | Upper(holder, tier);
+  }
+
+  // The span of what is held, 0: nothing is.
+  [[nodiscard]] uint32_t HeldSpan(const Holder& holder, HolderId id, Tier tier,
+                                  BlockRef block) const;
+  void AddHolding(Holder& holder, HolderId id, Tier tier, Target target);
+  void EraseHolding(Holder& holder, HolderId id, Tier tier, Target target);
+
+  // `counts`: what is held already counts once more.
+  void Hold(Holder& holder, HolderId id, Tier tier, bool counts, Target target);
+  // One copy less; false when there was none.
+  bool Leave(Holder& holder, HolderId id, Tier tier, BlockRef block);
+
+  // What any holder of the publisher holds of the block, on every tier; true when there was any.
+  bool EraseAllOf(uint32_t publisher, BlockRef block);
 
   uint64_t ClearTier(HolderId id, Tier tier);
 
@@ -227,31 +243,29 @@ struct PrefixIndex::Impl {
   HolderId NewHolder(Namespace* name_space, uint32_t publisher, bool visible);
   void EraseHolder(HolderId id);
 
+  // --- Pools.
+
   Domain* FindOrAddDomain(const PoolDomain& key, PoolId pool);
 
   // A name of an engine's space came to stand for `target`; does not any more. `moved`: because the
   // engine says that it stands for another block.
   void JoinName(const Space& space, EngineHash name, Target target);
-  void PartName(const Space& space, EngineHash name, Block* block, bool moved);
+  void PartName(const Space& space, EngineHash name, Namespace* name_space, BlockRef block,
+                bool moved);
   // It stands for the same block, as the end of another span.
   void RespanName(const Space& space, EngineHash name, Target target);
 
   // What the claim's pool holds because of one block of the name.
   void HoldClaim(const Claim& claim, Target target);
-  void LeaveClaim(const Claim& claim, Block* block);
+  void LeaveClaim(const Claim& claim, BlockRef block);
   // Without claims, what engines do not call so any more is let go of; and an empty entry goes.
   void TidyName(Domain* domain, PoolName name);
 
-  // The ranks and pools of one namespace along the prompt's chain. Without `name_space` the pools
-  // of `domain` alone, by `names`.
-  struct Prompt;
-  void MatchNamespace(const NamespaceKey& key, const Namespace* name_space, const Domain* domain,
-                      const Prompt& prompt, Matches& matches) const;
+  // --- For Validate.
 
   [[nodiscard]] Status ValidateDomain(const Domain& domain) const;
-
-  // The first broken invariant of one block.
-  [[nodiscard]] Status ValidateBlock(const Namespace& name_space, const Block& block) const;
+  // The first broken invariant of one run.
+  [[nodiscard]] Status ValidateRun(uint32_t run) const;
 };
 
 }  // namespace conductor::index

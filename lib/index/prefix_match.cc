@@ -1,158 +1,413 @@
 // PrefixIndex: a prompt's way through.
 
-#include "lib/index/prefix_index_impl.h"
-
 #include <algorithm>
+#include <bit>
+#include <mutex>
 #include <shared_mutex>
 #include <tuple>
+#include <vector>
+
+#include "lib/index/prefix_index_impl.h"
 
 namespace conductor::index {
 namespace {
 
-// The tiers on which a rank or a pool holds one block of a prompt, as part of a span that ends in
-// the prompt. A bit per tier.
+// The tiers on which one block of a prompt is had, a bit each.
 using TierBits = uint8_t;
 
-constexpr uint8_t Bit(Tier tier) { return static_cast<uint8_t>(1u << static_cast<unsigned>(tier)); }
+constexpr TierBits Bit(Tier tier) {
+  return static_cast<TierBits>(1u << static_cast<unsigned>(tier));
+}
+constexpr TierBits kOnHost = Bit(Tier::kCpu);
+constexpr TierBits kBelowDevice = Bit(Tier::kCpu) | Bit(Tier::kDisk);
 
-// The first block from `from` on that none of `tiers` covers. A covered block's whole span is
-// covered, so this never ends inside one.
-uint32_t Extend(const std::vector<TierBits>& bits, uint32_t from, uint8_t tiers) {
+// What a run says of one place of the roster.
+struct Seen {
+  uint32_t place;
+  uint32_t span;
+  uint64_t mask;
+  Tier tier;
+  bool whole;  // the mask covers the run
+};
+
+// One place on its way along a prompt, as long as it keeps up.
+struct Follower {
+  std::array<uint64_t, kTierCount> masks{};  // of the run that is being looked at
+  uint8_t whole = 0;                         // tiers with an entry that covers it
+  uint8_t phase = 0;                         // Tier on which it goes on
+  bool following = false;
+  uint32_t gpu = 0;
+  uint32_t cpu = 0;
+};
+
+// What was found of one place.
+struct Found {
+  uint32_t roster;
+  uint32_t place;
+  uint32_t gpu;
+  uint32_t cpu;
+  uint32_t disk;
+  uint32_t pool;  // among the roster's, 1 more; 0: none counted
+
+  [[nodiscard]] auto Worth() const { return std::tie(disk, cpu, gpu); }
+};
+
+// The blocks from `from` on that one of `tiers` has; where they end.
+uint32_t Extend(const std::vector<TierBits>& bits, uint32_t from, TierBits tiers) {
   while (from < bits.size() && (bits[from] & tiers) != 0) ++from;
   return from;
 }
 
-// What one walk along a prompt finds of a rank or a pool, block by block.
-class Walk {
- public:
-  // `gaps`: blocks that are not held may stand between those that are, because others fill them.
-  explicit Walk(bool gaps) : gaps_(gaps) {}
-
-  // The holding counts for block `i`. False when the run of blocks ended before it.
-  bool Add(size_t i, Tier tier, uint32_t span) {
-    if (bits_.size() < i && !gaps_) return false;
-    if (bits_.size() <= i) bits_.resize(i + 1);
-    for (uint32_t k = 0; k < span; ++k) bits_[i - k] |= Bit(tier);
-    return true;
-  }
-
-  [[nodiscard]] const std::vector<TierBits>& bits() const { return bits_; }
-
- private:
-  bool gaps_;
-  std::vector<TierBits> bits_;
-};
-
-// Both together.
-std::vector<TierBits> Union(const std::vector<TierBits>& a, const std::vector<TierBits>& b) {
-  std::vector<TierBits> both = a.size() < b.size() ? b : a;
-  const std::vector<TierBits>& shorter = a.size() < b.size() ? a : b;
-  for (size_t i = 0; i < shorter.size(); ++i) both[i] |= shorter[i];
-  return both;
-}
-
-void Best(const MatchOptions& options, Matches& matches) {
-  if (options.top == 0) return;
-  std::ranges::sort(matches.ranks, [](const RankMatch& a, const RankMatch& b) {
-    return std::tie(a.disk, a.cpu, a.gpu) > std::tie(b.disk, b.cpu, b.gpu);
-  });
-  if (matches.ranks.size() > options.top) matches.ranks.resize(options.top);
-}
-
 }  // namespace
 
-// A prompt as far as any namespace has asked for it.
-struct PrefixIndex::Impl::Prompt {
-  // Both in terms of block numbers; nothing behind the prompt's end.
-  std::function<std::optional<PrefixHash>(size_t)> prefix_at;
-  NameSource name_at;  // empty: nobody gives names
+struct Matches::Memory {
+  std::vector<std::shared_ptr<const Roster>> rosters;
+  std::vector<PrefixHash> chain;  // as far as any namespace has asked
+  bool ended = false;             // the chain is the whole prompt's
+  std::vector<Seen> seen;
+  std::vector<Follower> followers;  // by place
+  std::vector<uint32_t> following;  // places
+  std::vector<Found> found;
+  // For walks block by block, by place.
+  std::vector<std::vector<TierBits>> bits;
+  std::vector<TierBits> both;
+  std::vector<std::pair<uint32_t, EngineHash>> names;  // of one pool: block and name
+  std::vector<NamespaceKey> keys;                      // of namespaces that no engine is in
 };
-
-void PrefixIndex::Impl::MatchNamespace(const NamespaceKey& key, const Namespace* name_space,
-                                       const Domain* domain, const Prompt& prompt,
-                                       Matches& matches) const {
-  const std::vector<PoolId> no_pools;
-  const std::vector<PoolId>& pool_ids = domain != nullptr ? domain->pools : no_pools;
-  std::vector<const Pool*> of_domain;
-  bool gaps = false;
-  for (const PoolId id : pool_ids) {
-    of_domain.push_back(&pools.at(id));
-    gaps |= of_domain.back()->lookup == PoolLookup::kContinue;
-  }
-  std::vector<Walk> of_rank(name_space != nullptr ? name_space->groups.size() : 0, Walk(gaps));
-  std::vector<Walk> of_pool(of_domain.size(), Walk(gaps));
-  for (size_t i = 0;; ++i) {
-    const auto prefix = prompt.prefix_at(i);
-    if (!prefix) break;
-    bool alive = false;
-    const Block* block = nullptr;
-    if (name_space != nullptr) {
-      const auto found = name_space->blocks.find(*prefix);
-      if (found != name_space->blocks.end()) block = found->second.get();
-    }
-    if (block != nullptr) {
-      for (const Holding& holding : block->holdings) {
-        const Holder& holder = holders.at(holding.holder);
-        if (!holder.visible) continue;
-        Walk* walk = nullptr;
-        if (holder.group != nullptr) {
-          walk = &of_rank[holder.group->ordinal];
-        } else {
-          const auto at = std::ranges::find(pool_ids, *holder.pool);
-          walk = &of_pool[static_cast<size_t>(at - pool_ids.begin())];
-        }
-        alive |= walk->Add(i, holding.tier, holding.span);
-      }
-    }
-    for (size_t p = 0; p < of_domain.size() && prompt.name_at; ++p) {
-      if (!of_domain[p]->profile) continue;
-      const auto name = prompt.name_at(*of_domain[p]->profile, i);
-      if (!name) continue;
-      const auto entry = domain->names.find(PoolName{0, *name});
-      if (entry == domain->names.end()) continue;
-      const auto claim = std::ranges::find(entry->second.claims, pool_ids[p], &Claim::pool);
-      if (claim != entry->second.claims.end()) alive |= of_pool[p].Add(i, claim->tier, 1);
-    }
-    if (!alive) break;
-  }
-  const auto on_host = Bit(Tier::kCpu);
-  const auto below_device = static_cast<uint8_t>(Bit(Tier::kCpu) | Bit(Tier::kDisk));
-  for (size_t g = 0; g < of_rank.size(); ++g) {
-    const std::vector<TierBits>& bits = of_rank[g].bits();
-    RankMatch match{.rank = name_space->groups[g]->rank.get()};
-    match.gpu = Extend(bits, 0, Bit(Tier::kGpu));
-    match.cpu = Extend(bits, match.gpu, on_host);
-    match.disk = Extend(bits, match.cpu, below_device);
-    for (size_t p = 0; p < of_domain.size(); ++p) {
-      if (of_domain[p]->lookup != PoolLookup::kContinue) continue;
-      const auto both = Union(bits, of_pool[p].bits());
-      const uint32_t cpu = Extend(both, match.gpu, on_host);
-      const uint32_t disk = Extend(both, cpu, below_device);
-      if (cpu > match.cpu || disk > match.disk) match.pool = of_domain[p]->name;
-      match.cpu = std::max(match.cpu, cpu);
-      match.disk = std::max(match.disk, disk);
-    }
-    if (match.disk == 0) continue;
-    matches.memory_->ranks.push_back(name_space->groups[g]->rank);
-    match.pool = matches.memory_->pools.emplace_back(match.pool);
-    matches.ranks.push_back(match);
-  }
-  for (size_t p = 0; p < of_domain.size(); ++p) {
-    const std::vector<TierBits>& bits = of_pool[p].bits();
-    PoolMatch match{};
-    match.cpu = Extend(bits, 0, on_host);
-    match.disk = Extend(bits, match.cpu, below_device);
-    if (match.disk == 0) continue;
-    match.pool = matches.memory_->pools.emplace_back(of_domain[p]->name);
-    match.name_space = &matches.memory_->name_spaces.emplace_back(key);
-    matches.pools.push_back(match);
-  }
-}
 
 Matches::Matches() : memory_(std::make_unique<Memory>()) {}
 Matches::~Matches() = default;
 Matches::Matches(Matches&&) noexcept = default;
 Matches& Matches::operator=(Matches&&) noexcept = default;
+
+// One lookup.
+class PrefixIndex::Lookup {
+ public:
+  Lookup(const Impl& impl, PrefixSource& source, const NameSource& names, Matches::Memory& memory)
+      : impl_(impl), store_(impl.store), source_(source), names_(names), memory_(memory) {}
+
+  void Walk(uint32_t roster) {
+    const Roster& it = *memory_.rosters[roster];
+    const bool gaps = std::ranges::any_of(
+        it.pools, [](const RosterPool& pool) { return pool.lookup == PoolLookup::kContinue; });
+    const bool named = names_ && std::ranges::any_of(it.pools, [](const RosterPool& pool) {
+                         return pool.profile.has_value();
+                       });
+    if (gaps || named || it.max_span > 1) {
+      WalkByBlock(roster, it, named);
+    } else {
+      WalkByRun(roster, it);
+    }
+  }
+
+  [[nodiscard]] uint32_t walked() const { return walked_; }
+
+ private:
+  // What the walk found in one run.
+  struct Step {
+    uint32_t run = RunStore::kNoRun;
+    uint32_t matched = 0;  // blocks
+    uint64_t full_sum = 0;
+    uint32_t first_child = RunStore::kNoRun;
+    bool to_end = false;  // of the run
+    bool same = false;    // it is held by whom the last one was: nothing was looked at
+  };
+
+  // Whether the prompt has a block `i`; its hash is in the chain then. `likely` blocks will be
+  // asked for.
+  [[nodiscard]] bool Have(size_t i, size_t likely) {
+    while (memory_.chain.size() <= i) {
+      if (memory_.ended) return false;
+      const size_t have = memory_.chain.size();
+      const size_t ask = have == 0 ? 1 : std::clamp<size_t>(likely, 1, PrefixSource::kMaxAhead);
+      memory_.chain.resize(have + ask);
+      const size_t got = source_.Next(std::span(memory_.chain).subspan(have));
+      memory_.chain.resize(have + got);
+      memory_.ended = got < ask;
+    }
+    return true;
+  }
+
+  // The run that goes on with block `i` of the prompt after `parent`.
+  [[nodiscard]] uint32_t NextRun(const Roster& roster, const Step& last, BlockRef parent,
+                                 size_t i) const {
+    const auto wanted = static_cast<uint64_t>(memory_.chain[i]);
+    if (last.first_child != RunStore::kNoRun) {
+      const Run& likely = store_.run(last.first_child);
+      if (likely.parent == parent.value &&
+          store_.prefixes(likely)[0].load(std::memory_order_acquire) == wanted) {
+        return last.first_child;
+      }
+    }
+    return store_.FindRun(roster.name_space, parent, memory_.chain[i]);
+  }
+
+  // Reads what the run has of the prompt from block `at` on, as it is at one moment; false when
+  // that is nothing. `same_as`: the sum of the last run, where it may stand for looking.
+  [[nodiscard]] bool Read(const Roster& roster, uint32_t id, BlockRef parent, size_t at,
+                          uint64_t same_as, Step& step) {
+    constexpr int kTries = 64;
+    for (int i = 0; i < kTries; ++i) {
+      if (const auto read = TryRead(roster, id, parent, at, same_as, step)) return *read;
+    }
+    // A run that changes all the time: between two batches it does not.
+    const std::shared_lock<FairSharedMutex> lock(impl_.mutex);
+    return TryRead(roster, id, parent, at, same_as, step).value_or(false);
+  }
+
+  // Nothing: it changed meanwhile.
+  [[nodiscard]] std::optional<bool> TryRead(const Roster& roster, uint32_t id, BlockRef parent,
+                                            size_t at, uint64_t same_as, Step& step) {
+    const Run& run = store_.run(id);
+    const uint32_t version = run.version;
+    if (version % 2 != 0) return std::nullopt;
+    const uint32_t length = run.length;
+    const uint8_t flags = run.flags;
+    const uint32_t data = run.data;
+    const Run::Holders holders = run.ReadHolders();
+    const bool right = (flags & Run::kUsed) != 0 && run.parent == parent.value &&
+                       run.name_space == roster.name_space;
+    step.first_child = run.first_child;
+    // From here on what the fields name is there, if perhaps not as it was.
+    if (run.version != version) return std::nullopt;
+    if (!right) return false;
+    if (step.first_child != RunStore::kNoRun) __builtin_prefetch(&store_.run(step.first_child));
+    const Word* prefixes = store_.arena().At(data);
+    uint32_t matched = 0;
+    while (matched < length && Have(at + matched, length - matched) &&
+           prefixes[matched].load(std::memory_order_acquire) ==
+               static_cast<uint64_t>(memory_.chain[at + matched])) {
+      ++matched;
+    }
+    step.run = id;
+    step.matched = matched;
+    step.to_end = matched == length;
+    step.same = false;
+    memory_.seen.clear();
+    if (matched > 0) {
+      step.full_sum = store_.FullSum(holders, flags, length);
+      step.same = same_as != 0 && step.full_sum == same_as;
+      if (!step.same) {
+        const uint64_t whole = RunStore::Leading(length);
+        store_.ForEach(holders, flags, [&](uint64_t key, uint64_t mask) {
+          const uint32_t place = roster.PlaceOf(RunStore::Upper(key) >> 2);
+          if (place != Roster::kNobody) {
+            memory_.seen.push_back({place, RunStore::Lower(key), mask,
+                                    static_cast<Tier>(RunStore::Upper(key) & 3), mask == whole});
+          }
+        });
+      }
+    }
+    if (run.version != version) return std::nullopt;
+    return matched > 0;
+  }
+
+  void Note(uint32_t roster, uint32_t place, uint32_t gpu, uint32_t cpu, uint32_t disk,
+            uint32_t pool = 0) {
+    if (disk > 0) memory_.found.push_back({roster, place, gpu, cpu, disk, pool});
+  }
+
+  // Without gaps and spans a place follows from block to block or is done. So what is kept is who
+  // follows, and a run costs what it has entries, or nothing where it has those of the last one.
+  void WalkByRun(uint32_t roster_number, const Roster& roster) {
+    memory_.followers.assign(roster.places(), Follower{});
+    memory_.following.clear();
+    const auto ranks = static_cast<uint32_t>(roster.ranks.size());
+    BlockRef parent;
+    Step step;
+    uint32_t walked = 0;  // blocks
+    uint64_t steady =
+        0;  // the sum of a run that all who follow hold whole, on the tier they are on
+    while (Have(walked, RunStore::kMaxLength)) {
+      const uint32_t id = NextRun(roster, step, parent, walked);
+      if (id == RunStore::kNoRun || !Read(roster, id, parent, walked, steady, step)) break;
+      if (!step.same) {
+        for (const Seen& seen : memory_.seen) {
+          if (seen.span != 1) continue;
+          Follower& follower = memory_.followers[seen.place];
+          if (!follower.following) {
+            if (walked > 0) continue;
+            follower.following = true;
+            follower.phase = static_cast<uint8_t>(seen.place < ranks ? Tier::kGpu : Tier::kCpu);
+            memory_.following.push_back(seen.place);
+          }
+          follower.masks[static_cast<size_t>(seen.tier)] |= seen.mask;
+          if (seen.whole) follower.whole |= Bit(seen.tier);
+        }
+        steady = step.full_sum;
+        for (size_t i = 0; i < memory_.following.size();) {
+          const uint32_t place = memory_.following[i];
+          Follower& follower = memory_.followers[place];
+          if (!Follow(roster_number, place, follower, walked, step.matched, steady)) {
+            follower.following = false;
+            memory_.following[i] = memory_.following.back();
+            memory_.following.pop_back();
+            continue;
+          }
+          follower.masks = {};
+          follower.whole = 0;
+          ++i;
+        }
+        if (memory_.following.empty()) {
+          walked_ = std::max(walked_, walked + step.matched);
+          return;
+        }
+      }
+      walked += step.matched;
+      parent = BlockRef(step.run, step.matched - 1);
+    }
+    walked_ = std::max(walked_, Have(walked, 1) ? walked + 1 : walked);
+    for (const uint32_t place : memory_.following) {
+      const Follower& follower = memory_.followers[place];
+      const auto phase = static_cast<Tier>(follower.phase);
+      Note(roster_number, place, phase == Tier::kGpu ? walked : follower.gpu,
+           phase == Tier::kDisk ? follower.cpu : walked, walked);
+    }
+  }
+
+  // On through `matched` blocks of a run, of which `walked` lie before it; false when it is done.
+  // `steady` becomes 0 when it does not hold the run whole.
+  [[nodiscard]] bool Follow(uint32_t roster, uint32_t place, Follower& follower, uint32_t walked,
+                            uint32_t matched, uint64_t& steady) {
+    uint32_t at = 0;
+    const auto on = [&](uint64_t mask) {
+      const auto more = static_cast<uint32_t>(std::countr_one(mask >> at));
+      at = std::min(at + more, matched);
+      return at == matched;
+    };
+    const uint64_t cpu = follower.masks[static_cast<size_t>(Tier::kCpu)];
+    const uint64_t disk = follower.masks[static_cast<size_t>(Tier::kDisk)];
+    const uint8_t phase = follower.phase;
+    if (follower.phase == static_cast<uint8_t>(Tier::kGpu)) {
+      if (on(follower.masks[static_cast<size_t>(Tier::kGpu)])) {
+        if ((follower.whole & Bit(Tier::kGpu)) == 0) steady = 0;
+        return true;
+      }
+      follower.gpu = walked + at;
+      follower.phase = static_cast<uint8_t>(Tier::kCpu);
+    }
+    if (follower.phase == static_cast<uint8_t>(Tier::kCpu)) {
+      if (on(cpu)) {
+        if (phase != follower.phase || (follower.whole & kOnHost) == 0) steady = 0;
+        return true;
+      }
+      follower.cpu = walked + at;
+      follower.phase = static_cast<uint8_t>(Tier::kDisk);
+    }
+    if (on(cpu | disk)) {
+      if (phase != follower.phase || (follower.whole & kBelowDevice) == 0) steady = 0;
+      return true;
+    }
+    Note(roster, place, follower.gpu, follower.cpu, walked + at);
+    return false;
+  }
+
+  // With gaps that pools fill, with spans that count when they end, and with blocks that only pools
+  // have, by name: every block's tiers for every place, then the figures.
+  void WalkByBlock(uint32_t roster_number, const Roster& roster, bool named) {
+    auto& bits = memory_.bits;
+    if (bits.size() < roster.places()) bits.resize(roster.places());
+    for (size_t place = 0; place < roster.places(); ++place) bits[place].clear();
+    BlockRef parent;
+    Step step;
+    uint32_t walked = 0;
+    uint32_t last = 0;  // blocks up to the last one that anybody has
+    bool indexed = roster.name_space != Roster::kNobody;
+    const auto add = [&](uint32_t place, uint32_t block, Tier tier, uint32_t span) {
+      std::vector<TierBits>& of = bits[place];
+      if (of.size() <= block) of.resize(block + 1);
+      for (uint32_t i = 0; i < span && i <= block; ++i) of[block - i] |= Bit(tier);
+      last = std::max(last, block + 1);
+    };
+    while (Have(walked, RunStore::kMaxLength)) {
+      uint32_t matched = 0;
+      if (indexed) {
+        const uint32_t id = NextRun(roster, step, parent, walked);
+        indexed = id != RunStore::kNoRun && Read(roster, id, parent, walked, 0, step);
+        if (indexed) {
+          matched = step.matched;
+          parent = BlockRef(step.run, matched - 1);
+          for (const Seen& seen : memory_.seen) {
+            uint64_t mask = seen.mask & RunStore::Leading(matched);
+            for (; mask != 0; mask &= mask - 1) {
+              add(seen.place, walked + static_cast<uint32_t>(std::countr_zero(mask)), seen.tier,
+                  seen.span);
+            }
+          }
+        }
+      }
+      if (!indexed) {
+        if (!named) break;
+        matched = 1;
+      }
+      if (named) AddNamed(roster, walked, matched, add);
+      walked += matched;
+      if (last + roster.max_span <= walked) break;
+    }
+    walked_ = std::max(walked_, std::min(walked + 1, static_cast<uint32_t>(memory_.chain.size())));
+    for (uint32_t place = 0; place < roster.places(); ++place) {
+      if (place < roster.ranks.size()) {
+        NoteRank(roster_number, roster, place);
+      } else {
+        const uint32_t cpu = Extend(bits[place], 0, kOnHost);
+        Note(roster_number, place, 0, cpu, Extend(bits[place], cpu, kBelowDevice));
+      }
+    }
+  }
+
+  // What pools have of these blocks under the names that their profiles give them.
+  template <typename Add>
+  void AddNamed(const Roster& roster, uint32_t from, uint32_t count, Add add) {
+    for (size_t p = 0; p < roster.pools.size(); ++p) {
+      const RosterPool& pool = roster.pools[p];
+      if (!pool.profile) continue;
+      memory_.names.clear();
+      for (uint32_t block = from; block < from + count; ++block) {
+        if (const auto name = names_(*pool.profile, block))
+          memory_.names.emplace_back(block, *name);
+      }
+      const std::shared_lock<FairSharedMutex> lock(impl_.mutex);
+      const auto domain = impl_.domains.find(*roster.domain);
+      if (domain == impl_.domains.end()) continue;
+      for (const auto& [block, name] : memory_.names) {
+        const auto entry = domain->second->names.find(PoolName{0, name});
+        if (entry == domain->second->names.end()) continue;
+        const auto claim = std::ranges::find(entry->second.claims, pool.id, &Claim::pool);
+        if (claim == entry->second.claims.end()) continue;
+        add(static_cast<uint32_t>(roster.ranks.size() + p), block, claim->tier, 1);
+      }
+    }
+  }
+
+  void NoteRank(uint32_t roster_number, const Roster& roster, uint32_t place) {
+    const std::vector<TierBits>& bits = memory_.bits[place];
+    const uint32_t gpu = Extend(bits, 0, Bit(Tier::kGpu));
+    uint32_t cpu = Extend(bits, gpu, kOnHost);
+    uint32_t disk = Extend(bits, cpu, kBelowDevice);
+    uint32_t counted = 0;
+    for (size_t p = 0; p < roster.pools.size(); ++p) {
+      if (roster.pools[p].lookup != PoolLookup::kContinue) continue;
+      const std::vector<TierBits>& of_pool = memory_.bits[roster.ranks.size() + p];
+      std::vector<TierBits>& both = memory_.both;
+      both.assign(std::max(bits.size(), of_pool.size()), 0);
+      for (size_t i = 0; i < bits.size(); ++i) both[i] |= bits[i];
+      for (size_t i = 0; i < of_pool.size(); ++i) both[i] |= of_pool[i];
+      const uint32_t with_cpu = Extend(both, gpu, kOnHost);
+      const uint32_t with_disk = Extend(both, with_cpu, kBelowDevice);
+      if (with_cpu > cpu || with_disk > disk) counted = static_cast<uint32_t>(p) + 1;
+      cpu = std::max(cpu, with_cpu);
+      disk = std::max(disk, with_disk);
+    }
+    Note(roster_number, place, gpu, cpu, disk, counted);
+  }
+
+  const Impl& impl_;
+  const RunStore& store_;
+  PrefixSource& source_;
+  const NameSource& names_;
+  Matches::Memory& memory_;
+  uint32_t walked_ = 0;
+};
 
 Matches PrefixIndex::Match(const Scope& scope, PrefixSource& source,
                            const NameSource& names) const {
@@ -163,58 +418,95 @@ Matches PrefixIndex::Match(const Scope& scope, PrefixSource& source,
 
 void PrefixIndex::Match(const Scope& scope, PrefixSource& source, const MatchOptions& options,
                         const NameSource& names, Matches& matches) const {
-  matches = Matches();
-  std::vector<PrefixHash> chain;
-  bool ended = false;
-  Impl::Prompt prompt;
-  prompt.name_at = names;
-  prompt.prefix_at = [&](size_t i) -> std::optional<PrefixHash> {
-    while (chain.size() <= i && !ended) {
-      PrefixHash next{};
-      if (source.Next({&next, 1}) == 1) {
-        chain.push_back(next);
-        ++matches.walked;
-      } else {
-        ended = true;
-      }
-    }
-    if (i >= chain.size()) return std::nullopt;
-    return chain[i];
+  Matches::Memory& memory = *matches.memory_;
+  matches.ranks.clear();
+  matches.pools.clear();
+  memory.chain.clear();
+  memory.ended = false;
+  memory.keys.clear();
+  // A set of holders that takes the place of another is seen before the other goes. Whoever set out
+  // with the other looks again, or would find the one half gone and the other not at all.
+  constexpr int kTries = 8;
+  for (int i = 0; i < kTries; ++i) {
+    const uint64_t version = impl_->roster_version;
+    memory.found.clear();
+    memory.rosters.clear();
+    impl_->FindRosters(scope, static_cast<bool>(names), memory.rosters);
+    const auto pass = impl_->store.gate().Enter();
+    Lookup lookup(*impl_, source, names, memory);
+    for (size_t r = 0; r < memory.rosters.size(); ++r) lookup.Walk(static_cast<uint32_t>(r));
+    matches.walked = lookup.walked();
+    if (impl_->roster_version == version) break;
+  }
+
+  // Ranks first, pools behind them.
+  const auto is_rank = [&memory](const Found& found) {
+    return found.place < memory.rosters[found.roster]->ranks.size();
   };
-  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
-  const std::string salt(scope.additional_salt.value_or(""));
+  const auto pools = std::partition(memory.found.begin(), memory.found.end(), is_rank);
+  auto ranks_end = pools;
+  if (options.top > 0) {
+    if (pools - memory.found.begin() > static_cast<ptrdiff_t>(options.top)) {
+      ranks_end = memory.found.begin() + options.top;
+    }
+    std::partial_sort(memory.found.begin(), ranks_end, pools,
+                      [](const Found& a, const Found& b) { return a.Worth() > b.Worth(); });
+  }
+  for (auto found = memory.found.begin(); found != ranks_end; ++found) {
+    const Roster& roster = *memory.rosters[found->roster];
+    RankMatch match{roster.ranks[found->place].get(), found->gpu, found->cpu, found->disk, {}};
+    if (found->pool > 0) match.pool = *roster.pools[found->pool - 1].name;
+    matches.ranks.push_back(match);
+  }
+  // What they point to must not move.
+  memory.keys.reserve(memory.rosters.size());
+  for (auto found = pools; found != memory.found.end(); ++found) {
+    const Roster& roster = *memory.rosters[found->roster];
+    const NamespaceKey* key = roster.key.get();
+    if (key == nullptr) {
+      const PoolDomain& domain = *roster.domain;
+      key = &memory.keys.emplace_back(NamespaceKey{.tenant = domain.tenant,
+                                                   .model = domain.model,
+                                                   .lora_name = std::string(scope.lora_name),
+                                                   .block_size = scope.block_size,
+                                                   .additional_salt = domain.additional_salt});
+    }
+    matches.pools.push_back(PoolMatch{*roster.pools[found->place - roster.ranks.size()].name, key,
+                                      found->cpu, found->disk});
+  }
+}
+
+void PrefixIndex::Impl::FindRosters(const Scope& scope, bool named,
+                                    std::vector<std::shared_ptr<const Roster>>& found) const {
+  const auto salt_fits = [&scope](const std::string& salt) {
+    return !scope.additional_salt || salt == *scope.additional_salt;
+  };
+  const std::shared_lock lock(roster_mutex);
   // The maps are in order of the fields, the salt last.
-  auto found = impl_->namespaces.lower_bound(NamespaceKey{.tenant = std::string(scope.tenant),
-                                                          .model = std::string(scope.model),
-                                                          .lora_name = std::string(scope.lora_name),
-                                                          .block_size = scope.block_size,
-                                                          .additional_salt = salt});
-  std::vector<const Domain*> walked;
-  for (; found != impl_->namespaces.end(); ++found) {
-    const auto& [key, name_space] = *found;
+  for (auto at = rosters.namespaces.lower_bound(scope); at != rosters.namespaces.end(); ++at) {
+    const NamespaceKey& key = at->first;
     if (std::tie(key.tenant, key.model, key.lora_name, key.block_size) !=
-        std::tie(scope.tenant, scope.model, scope.lora_name, scope.block_size)) {
+            std::tie(scope.tenant, scope.model, scope.lora_name, scope.block_size) ||
+        !salt_fits(key.additional_salt)) {
       break;
     }
-    if (scope.additional_salt && key.additional_salt != *scope.additional_salt) break;
-    impl_->MatchNamespace(key, name_space.get(), name_space->domain, prompt, matches);
-    if (name_space->domain != nullptr) walked.push_back(name_space->domain);
+    found.push_back(at->second);
   }
-  if (!names) return Best(options, matches);
+  if (!named) return;
   // What pools have of which no engine has announced anything.
-  auto domain = impl_->domains.lower_bound(PoolDomain{.tenant = std::string(scope.tenant),
-                                                      .model = std::string(scope.model),
-                                                      .additional_salt = salt});
-  for (; domain != impl_->domains.end(); ++domain) {
-    const PoolDomain& key = domain->first;
-    if (std::tie(key.tenant, key.model) != std::tie(scope.tenant, scope.model)) break;
-    if (scope.additional_salt && key.additional_salt != *scope.additional_salt) break;
-    if (std::ranges::find(walked, domain->second.get()) != walked.end()) continue;
-    impl_->MatchNamespace({key.tenant, key.model, std::string(scope.lora_name), scope.block_size,
-                           key.additional_salt},
-                          nullptr, domain->second.get(), prompt, matches);
+  const size_t of_namespaces = found.size();
+  const Scope of_domain{scope.tenant, scope.model, {}, 0, scope.additional_salt};
+  for (auto at = rosters.domains.lower_bound(of_domain); at != rosters.domains.end(); ++at) {
+    const PoolDomain& key = at->first;
+    if (std::tie(key.tenant, key.model) != std::tie(scope.tenant, scope.model) ||
+        !salt_fits(key.additional_salt)) {
+      break;
+    }
+    const bool walked =
+        std::any_of(found.begin(), found.begin() + static_cast<ptrdiff_t>(of_namespaces),
+                    [&key](const auto& roster) { return roster->domain == key; });
+    if (!walked) found.push_back(at->second);
   }
-  Best(options, matches);
 }
 
 }  // namespace conductor::index

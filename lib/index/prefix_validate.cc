@@ -4,82 +4,108 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
 #include <map>
 #include <shared_mutex>
 #include <tuple>
 
 namespace conductor::index {
 
-Status PrefixIndex::Impl::ValidateBlock(const Namespace& name_space, const Block& block) const {
+Status PrefixIndex::Impl::ValidateRun(uint32_t id) const {
+  const Run& run = store.run(id);
   const auto fail = [&](std::string what) {
-    return Fail(std::move(what), fmt::format("block {:016x}", static_cast<uint64_t>(block.prefix)));
+    return Fail(std::move(what), fmt::format("run {} of {} blocks", id, uint32_t{run.length}));
   };
-  if (block.name_space != &name_space) return fail("stands in another namespace's table");
-  if (block.released == block.retained()) return fail("is released and retained, or neither");
-  for (size_t i = 0; i < block.holdings.size(); ++i) {
-    const Holding& holding = block.holdings[i];
-    const auto holder = holders.find(holding.holder);
-    if (holder == holders.end()) return fail("is held by a holder that left");
-    if (holding.count == 0) return fail("has a holding without copies");
-    if (holder->second.name_space != &name_space) return fail("is held from another namespace");
-    if (!holder->second.blocks[static_cast<size_t>(holding.tier)].contains(&block)) {
-      return fail("is missing in its holder's list");
+  if (const char* wrong = store.Check(id)) return fail(wrong);
+  const Namespace* name_space = by_number.at(run.name_space);
+  if (name_space == nullptr) return fail("stands in no namespace");
+  uint32_t retained = 0;
+  std::string wrong;
+  store.ForEach(run, RunStore::Set::kHolders, [&](uint64_t key, uint64_t mask) {
+    retained = std::max(retained, 64 - static_cast<uint32_t>(std::countl_zero(mask)));
+    const auto holder = holders.find(HolderId{RunStore::Upper(key) >> 2});
+    if (holder == holders.end()) {
+      wrong = "is held by a holder that left";
+      return false;
     }
-    for (size_t j = 0; j < i; ++j) {
-      const Holding& other = block.holdings[j];
-      if (other.holder == holding.holder && other.tier == holding.tier &&
-          (other.span == kInner) == (holding.span == kInner)) {
-        return fail("has the same holding twice");
-      }
-    }
+    if (holder->second.name_space != name_space) wrong = "is held from another namespace";
+    const size_t tier = RunStore::Upper(key) & 3;
+    const auto runs = holder->second.runs[tier].Copy();
+    if (!std::ranges::binary_search(runs, id)) wrong = "is missing in its holder's list";
+    const uint32_t span = RunStore::Lower(key);
+    if (span == 0 || (span > 1 && !holder->second.has_spans)) wrong = "has a wrong span";
+    if (span > name_space->max_span) wrong = "has a longer span than its namespace knows";
+    return true;
+  });
+  if (!wrong.empty()) return fail(wrong);
+  for (uint32_t child = run.first_child; child != RunStore::kNoRun;
+       child = store.run(child).next_sibling) {
+    if (store.run(child).name_space != run.name_space) return fail("has a child elsewhere");
+    if (store.run(child).retained == 0) continue;
+    retained = std::max(retained, BlockRef(store.run(child).parent).offset() + 1);
   }
-  for (const Alias& alias : block.aliases) {
-    const auto space = spaces.find(alias.space);
-    if (space == spaces.end()) return fail("has a name in a space that left");
-    const auto name = space->second.names.find(alias.name);
-    if (name == space->second.names.end() || name->second.block != &block) {
-      return fail("has a name that means something else");
+  if (retained != run.retained) return fail("retains other blocks than it should");
+  uint32_t begin = 0;
+  uint32_t end = 0;
+  if (!released.Check(id, begin, end)) return fail("has its released blocks in a wrong order");
+  if (begin != retained || end != run.length)
+    return fail("has blocks that are released and retained, or neither");
+  store.ForEach(run, RunStore::Set::kNames, [&](uint64_t key, uint64_t) {
+    const auto space = spaces.find(AliasSpace{RunStore::Upper(key)});
+    if (space == spaces.end()) {
+      wrong = "has a name in a space that left";
+    } else if (!std::ranges::binary_search(space->second.runs.Copy(), id)) {
+      wrong = "is missing in the list of a space that names it";
     }
-  }
+    return wrong.empty();
+  });
+  if (!wrong.empty()) return fail(wrong);
   return {};
 }
 
 Status PrefixIndex::Impl::ValidateDomain(const Domain& domain) const {
-  std::map<std::tuple<HolderId, const Block*, Tier>, uint32_t> claimed;
+  std::map<std::tuple<HolderId, uint32_t, Tier>, uint32_t> claimed;
   for (const auto& [name, entry] : domain.names) {
-    if (entry.blocks.empty() && entry.claims.empty())
+    if (entry.blocks.empty() && entry.claims.empty()) {
       return Fail("a pool's name stands for nothing");
+    }
     for (const Joined& joined : entry.blocks) {
-      const Block& block = *joined.target.block;
-      uint32_t named = 0;
-      for (const Alias& alias : block.aliases) {
-        const Space& space = spaces.at(alias.space);
-        if (alias.name != name.hash || space.group != name.group) continue;
-        ++named;
+      const BlockRef block = joined.target.block;
+      if ((store.run(block.run()).flags & Run::kUsed) == 0 ||
+          block.offset() >= store.run(block.run()).length) {
+        return Fail("a pool's name stands for a block that was forgotten");
       }
+      uint32_t named = 0;
+      store.ForEachName(block, [&](uint32_t space, EngineHash of) {
+        if (of == name.hash && spaces.at(AliasSpace{space}).group == name.group) ++named;
+      });
       if (named != joined.spaces) return Fail("the spaces of a pool's name are counted wrongly");
       if (named == 0 && entry.claims.empty()) return Fail("a pool's name is kept for nobody");
-      if (block.name_space->domain != &domain) return Fail("a pool's name left its domain");
+      const Namespace* name_space = NamespaceOf(block);
+      if (name_space->domain != &domain) return Fail("a pool's name left its domain");
       for (const Claim& claim : entry.claims) {
-        const auto& holder_of = pools.at(claim.pool).holders;
-        const auto holder = holder_of.find(block.name_space);
-        if (holder == holder_of.end()) return Fail("a pool has a block and no holder for it");
-        ++claimed[{holder->second, &block, claim.tier}];
+        const auto holder = name_space->pool_holders.find(claim.pool);
+        if (holder == name_space->pool_holders.end()) {
+          return Fail("a pool has a block and no holder for it");
+        }
+        ++claimed[{holder->second, block.value, claim.tier}];
       }
     }
   }
-  for (const PoolId id : domain.pools) {
-    for (const auto& [name_space, holder_id] : pools.at(id).holders) {
-      if (name_space->domain != &domain) continue;
-      const Holder& holder = holders.at(holder_id);
+  for (const auto& [key, name_space] : namespaces) {
+    if (name_space->domain != &domain) continue;
+    for (const auto& [pool, id] : name_space->pool_holders) {
       for (const Tier tier : kTiers) {
-        for (const Block* block : holder.blocks[static_cast<size_t>(tier)]) {
-          for (const Holding& holding : block->holdings) {
-            if (holding.holder != holder_id || holding.tier != tier || holding.span == kInner) {
-              continue;
-            }
-            const auto claims = claimed.find({holder_id, block, tier});
-            if (claims == claimed.end() || claims->second != holding.count) {
+        for (const uint32_t run : holders.at(id).runs[static_cast<size_t>(tier)].Copy()) {
+          if ((store.run(run).flags & Run::kUsed) == 0) continue;
+          for (uint32_t i = 0; i < store.run(run).length; ++i) {
+            const BlockRef block(run, i);
+            if (HeldSpan(holders.at(id), id, tier, block) == 0) continue;
+            const auto more = copies.find(CopyKey(block, id, tier));
+            const uint32_t count = 1 + (more == copies.end() ? 0 : more->second);
+            const auto claims = claimed.find({id, block.value, tier});
+            if (claims == claimed.end() || claims->second != count) {
               return Fail("what a pool holds is not what it has by name");
             }
             claimed.erase(claims);
@@ -94,52 +120,64 @@ Status PrefixIndex::Impl::ValidateDomain(const Domain& domain) const {
 
 Status PrefixIndex::Validate() const {
   const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
-  size_t released = 0;
-  size_t aliases = 0;
-  absl::flat_hash_map<const Block*, std::pair<uint32_t, uint32_t>> children;  // all, retained
-  for (const auto& [key, name_space] : impl_->namespaces) {
-    for (const auto& [prefix, block] : name_space->blocks) {
-      if (prefix != block->prefix) return Fail("a block stands under another prefix hash");
-      if (auto status = impl_->ValidateBlock(*name_space, *block); !status) return status;
-      released += block->released ? 1 : 0;
-      aliases += block->aliases.size();
-      if (block->parent != nullptr) {
-        auto& [all, retained] = children[block->parent];
-        ++all;
-        retained += block->released ? 0 : 1;
+  const RunStore& store = impl_->store;
+  uint64_t blocks = 0;
+  uint64_t released = 0;
+  uint64_t runs = 0;
+  std::map<uint32_t, uint64_t> of_namespace;
+  std::map<uint32_t, uint64_t> names;  // of spaces
+  std::map<uint32_t, uint64_t> whole;  // by holder and tier
+  uint64_t copied = 0;
+  for (uint32_t id = 0; id < store.run_limit(); ++id) {
+    const Run& run = store.run(id);
+    if ((run.flags & Run::kUsed) == 0) continue;
+    ++runs;
+    if (auto status = impl_->ValidateRun(id); !status) return status;
+    blocks += run.length;
+    released += run.length - run.retained;
+    of_namespace[run.name_space] += run.length;
+    store.ForEach(run, RunStore::Set::kNames, [&](uint64_t key, uint64_t mask) {
+      names[RunStore::Upper(key)] += static_cast<uint64_t>(std::popcount(mask));
+      return true;
+    });
+    uint64_t twice = 0;
+    std::map<uint32_t, uint64_t> seen;
+    store.ForEach(run, RunStore::Set::kHolders, [&](uint64_t key, uint64_t mask) {
+      const uint32_t upper = RunStore::Upper(key);
+      twice |= seen[upper] & mask;
+      seen[upper] |= mask;
+      whole[upper] += static_cast<uint64_t>(std::popcount(mask));
+      for (; mask != 0; mask &= mask - 1) {
+        const BlockRef block(id, static_cast<uint32_t>(std::countr_zero(mask)));
+        copied += impl_->copies.count(
+            Impl::CopyKey(block, HolderId{upper >> 2}, static_cast<Tier>(upper & 3)));
       }
-    }
+      return true;
+    });
+    if (twice != 0) return Fail("a block is held twice by one holder, with two spans");
   }
+  if (runs != store.run_count()) return Fail("the runs are counted wrongly");
+  if (blocks != impl_->blocks) return Fail("the blocks are counted wrongly");
+  if (released != impl_->released.count()) return Fail("the released blocks are counted wrongly");
+  if (copied != impl_->copies.size()) return Fail("copies are counted of what is not held");
   for (const auto& [key, name_space] : impl_->namespaces) {
-    for (const auto& [prefix, block] : name_space->blocks) {
-      const auto found = children.find(block.get());
-      const auto counted = found == children.end() ? std::pair(0u, 0u) : found->second;
-      if (counted != std::pair(block->children, block->retained_children)) {
-        return Fail("a block's children are counted wrongly");
-      }
+    if (name_space->blocks != of_namespace[name_space->number]) {
+      return Fail("a namespace's blocks are counted wrongly");
     }
   }
-  if (released != impl_->released.size()) return Fail("the list of released blocks is wrong");
-  absl::flat_hash_set<const Block*> older;
-  for (const Block* block : impl_->released) {
-    if (block->parent != nullptr && older.contains(block->parent)) {
-      return Fail("a parent was released before its child");
+  uint64_t aliases = 0;
+  for (const auto& [id, space] : impl_->spaces) {
+    aliases += space.names;
+    if (space.names != names[static_cast<uint32_t>(id)]) {
+      return Fail("a space's names are counted wrongly");
     }
-    older.insert(block);
   }
-  size_t names = 0;
-  for (const auto& [id, space] : impl_->spaces) names += space.names.size();
-  if (names != aliases) return Fail("a name points to a block that does not know it");
+  if (aliases != impl_->aliases) return Fail("the names are counted wrongly");
   for (const auto& [id, holder] : impl_->holders) {
     for (const Tier tier : kTiers) {
-      const size_t t = static_cast<size_t>(tier);
-      uint64_t whole = 0;
-      for (const Block* block : holder.blocks[t]) {
-        for (const Holding& holding : block->holdings) {
-          if (holding.holder == id && holding.tier == tier && holding.span != kInner) ++whole;
-        }
+      if (holder.whole[static_cast<size_t>(tier)] != whole[Impl::Upper(id, tier)]) {
+        return Fail("a holder's blocks are counted wrongly");
       }
-      if (whole != holder.whole[t]) return Fail("a holder's blocks are counted wrongly");
     }
   }
   uint64_t claims = 0;

@@ -1,0 +1,327 @@
+#ifndef CONDUCTOR_LIB_INDEX_ID_TABLE_H_
+#define CONDUCTOR_LIB_INDEX_ID_TABLE_H_
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "lib/index/pages.h"
+#include "lib/index/reader_gate.h"
+
+namespace conductor::index {
+
+// A hash table that keeps 32-bit ids and reads the keys through them: 4.6 bytes a place, of which
+// between 0.72 and 0.9 are taken. Several ids may have one key.
+//
+// Designed for ten million ids and up whose keys lie elsewhere anyway, under two constraints: no
+// moment at which everything is moved, and lookups (of the one table that needs them) that take no
+// lock.
+//
+//   directory ──▶ segments of at most 4,096 buckets, chosen by the hash's first bits
+//   bucket        one cache line: 14 ids, a tag of 4 bits for each, and a count of those that found
+//                 the bucket full and went on to the next; a lookup ends where that count is 0
+//
+// A segment that is nine tenths full is rebuilt larger, by 15 to 35 %, so that they do not all grow
+// at once; one that has grown to its limit is split in two and the directory doubled where needed.
+// Nothing is ever moved within a segment, so that a reader who is in one finds what was there when
+// it came. Linear hashing, which grows by a bucket at a time, was tried on paper: its buckets
+// differ in load by up to two, and at a fixed bucket size that costs more than the rebuilds.
+//
+//   Keys: uint64_t HashOf(uint32_t id) const        of an id in the table
+//         void PrefetchFirst(uint32_t id) const     the two steps to what HashOf reads
+//         void PrefetchSecond(uint32_t id) const
+template <typename Keys>
+class IdTable {
+ public:
+  static constexpr uint32_t kNone = ~0u;
+
+  // `keys` outlives it. With a gate, Find may be called by any thread that has passed it.
+  explicit IdTable(const Keys& keys, ReaderGate* gate = nullptr)
+      : keys_(keys), gate_(gate), directory_(new Directory(0)) {
+    directory_.load()->segments[0].store(NewSegment(kFirstBuckets, 0));
+  }
+  ~IdTable() {
+    Directory* directory = directory_.load();
+    const Segment* last = nullptr;
+    for (auto& entry : directory->segments) {
+      Segment* segment = entry.load();
+      if (segment != last) FreeSegment(segment);
+      last = segment;
+    }
+    delete directory;
+  }
+  IdTable(const IdTable&) = delete;
+  IdTable& operator=(const IdTable&) = delete;
+
+  void Insert(uint64_t hash, uint32_t id) {
+    Segment* segment = SegmentOf(hash);
+    while ((segment->used + 1) * kFullTenths > uint64_t{segment->buckets} * kPlaces * 9) {
+      Grow(hash, segment);
+      segment = SegmentOf(hash);
+    }
+    Put(segment, hash, id);
+    ++size_;
+  }
+
+  // Requires that it is there.
+  void Erase(uint64_t hash, uint32_t id) {
+    Segment* segment = SegmentOf(hash);
+    const uint64_t tag = TagOf(hash);
+    const uint32_t home = HomeOf(hash, segment);
+    for (uint32_t b = home;; b = Next(b, segment)) {
+      Bucket& bucket = segment->bucket(b);
+      const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
+      for (uint64_t places = Matching(meta, tag); places != 0; places &= places - 1) {
+        const auto place = static_cast<unsigned>(std::countr_zero(places)) / 4;
+        if ((meta >> (4 * place) & 15) != tag) continue;
+        if (bucket.ids[place].load(std::memory_order_relaxed) != id) continue;
+        bucket.meta.store(meta & ~(uint64_t{15} << (4 * place)), std::memory_order_release);
+        for (uint32_t passed = home; passed != b; passed = Next(passed, segment)) {
+          Bucket& full = segment->bucket(passed);
+          const uint64_t count = full.meta.load(std::memory_order_relaxed);
+          if (count >> kCountShift != kManyPassed) {
+            full.meta.store(count - kOnePassed, std::memory_order_release);
+          }
+        }
+        --segment->used;
+        --size_;
+        return;
+      }
+    }
+  }
+
+  // The first id under `hash` for which `is` holds, or kNone. `is` is also asked about ids with
+  // other hashes.
+  template <typename Is>
+  [[nodiscard]] uint32_t Find(uint64_t hash, Is is) const {
+    const Segment* segment = SegmentOf(hash);
+    const uint64_t tag = TagOf(hash);
+    uint32_t b = HomeOf(hash, segment);
+    for (uint32_t looked = 0; looked < segment->buckets; ++looked, b = Next(b, segment)) {
+      const Bucket& bucket = segment->bucket(b);
+      const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
+      for (uint64_t places = Matching(meta, tag); places != 0; places &= places - 1) {
+        const auto place = static_cast<unsigned>(std::countr_zero(places)) / 4;
+        // A place that looks alike because of the one before it.
+        if ((meta >> (4 * place) & 15) != tag) continue;
+        const uint32_t id = bucket.ids[place].load(std::memory_order_acquire);
+        if (is(id)) return id;
+      }
+      if (meta >> kCountShift == 0) break;
+    }
+    return kNone;
+  }
+
+  // The bucket on its way into the cache.
+  void Prefetch(uint64_t hash) const {
+    const Segment* segment = SegmentOf(hash);
+    __builtin_prefetch(&segment->bucket(HomeOf(hash, segment)));
+  }
+  // Calls `take(id)` for what Find would look at first.
+  template <typename Take>
+  void Candidates(uint64_t hash, Take take) const {
+    const Segment* segment = SegmentOf(hash);
+    const Bucket& bucket = segment->bucket(HomeOf(hash, segment));
+    const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
+    for (uint64_t places = Matching(meta, TagOf(hash)); places != 0; places &= places - 1) {
+      const auto place = static_cast<unsigned>(std::countr_zero(places)) / 4;
+      take(bucket.ids[place].load(std::memory_order_relaxed));
+    }
+  }
+
+  [[nodiscard]] uint64_t size() const { return size_; }
+  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+
+ private:
+  static constexpr unsigned kPlaces = 14;
+  static constexpr uint64_t kFullTenths = 10;
+  static constexpr uint32_t kFirstBuckets = 4;
+  static constexpr uint32_t kMaxBuckets = 4096;
+  static constexpr unsigned kCountShift = 4 * kPlaces;
+  static constexpr uint64_t kOnePassed = uint64_t{1} << kCountShift;
+  static constexpr uint64_t kManyPassed = 255;  // or more: it stays
+  static constexpr uint64_t kEach = 0x11111111111111;
+  static constexpr size_t kMallocLimit = 32 << 10;  // bytes
+
+  struct alignas(64) Bucket {
+    std::atomic<uint64_t> meta;  // 14 tags of 4 bits, 0: free; the count in the upper 8
+    std::atomic<uint32_t> ids[kPlaces];
+  };
+  static_assert(sizeof(Bucket) == 64);
+
+  struct alignas(64) Segment {
+    uint32_t buckets;
+    uint32_t used;   // ids
+    unsigned depth;  // leading bits of the hash that all in it share
+
+    [[nodiscard]] Bucket& bucket(uint32_t i) { return reinterpret_cast<Bucket*>(this + 1)[i]; }
+    [[nodiscard]] const Bucket& bucket(uint32_t i) const {
+      return reinterpret_cast<const Bucket*>(this + 1)[i];
+    }
+  };
+
+  struct Directory {
+    explicit Directory(unsigned bits) : depth(bits), segments(size_t{1} << bits) {}
+    unsigned depth;
+    std::vector<std::atomic<Segment*>> segments;
+  };
+
+  // Places whose tag is `tag`, a bit each; above such a place one too many may be told.
+  [[nodiscard]] static uint64_t Matching(uint64_t meta, uint64_t tag) {
+    const uint64_t differ = (meta & (kOnePassed - 1)) ^ (tag * kEach);
+    return (differ - kEach) & ~differ & (kEach << 3);
+  }
+  [[nodiscard]] static uint64_t TagOf(uint64_t hash) { return ((hash & 0xffff) * 15 >> 16) + 1; }
+  [[nodiscard]] static uint32_t HomeOf(uint64_t hash, const Segment* segment) {
+    const uint64_t rest = (hash << segment->depth) >> 32;
+    return static_cast<uint32_t>(rest * segment->buckets >> 32);
+  }
+  [[nodiscard]] static uint32_t Next(uint32_t bucket, const Segment* segment) {
+    return bucket + 1 == segment->buckets ? 0 : bucket + 1;
+  }
+  [[nodiscard]] static size_t SlotOf(uint64_t hash, const Directory* directory) {
+    return directory->depth == 0 ? 0 : hash >> (64 - directory->depth);
+  }
+  [[nodiscard]] Segment* SegmentOf(uint64_t hash) const {
+    const Directory* directory = directory_.load(std::memory_order_acquire);
+    return directory->segments[SlotOf(hash, directory)].load(std::memory_order_acquire);
+  }
+
+  [[nodiscard]] static size_t BytesOf(uint32_t buckets) { return size_t{buckets + 1} * 64; }
+
+  [[nodiscard]] Segment* NewSegment(uint32_t buckets, unsigned depth) {
+    const size_t bytes = BytesOf(buckets);
+    void* memory = nullptr;
+    if (bytes >= kMallocLimit) {
+      memory = AllocatePages(bytes);
+    } else {
+      memory = ::operator new (bytes, std::align_val_t{64});
+      std::fill_n(static_cast<unsigned char*>(memory), bytes, static_cast<unsigned char>(0));
+    }
+    bytes_ += bytes;
+    return new (memory) Segment{buckets, 0, depth};
+  }
+  void FreeSegment(Segment* segment) {
+    const size_t bytes = BytesOf(segment->buckets);
+    bytes_ -= bytes;
+    if (bytes >= kMallocLimit) {
+      FreePages(segment, bytes);
+    } else {
+      ::operator delete (segment, std::align_val_t{64});
+    }
+  }
+
+  void Put(Segment* segment, uint64_t hash, uint32_t id) {
+    for (uint32_t b = HomeOf(hash, segment);; b = Next(b, segment)) {
+      Bucket& bucket = segment->bucket(b);
+      const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
+      const uint64_t free = Matching(meta, 0);
+      if (free != 0) {
+        const auto place = static_cast<unsigned>(std::countr_zero(free)) / 4;
+        bucket.ids[place].store(id, std::memory_order_release);
+        bucket.meta.store(meta | TagOf(hash) << (4 * place), std::memory_order_release);
+        ++segment->used;
+        return;
+      }
+      if (meta >> kCountShift != kManyPassed) {
+        bucket.meta.store(meta + kOnePassed, std::memory_order_release);
+      }
+    }
+  }
+
+  [[nodiscard]] static std::vector<uint32_t> IdsOf(const Segment* segment) {
+    std::vector<uint32_t> ids;
+    ids.reserve(segment->used);
+    for (uint32_t b = 0; b < segment->buckets; ++b) {
+      const Bucket& bucket = segment->bucket(b);
+      const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
+      for (unsigned place = 0; place < kPlaces; ++place) {
+        if ((meta >> (4 * place) & 15) != 0) {
+          ids.push_back(bucket.ids[place].load(std::memory_order_relaxed));
+        }
+      }
+    }
+    return ids;
+  }
+
+  // A segment for `used` ids with some room, other for each.
+  [[nodiscard]] uint32_t BucketsFor(uint64_t used) {
+    random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+    const uint64_t percent = 115 + (random_ >> 33) % 21;
+    const uint64_t places = used * kFullTenths * percent / 900;
+    return static_cast<uint32_t>(std::max<uint64_t>(places / kPlaces + 1, kFirstBuckets));
+  }
+
+  void Grow(uint64_t hash, Segment* old) {
+    const std::vector<uint32_t> ids = IdsOf(old);
+    std::vector<uint64_t> hashes(ids.size());
+    constexpr size_t kAhead = 12;
+    for (size_t i = 0; i < ids.size() + 2 * kAhead; ++i) {
+      if (i < ids.size()) keys_.PrefetchFirst(ids[i]);
+      if (i >= kAhead && i - kAhead < ids.size()) keys_.PrefetchSecond(ids[i - kAhead]);
+      if (i >= 2 * kAhead) hashes[i - 2 * kAhead] = keys_.HashOf(ids[i - 2 * kAhead]);
+    }
+    const auto upper = [bit = 63 - old->depth](uint64_t of) { return (of >> bit & 1) != 0; };
+    const auto high = static_cast<uint64_t>(std::ranges::count_if(hashes, upper));
+    // Ids of one key cannot be told apart by any bit.
+    const bool splits = old->buckets >= kMaxBuckets && high > 0 && high < ids.size();
+    const unsigned depth = splits ? old->depth + 1 : old->depth;
+    Segment* made[2] = {nullptr, nullptr};
+    if (splits) {
+      made[0] = NewSegment(BucketsFor(ids.size() - high), depth);
+      made[1] = NewSegment(BucketsFor(high), depth);
+    } else {
+      made[0] = made[1] = NewSegment(std::max(BucketsFor(ids.size() + 1), old->buckets + 1), depth);
+    }
+    for (size_t i = 0; i < ids.size(); ++i) {
+      Put(splits && upper(hashes[i]) ? made[1] : made[0], hashes[i], ids[i]);
+    }
+    Publish(hash, old, made[0], made[1]);
+  }
+
+  void Publish(uint64_t hash, Segment* old, Segment* low, Segment* high) {
+    Directory* directory = directory_.load();
+    if (low->depth > directory->depth) {
+      auto* larger = new Directory(directory->depth + 1);
+      for (size_t i = 0; i < larger->segments.size(); ++i) {
+        larger->segments[i].store(directory->segments[i / 2].load());
+      }
+      directory_.store(larger, std::memory_order_release);
+      Retire([directory] { delete directory; });
+      directory = larger;
+    }
+    const size_t shared = size_t{1} << (directory->depth - old->depth);
+    const size_t first = SlotOf(hash, directory) / shared * shared;
+    for (size_t i = 0; i < shared; ++i) {
+      directory->segments[first + i].store(i < shared / 2 || shared == 1 ? low : high,
+                                           std::memory_order_release);
+    }
+    Retire([this, old] { FreeSegment(old); });
+  }
+
+  template <typename Free>
+  void Retire(Free free) {
+    if (gate_ == nullptr) {
+      free();
+    } else {
+      gate_->Retire(std::move(free));
+    }
+  }
+
+  const Keys& keys_;
+  ReaderGate* gate_;
+  std::atomic<Directory*> directory_;
+  uint64_t size_ = 0;
+  uint64_t bytes_ = 0;
+  uint64_t random_ = 1;
+};
+
+}  // namespace conductor::index
+
+#endif  // CONDUCTOR_LIB_INDEX_ID_TABLE_H_

@@ -1,0 +1,721 @@
+#include "lib/index/run_store.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace conductor::index {
+namespace {
+
+__extension__ using Wide = unsigned __int128;
+
+// Two inputs to one well mixed output.
+uint64_t Mix(uint64_t a, uint64_t b) {
+  const Wide product = Wide{a ^ 0x9e3779b97f4a7c15u} * (b ^ 0xd6e8feb86659fd93u);
+  const uint64_t folded = static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+  return (folded ^ (folded >> 32)) * 0x9fb21c651e98df25u;
+}
+
+}  // namespace
+
+RunStore::RunStore(uint64_t secret) : secret_(secret) {}
+
+// --- Runs.
+
+uint32_t RunStore::NewRun() {
+  uint32_t id = free_run_;
+  if (id != kNoRun) {
+    free_run_ = runs_[id].next_sibling;
+  } else {
+    if (run_limit_ == kMaxRuns) throw std::bad_alloc();
+    id = run_limit_++;
+    runs_.MakeRoom(id);
+  }
+  ++run_count_;
+  return id;
+}
+
+void RunStore::FreeRun(uint32_t id) {
+  Run& it = runs_[id];
+  const Change change(it);
+  arena_.Free(it.data, 2u * it.capacity);
+  it.data = WordArena::kNone;
+  it.flags = 0;
+  it.length = 0;
+  it.next_sibling = free_run_;
+  free_run_ = id;
+  --run_count_;
+}
+
+void RunStore::LinkSibling(uint32_t id, bool first) {
+  Run& it = runs_[id];
+  Run& parent = runs_[BlockRef(it.parent).run()];
+  const uint32_t head = parent.first_child;
+  if (head == kNoRun) {
+    it.next_sibling = kNoRun;
+    it.previous_sibling = id;
+    parent.first_child = id;
+    return;
+  }
+  const uint32_t last = runs_[head].previous_sibling;  // of the first one: the last
+  if (first) {
+    it.next_sibling = head;
+    it.previous_sibling = last;
+    runs_[head].previous_sibling = id;
+    parent.first_child = id;
+  } else {
+    it.next_sibling = kNoRun;
+    it.previous_sibling = last;
+    runs_[last].next_sibling = id;
+    runs_[head].previous_sibling = id;
+  }
+}
+
+void RunStore::UnlinkSibling(uint32_t id) {
+  Run& it = runs_[id];
+  Run& parent = runs_[BlockRef(it.parent).run()];
+  const uint32_t next = it.next_sibling;
+  const uint32_t previous = it.previous_sibling;
+  const uint32_t head = parent.first_child;
+  if (head == id) {
+    parent.first_child = next;
+    if (next != kNoRun) runs_[next].previous_sibling = previous;
+    return;
+  }
+  runs_[previous].next_sibling = next;
+  runs_[next != kNoRun ? next : head].previous_sibling = previous;
+}
+
+void RunStore::PlaceAmongSiblings(uint32_t id) {
+  const Run& it = runs_[id];
+  if (!BlockRef(it.parent).is_block()) return;
+  UnlinkSibling(id);
+  LinkSibling(id, it.retained > 0);
+}
+
+bool RunStore::HasChildRun(BlockRef block) const {
+  for (uint32_t child = run(block.run()).first_child; child != kNoRun;
+       child = run(child).next_sibling) {
+    if (run(child).parent == block.value) return true;
+  }
+  return false;
+}
+
+bool RunStore::HasRetainedChildRun(BlockRef block) const {
+  for (uint32_t child = run(block.run()).first_child; child != kNoRun;
+       child = run(child).next_sibling) {
+    const Run& it = run(child);
+    if (it.retained == 0) return false;
+    if (it.parent == block.value) return true;
+  }
+  return false;
+}
+
+// --- Chains.
+
+uint64_t RunStore::HashOfRun(uint32_t name_space, uint64_t prefix) const {
+  return Mix(prefix, secret_ + name_space);
+}
+
+uint32_t RunStore::FindRun(uint32_t name_space, BlockRef parent, PrefixHash prefix) const {
+  const auto wanted = static_cast<uint64_t>(prefix);
+  const uint32_t found = first_blocks_.Find(HashOfRun(name_space, wanted), [&](uint32_t candidate) {
+    const Run& it = runs_[candidate];
+    return it.parent == parent.value && it.name_space == name_space &&
+           arena_.At(it.data)->load(std::memory_order_acquire) == wanted;
+  });
+  return found;
+}
+
+BlockRef RunStore::FindChild(uint32_t name_space, BlockRef parent, PrefixHash prefix) const {
+  if (parent.is_block()) {
+    const Run& it = run(parent.run());
+    const uint32_t next = parent.offset() + 1;
+    if (next < it.length &&
+        prefixes(it)[next].load(std::memory_order_relaxed) == static_cast<uint64_t>(prefix)) {
+      return BlockRef(parent.value + 1);
+    }
+  }
+  const uint32_t found = FindRun(name_space, parent, prefix);
+  return found == kNoRun ? BlockRef() : BlockRef(found, 0);
+}
+
+void RunStore::Resize(Run& it, uint32_t capacity) {
+  capacity = WordArena::Rounded(2 * capacity) / 2;
+  if (capacity == it.capacity) return;
+  const uint32_t data = arena_.Allocate(2 * capacity);
+  const Word* from = arena_.At(it.data);
+  Word* to = arena_.At(data);
+  const uint32_t length = std::min<uint32_t>(it.length, capacity);
+  for (uint32_t i = 0; i < length; ++i) {
+    to[i].store(from[i].load(std::memory_order_relaxed), std::memory_order_release);
+    to[capacity + i].store(from[it.capacity + i].load(std::memory_order_relaxed),
+                           std::memory_order_release);
+  }
+  const uint32_t old = it.data;
+  const uint32_t old_capacity = it.capacity;
+  it.data = data;
+  it.capacity = static_cast<uint8_t>(capacity);
+  arena_.Free(old, 2 * old_capacity);
+}
+
+void RunStore::SetLength(Run& it, uint32_t length) {
+  it.length = static_cast<uint8_t>(length);
+  if ((it.flags & Run::kHolderArray) == 0) return;
+  uint64_t sum = 0;
+  ForEach(it, Set::kHolders, [&](uint64_t key, uint64_t mask) {
+    if (mask == Leading(length)) sum ^= SumOf(key);
+    return true;
+  });
+  arena_.At(it.holders.first)->store(sum, std::memory_order_release);
+}
+
+BlockRef RunStore::AddChild(uint32_t name_space, BlockRef parent, PrefixHash prefix, size_t more) {
+  if (parent.is_block()) {
+    Run& it = run(parent.run());
+    const uint32_t length = it.length;
+    if (parent.offset() + 1 == length && length < kMaxLength) {
+      const Change change(it);
+      if (length == it.capacity) {
+        // One block after the other: room for half as many again. Many at once: for just these.
+        const size_t wanted = more > 0 ? length + 1 + more : length + 1 + length / 2;
+        Resize(it, static_cast<uint32_t>(std::min<size_t>(wanted, kMaxLength)));
+      }
+      arena_.At(it.data)[length].store(static_cast<uint64_t>(prefix), std::memory_order_release);
+      SetLength(it, length + 1);
+      return BlockRef(parent.value + 1);
+    }
+  }
+  const uint32_t capacity =
+      WordArena::Rounded(2 * static_cast<uint32_t>(std::min<size_t>(1 + more, kMaxLength))) / 2;
+  const uint32_t data = arena_.Allocate(2 * capacity);
+  const uint32_t id = NewRun();
+  Run& it = runs_[id];
+  {
+    const Change change(it);
+    arena_.At(data)->store(static_cast<uint64_t>(prefix), std::memory_order_release);
+    it.parent = parent.value;
+    it.name_space = name_space;
+    it.data = data;
+    it.capacity = static_cast<uint8_t>(capacity);
+    it.length = 1;
+    it.retained = 0;
+    it.flags = Run::kUsed;
+    it.first_child = kNoRun;
+    it.next_sibling = kNoRun;
+    it.stamp = 0;
+    it.released = kNoRun;
+    it.holders.first = it.holders.second = it.holders.third = 0;
+    it.names.first = it.names.second = it.names.third = 0;
+  }
+  if (parent.is_block()) LinkSibling(id, /*first=*/false);
+  first_blocks_.Insert(HashOfRun(name_space, static_cast<uint64_t>(prefix)), id);
+  return BlockRef(id, 0);
+}
+
+void RunStore::DropLast(uint32_t id) {
+  Run& it = run(id);
+  const uint32_t length = it.length;
+  if (length > 1) {
+    const Change change(it);
+    SetLength(it, length - 1);
+    if (WordArena::Rounded(2 * (length - 1)) / 2 * 2 <= it.capacity) Resize(it, length - 1);
+    return;
+  }
+  first_blocks_.Erase(HashOfRun(it.name_space, arena_.At(it.data)->load(std::memory_order_relaxed)),
+                      id);
+  if (BlockRef(it.parent).is_block()) UnlinkSibling(id);
+  FreeRun(id);
+}
+
+// --- Entries.
+
+uint64_t RunStore::SumOf(uint64_t key) const { return Mix(key, secret_) | 1; }
+
+uint64_t RunStore::FullSum(const Run::Holders& holders, uint8_t flags, uint32_t length) const {
+  if ((flags & Run::kHolderArray) != 0) {
+    return arena_.At(holders.first)->load(std::memory_order_acquire);
+  }
+  const uint64_t mask = uint64_t{holders.third} << 32 | holders.second;
+  return mask != 0 && mask == Leading(length) ? SumOf(Key(holders.first, 1)) : 0;
+}
+
+uint32_t RunStore::Position(const Entries& entries, uint64_t key) const {
+  const Word* words = arena_.At(entries.first) + 1;
+  uint32_t low = 0;
+  uint32_t high = entries.second;
+  while (low < high) {
+    const uint32_t middle = (low + high) / 2;
+    if (words[2 * middle].load(std::memory_order_relaxed) < key) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+size_t RunStore::Count(const Run& it, Set set) const {
+  const Entries& entries = EntriesOf(it, set);
+  if ((it.flags & FlagOf(set)) != 0) return entries.second;
+  return MaskInPlace(entries) != 0 ? 1 : 0;
+}
+
+uint64_t RunStore::Get(const Run& it, Set set, uint64_t key) const {
+  const Entries& entries = EntriesOf(it, set);
+  if ((it.flags & FlagOf(set)) == 0) {
+    return key == Key(entries.first, UsualLower(set)) ? MaskInPlace(entries) : 0;
+  }
+  const uint32_t at = Position(entries, key);
+  if (at == entries.second) return 0;
+  const Word* words = arena_.At(entries.first) + 1;
+  return words[2 * at].load(std::memory_order_relaxed) == key
+             ? words[2 * at + 1].load(std::memory_order_relaxed)
+             : 0;
+}
+
+void RunStore::Put(Run& it, Set set, uint64_t key, uint64_t mask) {
+  const Change change(it);
+  if ((it.flags & FlagOf(set)) == 0) {
+    Entries& entries = EntriesOf(it, set);
+    const uint64_t before = MaskInPlace(entries);
+    const bool usual = Lower(key) == UsualLower(set);
+    if (usual && (before == 0 || entries.first == Upper(key))) {
+      entries.first = Upper(key);
+      entries.second = static_cast<uint32_t>(mask);
+      entries.third = static_cast<uint32_t>(mask >> 32);
+      return;
+    }
+    if (mask == 0) return;
+    ToArray(it, set);
+  }
+  PutInArray(it, set, key, mask);
+}
+
+void RunStore::ToArray(Run& it, Set set) {
+  Entries& entries = EntriesOf(it, set);
+  const uint64_t mask = MaskInPlace(entries);
+  const uint64_t key = Key(entries.first, UsualLower(set));
+  const uint32_t room = 2;
+  const uint32_t array = arena_.Allocate(1 + 2 * room);
+  Word* words = arena_.At(array);
+  uint64_t head = mask;  // the blocks with a name in the first column
+  if (set == Set::kHolders) head = mask != 0 && mask == Leading(it.length) ? SumOf(key) : 0;
+  words[0].store(head, std::memory_order_release);
+  words[1].store(key, std::memory_order_release);
+  words[2].store(mask, std::memory_order_release);
+  entries.first = array;
+  entries.second = mask != 0 ? 1 : 0;
+  entries.third = room;
+  it.flags = static_cast<uint8_t>(it.flags | FlagOf(set));
+}
+
+void RunStore::PutInArray(Run& it, Set set, uint64_t key, uint64_t mask) {
+  Entries& entries = EntriesOf(it, set);
+  const uint32_t at = Position(entries, key);
+  const uint32_t count = entries.second;
+  Word* head = arena_.At(entries.first);
+  const auto word = [](Word* words, uint32_t i) {
+    return words[i].load(std::memory_order_relaxed);
+  };
+  const auto set_word = [](Word* words, uint32_t i, uint64_t value) {
+    words[i].store(value, std::memory_order_release);
+  };
+  const bool known = at < count && word(head, 1 + 2 * at) == key;
+  const uint64_t before = known ? word(head, 2 + 2 * at) : 0;
+  if (!known && mask == 0) return;
+  if (set == Set::kHolders) {
+    const uint64_t full = Leading(it.length);
+    const uint64_t sum = (before == full ? SumOf(key) : 0) ^ (mask == full ? SumOf(key) : 0);
+    set_word(head, 0, word(head, 0) ^ sum);
+  }
+  if (known && mask != 0) {
+    set_word(head, 2 + 2 * at, mask);
+    return;
+  }
+  if (known) {
+    for (uint32_t i = 1 + 2 * at; i + 2 < 1 + 2 * count; ++i) set_word(head, i, word(head, i + 2));
+    entries.second = count - 1;
+    const uint32_t array = entries.first;
+    const uint32_t room = entries.third;
+    if (count == 1) {
+      it.flags = static_cast<uint8_t>(it.flags & ~FlagOf(set));
+      entries.first = entries.second = entries.third = 0;
+      arena_.Free(array, 1 + 2 * room);
+    } else if (count == 2 && Lower(word(head, 1)) == UsualLower(set)) {
+      const uint64_t left = word(head, 2);
+      const uint32_t upper = Upper(word(head, 1));
+      it.flags = static_cast<uint8_t>(it.flags & ~FlagOf(set));
+      entries.first = upper;
+      entries.second = static_cast<uint32_t>(left);
+      entries.third = static_cast<uint32_t>(left >> 32);
+      arena_.Free(array, 1 + 2 * room);
+    } else if (room > 4 && count - 1 <= room / 4) {
+      const uint32_t smaller = room / 2;
+      const uint32_t moved = arena_.Allocate(1 + 2 * smaller);
+      for (uint32_t i = 0; i < 1 + 2 * (count - 1); ++i) {
+        set_word(arena_.At(moved), i, word(head, i));
+      }
+      entries.first = moved;
+      entries.third = smaller;
+      arena_.Free(array, 1 + 2 * room);
+    }
+    return;
+  }
+  if (count == entries.third) {
+    const uint32_t room = (WordArena::Rounded(1 + 2 * (count + count / 4 + 1)) - 1) / 2;
+    const uint32_t moved = arena_.Allocate(1 + 2 * room);
+    Word* to = arena_.At(moved);
+    for (uint32_t i = 0; i < 1 + 2 * count; ++i) set_word(to, i, word(head, i));
+    const uint32_t old = entries.first;
+    const uint32_t old_room = entries.third;
+    entries.first = moved;
+    entries.third = room;
+    arena_.Free(old, 1 + 2 * old_room);
+    head = to;
+  }
+  for (uint32_t i = 2 + 2 * count; i > 2 + 2 * at; --i) set_word(head, i, word(head, i - 2));
+  set_word(head, 1 + 2 * at, key);
+  set_word(head, 2 + 2 * at, mask);
+  entries.second = count + 1;
+}
+
+// --- Names.
+
+uint64_t RunStore::HashOfName(EngineHash name) const {
+  return Mix(static_cast<uint64_t>(name), secret_);
+}
+
+uint64_t RunStore::Occupied(const Run& it, uint32_t lower) const {
+  if (lower > 0) return columns_[lower - 1].occupied;
+  if ((it.flags & Run::kNameArray) == 0) return MaskInPlace(it.names);
+  return arena_.At(it.names.first)->load(std::memory_order_relaxed);
+}
+
+void RunStore::SetOccupied(Run& it, uint32_t lower, uint64_t mask) {
+  if (lower > 0) {
+    columns_[lower - 1].occupied = mask;
+  } else if ((it.flags & Run::kNameArray) != 0) {
+    arena_.At(it.names.first)->store(mask, std::memory_order_release);
+  }
+}
+
+uint32_t RunStore::NewColumn(uint32_t run) {
+  uint32_t id = free_column_;
+  if (id != kNoRun) {
+    free_column_ = columns_[id].run;
+  } else {
+    if (column_limit_ == kMaxRuns) throw std::bad_alloc();
+    id = column_limit_++;
+    columns_.MakeRoom(id);
+  }
+  ++column_count_;
+  columns_[id] = Column{.run = run};
+  return id;
+}
+
+uint32_t RunStore::ColumnFor(uint32_t space, EngineHash /*name*/, BlockRef block) {
+  const Run& it = run(block.run());
+  const uint64_t bit = Bit(block.offset());
+  std::optional<uint32_t> own;
+  ForEach(
+      it, Set::kNames,
+      [&](uint64_t key, uint64_t) {
+        if (Upper(key) != space) return false;
+        if ((Occupied(it, Lower(key)) & bit) == 0) own = Lower(key);
+        return !own;
+      },
+      Key(space, 0));
+  if (own) return *own;
+  if ((Occupied(it, 0) & bit) == 0) return 0;
+  return 1 + NewColumn(block.run());
+}
+
+bool RunStore::AddName(uint32_t space, EngineHash name, BlockRef block) {
+  Run& it = run(block.run());
+  const Change change(it);
+  const uint64_t hash = HashOfName(name);
+  const uint64_t bit = Bit(block.offset());
+  const bool first = !HasNamesOf(space, block.run());
+  // Somebody else's word for the block.
+  uint32_t lower = 0;
+  const uint32_t shared = names_.Find(hash, [&](uint32_t id) {
+    const uint32_t at = (id & ~kColumnBit) >> 6;
+    if ((id & 63) != block.offset()) return false;
+    if ((id & kColumnBit) == 0) {
+      lower = 0;
+      return at == block.run() && NameAt(it, 0, block.offset()) == name;
+    }
+    lower = at + 1;
+    return columns_[at].run == block.run() && NameAt(it, lower, block.offset()) == name;
+  });
+  if (shared == names_.kNone) {
+    lower = ColumnFor(space, name, block);
+    if (lower == 0) {
+      (arena_.At(it.data) + it.capacity)[block.offset()].store(static_cast<uint64_t>(name),
+                                                               std::memory_order_release);
+    } else {
+      Column& column = columns_[lower - 1];
+      if (block.offset() >= column.capacity) {
+        const uint32_t capacity = WordArena::Rounded(
+            std::max({block.offset() + 1, std::min<uint32_t>(it.length, 2 * block.offset() + 1)}));
+        const uint32_t cells = arena_.Allocate(capacity);
+        for (uint32_t i = 0; i < column.capacity; ++i) {
+          arena_.At(cells)[i].store(arena_.At(column.cells)[i].load(std::memory_order_relaxed),
+                                    std::memory_order_release);
+        }
+        if (column.capacity > 0) arena_.Free(column.cells, column.capacity);
+        column.cells = cells;
+        column.capacity = capacity;
+      }
+      arena_.At(column.cells)[block.offset()].store(static_cast<uint64_t>(name),
+                                                    std::memory_order_release);
+    }
+    names_.Insert(hash, IdOf(lower, block));
+  }
+  const uint64_t key = Key(space, lower);
+  const uint64_t occupied = Occupied(it, lower);
+  Put(it, Set::kNames, key, Get(it, Set::kNames, key) | bit);
+  SetOccupied(it, lower, occupied | bit);
+  return first;
+}
+
+void RunStore::FreeCell(Run& it, uint32_t lower, BlockRef block) {
+  names_.Erase(HashOfName(NameAt(it, lower, block.offset())), IdOf(lower, block));
+  const uint64_t left = Occupied(it, lower) & ~Bit(block.offset());
+  SetOccupied(it, lower, left);
+  if (lower == 0 || left != 0) return;
+  Column& column = columns_[lower - 1];
+  arena_.Free(column.cells, column.capacity);
+  column = Column{.run = free_column_, .cells = 0, .occupied = 0, .capacity = 0};
+  free_column_ = lower - 1;
+  --column_count_;
+}
+
+uint64_t RunStore::OthersOf(const Run& it, uint64_t key) const {
+  uint64_t others = 0;
+  ForEach(it, Set::kNames, [&](uint64_t other, uint64_t mask) {
+    if (other != key && Lower(other) == Lower(key)) others |= mask;
+    return true;
+  });
+  return others;
+}
+
+bool RunStore::DropName(uint32_t space, EngineHash name, BlockRef block) {
+  Run& it = run(block.run());
+  const Change change(it);
+  const uint64_t bit = Bit(block.offset());
+  uint64_t key = 0;
+  uint64_t mask = 0;
+  ForEach(
+      it, Set::kNames,
+      [&](uint64_t candidate, uint64_t of) {
+        if ((of & bit) == 0 || NameAt(it, Lower(candidate), block.offset()) != name) return true;
+        key = candidate;
+        mask = of;
+        return false;
+      },
+      Key(space, 0));
+  if ((OthersOf(it, key) & bit) == 0) FreeCell(it, Lower(key), block);
+  Put(it, Set::kNames, key, mask & ~bit);
+  return !HasNamesOf(space, block.run());
+}
+
+void RunStore::DropNamesOf(uint32_t space, uint32_t id) {
+  Run& it = run(id);
+  const Change change(it);
+  for (;;) {
+    uint64_t key = 0;
+    uint64_t mask = 0;
+    ForEach(
+        it, Set::kNames,
+        [&](uint64_t candidate, uint64_t of) {
+          if (Upper(candidate) == space) {
+            key = candidate;
+            mask = of;
+          }
+          return false;
+        },
+        Key(space, 0));
+    if (mask == 0) return;
+    for (uint64_t freed = mask & ~OthersOf(it, key); freed != 0; freed &= freed - 1) {
+      FreeCell(it, Lower(key), BlockRef(id, static_cast<uint32_t>(std::countr_zero(freed))));
+    }
+    Put(it, Set::kNames, key, 0);
+  }
+}
+
+bool RunStore::HasNames(BlockRef block) const {
+  bool has = false;
+  ForEach(run(block.run()), Set::kNames, [&](uint64_t, uint64_t mask) {
+    has = (mask & Bit(block.offset())) != 0;
+    return !has;
+  });
+  return has;
+}
+
+bool RunStore::HasNamesOf(uint32_t space, uint32_t id) const {
+  bool has = false;
+  ForEach(
+      run(id), Set::kNames,
+      [&](uint64_t key, uint64_t) {
+        has = Upper(key) == space;
+        return false;
+      },
+      Key(space, 0));
+  return has;
+}
+
+BlockRef RunStore::FindName(uint32_t space, EngineHash name) const {
+  BlockRef block;
+  const auto is = [&](uint32_t id) {
+    const uint32_t at = (id & ~kColumnBit) >> 6;
+    const uint32_t offset = id & 63;
+    const bool column = (id & kColumnBit) != 0;
+    const uint32_t run_id = column ? columns_[at].run : at;
+    const uint32_t lower = column ? at + 1 : 0;
+    const Run& it = runs_[run_id];
+    if (NameAt(it, lower, offset) != name) return false;
+    if ((Get(it, Set::kNames, Key(space, lower)) & Bit(offset)) == 0) return false;
+    block = BlockRef(run_id, offset);
+    return true;
+  };
+  (void)names_.Find(HashOfName(name), is);
+  return block;
+}
+
+void RunStore::PrefetchNames(const EngineHash* names, size_t count) const {
+  // Each step for a good many before the next, so that they are waited for together.
+  constexpr size_t kAtOnce = 64;
+  uint32_t candidates[kAtOnce];
+  size_t found = 0;
+  for (size_t i = 0; i < count; ++i) names_.Prefetch(HashOfName(names[i]));
+  for (size_t i = 0; i < count; ++i) {
+    names_.Candidates(HashOfName(names[i]), [&](uint32_t id) {
+      if (found == kAtOnce) return;
+      candidates[found++] = id;
+      name_keys_.PrefetchFirst(id);
+    });
+  }
+  for (size_t i = 0; i < found; ++i) name_keys_.PrefetchSecond(candidates[i]);
+}
+
+uint64_t RunStore::NameKeys::HashOf(uint32_t id) const {
+  const uint32_t at = (id & ~kColumnBit) >> 6;
+  const bool column = (id & kColumnBit) != 0;
+  const Run& run = store.runs_[column ? store.columns_[at].run : at];
+  return store.HashOfName(store.NameAt(run, column ? at + 1 : 0, id & 63));
+}
+
+void RunStore::NameKeys::PrefetchFirst(uint32_t id) const {
+  const uint32_t at = (id & ~kColumnBit) >> 6;
+  if ((id & kColumnBit) != 0) {
+    __builtin_prefetch(&store.columns_[at]);
+  } else {
+    __builtin_prefetch(&store.runs_[at]);
+  }
+}
+
+void RunStore::NameKeys::PrefetchSecond(uint32_t id) const {
+  const uint32_t at = (id & ~kColumnBit) >> 6;
+  if ((id & kColumnBit) != 0) {
+    __builtin_prefetch(store.arena_.At(store.columns_[at].cells) + (id & 63));
+  } else {
+    __builtin_prefetch(store.Cells(store.runs_[at], 0) + (id & 63));
+  }
+}
+
+uint64_t RunStore::RunKeys::HashOf(uint32_t id) const {
+  const Run& run = store.runs_[id];
+  return store.HashOfRun(run.name_space,
+                         store.arena_.At(run.data)->load(std::memory_order_relaxed));
+}
+
+void RunStore::RunKeys::PrefetchFirst(uint32_t id) const { __builtin_prefetch(&store.runs_[id]); }
+
+void RunStore::RunKeys::PrefetchSecond(uint32_t id) const {
+  __builtin_prefetch(store.arena_.At(store.runs_[id].data));
+}
+
+// --- Sizes and checks.
+
+uint64_t RunStore::bytes() const {
+  return arena_.bytes() + uint64_t{run_limit_} * sizeof(Run) +
+         uint64_t{column_limit_} * sizeof(Column) + names_.bytes() + first_blocks_.bytes();
+}
+
+uint64_t RunStore::used_bytes() const {
+  constexpr uint64_t kNameBytes = 5;
+  return arena_.slot_bytes() + uint64_t{run_count_} * sizeof(Run) +
+         uint64_t{column_count_} * sizeof(Column) + (names_.size() + run_count_) * kNameBytes;
+}
+
+double RunStore::fullness() const {
+  const double arena =
+      static_cast<double>(arena_.used_bytes()) / static_cast<double>(WordArena::kMaxBytes);
+  const double runs = static_cast<double>(std::max(run_count_, column_count_)) / kMaxRuns;
+  return std::max(arena, runs);
+}
+
+const char* RunStore::Check(uint32_t id) const {
+  const Run& it = runs_[id];
+  if (it.version % 2 != 0) return "is being changed";
+  const uint32_t length = it.length;
+  if (length == 0 || length > it.capacity || it.capacity > kMaxLength) return "has a wrong length";
+  if (it.retained > length) return "retains more than there is";
+  const BlockRef parent{it.parent};
+  const PrefixHash first = prefix(BlockRef(id, 0));
+  if (FindRun(it.name_space, parent, first) != id) return "is not found by its first block";
+  if (parent.is_block()) {
+    const Run& above = runs_[parent.run()];
+    if ((above.flags & Run::kUsed) == 0 || parent.offset() >= above.length) {
+      return "hangs on a block that is none";
+    }
+    bool linked = false;
+    for (uint32_t child = above.first_child; child != kNoRun; child = runs_[child].next_sibling) {
+      linked |= child == id;
+    }
+    if (!linked) return "is missing among its siblings";
+  }
+  bool ended = false;
+  for (uint32_t child = it.first_child; child != kNoRun; child = runs_[child].next_sibling) {
+    if (BlockRef(runs_[child].parent).run() != id) return "has somebody else's child";
+    if (runs_[child].retained > 0 && ended) return "has its children in a wrong order";
+    ended |= runs_[child].retained == 0;
+  }
+  const char* wrong = nullptr;
+  uint64_t sum = 0;
+  for (const Set set : {Set::kHolders, Set::kNames}) {
+    std::optional<uint64_t> last;
+    ForEach(it, set, [&](uint64_t key, uint64_t mask) {
+      if (last && key <= *last) wrong = "has its entries in a wrong order";
+      if (mask == 0 || (mask & ~Leading(length)) != 0) wrong = "has an entry for blocks it has not";
+      last = key;
+      if (set == Set::kHolders && mask == Leading(length)) sum ^= SumOf(key);
+      return true;
+    });
+  }
+  if (wrong != nullptr) return wrong;
+  if (sum != FullSum(it)) return "has a wrong sum of whole holders";
+  uint64_t in_first = 0;
+  ForEach(it, Set::kNames, [&](uint64_t key, uint64_t mask) {
+    const uint32_t lower = Lower(key);
+    if (lower == 0) in_first |= mask;
+    if (lower > 0 && columns_[lower - 1].run != id) wrong = "uses somebody else's column";
+    if ((mask & ~Occupied(it, lower)) != 0) wrong = "has a name in a free cell";
+    for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
+      const auto offset = static_cast<uint32_t>(std::countr_zero(rest));
+      if (FindName(Upper(key), NameAt(it, lower, offset)) != BlockRef(id, offset)) {
+        wrong = "has a name that is not found";
+      }
+    }
+    if (lower > 0 && OthersOf(it, 0) != 0 && (OthersOf(it, key) | mask) != Occupied(it, lower)) {
+      wrong = "has a cell that nobody uses";
+    }
+    return wrong == nullptr;
+  });
+  if (wrong == nullptr && in_first != Occupied(it, 0)) wrong = "has a cell that nobody uses";
+  return wrong;
+}
+
+}  // namespace conductor::index
