@@ -1,5 +1,7 @@
 #include "lib/hash/block_hash.h"
 
+// Hashed in place: a block is short, and a call through the library costs as much as the hash.
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <array>
@@ -63,6 +65,34 @@ PrefixHash NextPrefix(PrefixHash parent, LocalHash local, uint64_t seed) {
   const std::array<uint64_t, 2> input = {static_cast<uint64_t>(parent),
                                          static_cast<uint64_t>(local)};
   return PrefixHash{XXH3_64bits_withSeed(input.data(), sizeof(input), seed)};
+}
+
+void HashChain(std::span<const TokenId> tokens, uint32_t block_size, const PrefixHash* last,
+               uint64_t seed, std::span<PrefixHash> out) {
+  const TokenId* block = tokens.data();
+  const size_t bytes = size_t{block_size} * sizeof(TokenId);
+  size_t i = 0;
+  PrefixHash previous{};
+  if (last == nullptr && !out.empty()) {
+    previous = FirstPrefix(LocalHash{XXH3_64bits_withSeed(block, bytes, seed)});
+    out[i++] = previous;
+    block += block_size;
+  } else if (last != nullptr) {
+    previous = *last;
+  }
+  for (; i < out.size(); ++i, block += block_size) {
+    previous = NextPrefix(previous, LocalHash{XXH3_64bits_withSeed(block, bytes, seed)}, seed);
+    out[i] = previous;
+  }
+}
+
+void HashBlocks(std::span<const TokenId> tokens, uint32_t block_size, uint64_t seed,
+                std::span<LocalHash> out) {
+  const TokenId* block = tokens.data();
+  for (LocalHash& local : out) {
+    local = LocalHash{XXH3_64bits_withSeed(block, size_t{block_size} * sizeof(TokenId), seed)};
+    block += block_size;
+  }
 }
 
 }  // namespace conductor::hash

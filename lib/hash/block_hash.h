@@ -55,6 +55,17 @@ using ExtraKeys = std::vector<std::string>;
 // prefix[i] = XXH3-64(prefix[i-1] as LE u64 ‖ local[i] as LE u64): `seq_i` of RFC 1527.
 [[nodiscard]] PrefixHash NextPrefix(PrefixHash parent, LocalHash local, uint64_t seed);
 
+// The chain over blocks without extra keys: out[i] is the prefix hash of the i-th of them.
+//   tokens.size() >= out.size() * block_size; block_size > 0
+// `last`: the prefix hash of the block before them; nothing: they begin a prompt.
+void HashChain(std::span<const TokenId> tokens, uint32_t block_size, const PrefixHash* last,
+               uint64_t seed, std::span<PrefixHash> out);
+
+// The local hashes of blocks without extra keys.
+//   tokens.size() >= out.size() * block_size; block_size > 0
+void HashBlocks(std::span<const TokenId> tokens, uint32_t block_size, uint64_t seed,
+                std::span<LocalHash> out);
+
 }  // namespace conductor::hash
 
 #endif  // CONDUCTOR_LIB_HASH_BLOCK_HASH_H_

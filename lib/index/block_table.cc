@@ -43,19 +43,21 @@ PrefixHash PrefixIndex::Impl::Prefix(std::optional<PrefixHash> parent, LocalHash
   return parent ? hash::NextPrefix(*parent, local, options.hash_seed) : hash::FirstPrefix(local);
 }
 
-BlockRef PrefixIndex::Impl::FindOrAddSpan(Namespace* name_space, BlockRef parent,
-                                          std::span<const PrefixHash> prefixes, size_t more) {
+BlockRef PrefixIndex::Impl::FindOrAddSpan(Namespace* name_space, Tip& tip,
+                                          std::span<const PrefixHash> prefixes) {
   for (size_t i = 0; i < prefixes.size(); ++i) {
-    BlockRef child = store.FindChild(name_space->number, parent, prefixes[i]);
+    BlockRef child;
+    if (!tip.bare) child = store.FindChild(name_space->number, tip.block, prefixes[i]);
     if (!child.is_block()) {
-      child =
-          store.AddChild(name_space->number, parent, prefixes[i], more + prefixes.size() - i - 1);
+      const size_t more = tip.more + prefixes.size() - i - 1;
+      child = store.AddChild(name_space->number, tip.block, prefixes[i], more);
       ++blocks;
       ++name_space->blocks;
+      tip.bare = true;
     }
-    parent = child;
+    tip.block = child;
   }
-  return parent;
+  return tip.block;
 }
 
 void PrefixIndex::Impl::Retain(BlockRef block) {
@@ -113,20 +115,18 @@ void PrefixIndex::Impl::TrimReleased() {
 
 void PrefixIndex::Impl::Forget(BlockRef block) {
   Namespace* name_space = NamespaceOf(block);
-  if (store.HasNames(block)) {
-    const uint32_t id = block.run();
-    store.DropNames(block, [&](uint32_t space_id, EngineHash name, bool none_left) {
-      Space& space = spaces.at(AliasSpace{space_id});
-      --space.names;
-      --aliases;
-      space.spans.erase(name);
-      PartName(space, name, name_space, block, /*moved=*/false);
-      if (none_left) {
-        space.runs.Left([&](uint32_t run) { return store.HasNamesOf(space_id, run); });
-      }
-    });
-    static_cast<void>(id);
-  }
+  constexpr uint32_t kAhead = 4;  // blocks that are likely to follow this one
+  if (block.offset() >= kAhead) store.PrefetchName(BlockRef(block.value - kAhead));
+  store.DropNames(block, [&](uint32_t space_id, EngineHash name, bool none_left) {
+    Space& space = spaces.at(AliasSpace{space_id});
+    --space.names;
+    --aliases;
+    if (!space.spans.empty()) space.spans.erase(name);
+    PartName(space, name, name_space, block, /*moved=*/false);
+    if (none_left) {
+      space.runs.Left([&](uint32_t run) { return store.HasNamesOf(space_id, run); });
+    }
+  });
   released.RemoveLast(block.run());
   store.DropLast(block.run());
   --blocks;
@@ -154,9 +154,9 @@ void PrefixIndex::Impl::ForgetNamelessLeaves(std::span<const uint32_t> runs) {
 }
 
 std::optional<Target> PrefixIndex::Impl::FindName(AliasSpace id, const Space& space,
-                                                  EngineHash name) const {
-  if (space.names == 0) return std::nullopt;
-  const BlockRef block = store.FindName(static_cast<uint32_t>(id), name);
+                                                  EngineHash name, bool* heard) const {
+  if (space.names == 0 && heard == nullptr) return std::nullopt;
+  const BlockRef block = store.FindName(static_cast<uint32_t>(id), name, heard);
   if (!block.is_block()) return std::nullopt;
   if (space.spans.empty()) return Target{block, 1};
   const auto span = space.spans.find(name);
@@ -171,8 +171,9 @@ void PrefixIndex::Impl::SetSpan(Space& space, EngineHash name, uint32_t span) {
   }
 }
 
-void PrefixIndex::Impl::Bind(AliasSpace id, Space& space, EngineHash name, Target target) {
-  if (store.AddName(static_cast<uint32_t>(id), name, target.block)) {
+void PrefixIndex::Impl::Bind(AliasSpace id, Space& space, EngineHash name, Target target,
+                             bool heard, size_t more) {
+  if (store.AddName(static_cast<uint32_t>(id), name, target.block, heard, more)) {
     space.runs.Add(target.block.run());
   }
   ++space.names;
@@ -192,32 +193,34 @@ void PrefixIndex::Impl::Unbind(AliasSpace id, Space& space, EngineHash name, Blo
 }
 
 Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Space& space, Namespace* name_space,
-                                  EngineHash name, BlockRef parent,
-                                  std::span<const PrefixHash> prefixes, size_t more) {
+                                  EngineHash name, Tip& tip, std::span<const PrefixHash> prefixes) {
   const AliasSpace id = request.space;
   const auto span = static_cast<uint32_t>(prefixes.size());
-  const auto known = FindName(id, space, name);
+  bool heard = false;
+  const auto known = FindName(id, space, name, &heard);
   if (!known) {
-    const Target target{FindOrAddSpan(name_space, parent, prefixes, more), span};
-    Bind(id, space, name, target);
+    const Target target{FindOrAddSpan(name_space, tip, prefixes), span};
+    Bind(id, space, name, target, heard, tip.more);
     if (request.bound != nullptr) request.bound->push_back(name);
     return target;
   }
   const bool same_namespace = NamespaceOf(known->block) == name_space;
-  if (same_namespace && store.prefix(known->block) == prefixes.back()) {
-    const Target target{known->block, span};
-    if (known->span != span) {
+  const bool same_block = same_namespace && store.prefix(known->block) == prefixes.back();
+  if (same_block || (same_namespace && request.tier != Tier::kGpu)) {
+    const Target target{known->block, same_block ? span : known->span};
+    if (known->span != target.span) {
       SetSpan(space, name, span);
       RespanName(space, name, target);
     }
+    tip.block = target.block;
+    tip.bare = false;
     return target;
   }
-  if (same_namespace && request.tier != Tier::kGpu) return *known;
   const BlockRef old = known->block;
   if (EraseAllOf(space.publisher, old)) ++name_conflicts;
-  const Target target{FindOrAddSpan(name_space, parent, prefixes, more), span};
+  const Target target{FindOrAddSpan(name_space, tip, prefixes), span};
   Unbind(id, space, name, old);
-  Bind(id, space, name, target);
+  Bind(id, space, name, target, /*heard=*/true, tip.more);
   if (request.bound != nullptr) request.bound->push_back(name);
   ForgetNameless(old);
   return target;

@@ -16,19 +16,20 @@
 
 namespace conductor::index {
 
-// A hash table that keeps 32-bit ids and reads the keys through them: 4.6 bytes a place, of which
+// A hash table that keeps 32-bit ids and reads the keys through them: 4.9 bytes a place, of which
 // between 0.72 and 0.9 are taken. Several ids may have one key.
 //
 // Designed for ten million ids and up whose keys lie elsewhere anyway, under two constraints: no
 // moment at which everything is moved, and lookups (of the one table that needs them) that take no
 // lock.
 //
-//   directory ──▶ segments of at most 4,096 buckets, chosen by the hash's first bits
-//   bucket        one cache line: 14 ids, a tag of 4 bits for each, and a count of those that found
+//   directory ──▶ segments of at most 2,048 buckets, chosen by the hash's first bits
+//   bucket        one cache line: 13 ids, a tag of 6 bits for each, and a count of those that found
 //                 the bucket full and went on to the next; a lookup ends where that count is 0
 //
-// A segment that is nine tenths full is rebuilt larger, by 15 to 35 %, so that they do not all grow
+// A segment that is nine tenths full is rebuilt larger, by 10 to 25 %, so that they do not all grow
 // at once; one that has grown to its limit is split in two and the directory doubled where needed.
+// After many erasures one is rebuilt as it is (see IsScattered).
 // Nothing is ever moved within a segment, so that a reader who is in one finds what was there when
 // it came. Linear hashing, which grows by a bucket at a time, was tried on paper: its buckets
 // differ in load by up to two, and at a fixed bucket size that costs more than the rebuilds.
@@ -61,8 +62,9 @@ class IdTable {
 
   void Insert(uint64_t hash, uint32_t id) {
     Segment* segment = SegmentOf(hash);
-    while ((segment->used + 1) * kFullTenths > uint64_t{segment->buckets} * kPlaces * 9) {
-      Grow(hash, segment);
+    while ((segment->used + 1) * kFullTenths > uint64_t{segment->buckets} * kPlaces * 9 ||
+           IsScattered(segment)) {
+      Rebuild(hash, segment);
       segment = SegmentOf(hash);
     }
     Put(segment, hash, id);
@@ -76,23 +78,20 @@ class IdTable {
     const uint32_t home = HomeOf(hash, segment);
     for (uint32_t b = home;; b = Next(b, segment)) {
       Bucket& bucket = segment->bucket(b);
-      const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
-      for (uint64_t places = Matching(meta, tag); places != 0; places &= places - 1) {
-        const auto place = static_cast<unsigned>(std::countr_zero(places)) / 4;
-        if ((meta >> (4 * place) & 15) != tag) continue;
-        if (bucket.ids[place].load(std::memory_order_relaxed) != id) continue;
-        bucket.meta.store(meta & ~(uint64_t{15} << (4 * place)), std::memory_order_release);
-        for (uint32_t passed = home; passed != b; passed = Next(passed, segment)) {
-          Bucket& full = segment->bucket(passed);
-          const uint64_t count = full.meta.load(std::memory_order_relaxed);
-          if (count >> kCountShift != kManyPassed) {
-            full.meta.store(count - kOnePassed, std::memory_order_release);
-          }
-        }
-        --segment->used;
-        --size_;
-        return;
+      const bool found = bucket.ForEach(tag, [&](unsigned place, uint32_t candidate) {
+        if (candidate != id) return false;
+        bucket.SetTag(place, 0);
+        return true;
+      });
+      if (!found) continue;
+      for (uint32_t passed = home; passed != b; passed = Next(passed, segment)) {
+        segment->bucket(passed).Passed(-1);
+        --segment->displaced;
       }
+      --segment->used;
+      ++segment->erased;
+      --size_;
+      return;
     }
   }
 
@@ -103,19 +102,17 @@ class IdTable {
     const Segment* segment = SegmentOf(hash);
     const uint64_t tag = TagOf(hash);
     uint32_t b = HomeOf(hash, segment);
+    uint32_t found = kNone;
     for (uint32_t looked = 0; looked < segment->buckets; ++looked, b = Next(b, segment)) {
       const Bucket& bucket = segment->bucket(b);
-      const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
-      for (uint64_t places = Matching(meta, tag); places != 0; places &= places - 1) {
-        const auto place = static_cast<unsigned>(std::countr_zero(places)) / 4;
-        // A place that looks alike because of the one before it.
-        if ((meta >> (4 * place) & 15) != tag) continue;
-        const uint32_t id = bucket.ids[place].load(std::memory_order_acquire);
-        if (is(id)) return id;
-      }
-      if (meta >> kCountShift == 0) break;
+      const bool done = bucket.ForEach(tag, [&](unsigned, uint32_t id) {
+        if (!is(id)) return false;
+        found = id;
+        return true;
+      });
+      if (done || !bucket.passed()) break;
     }
-    return kNone;
+    return found;
   }
 
   // The bucket on its way into the cache.
@@ -127,38 +124,88 @@ class IdTable {
   template <typename Take>
   void Candidates(uint64_t hash, Take take) const {
     const Segment* segment = SegmentOf(hash);
-    const Bucket& bucket = segment->bucket(HomeOf(hash, segment));
-    const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
-    for (uint64_t places = Matching(meta, TagOf(hash)); places != 0; places &= places - 1) {
-      const auto place = static_cast<unsigned>(std::countr_zero(places)) / 4;
-      take(bucket.ids[place].load(std::memory_order_relaxed));
-    }
+    (void)segment->bucket(HomeOf(hash, segment)).ForEach(TagOf(hash), [&](unsigned, uint32_t id) {
+      take(id);
+      return false;
+    });
   }
 
   [[nodiscard]] uint64_t size() const { return size_; }
   [[nodiscard]] uint64_t bytes() const { return bytes_; }
 
  private:
-  static constexpr unsigned kPlaces = 14;
+  static constexpr unsigned kPlaces = 13;
+  static constexpr unsigned kTagBits = 6;
+  static constexpr unsigned kLowPlaces = 9;  // with their tags in the first word
   static constexpr uint64_t kFullTenths = 10;
   static constexpr uint32_t kFirstBuckets = 4;
-  static constexpr uint32_t kMaxBuckets = 4096;
-  static constexpr unsigned kCountShift = 4 * kPlaces;
-  static constexpr uint64_t kOnePassed = uint64_t{1} << kCountShift;
-  static constexpr uint64_t kManyPassed = 255;  // or more: it stays
-  static constexpr uint64_t kEach = 0x11111111111111;
+  static constexpr uint32_t kMaxBuckets = 2048;
   static constexpr size_t kMallocLimit = 32 << 10;  // bytes
 
+  // Readers may look at it while the writer changes it: an id is there before its tag is.
   struct alignas(64) Bucket {
-    std::atomic<uint64_t> meta;  // 14 tags of 4 bits, 0: free; the count in the upper 8
+    static constexpr uint64_t kEach = 0x0041041041041041;  // the lowest bit of each tag of a word
+    static constexpr uint64_t kTag = (1u << kTagBits) - 1;
+    static constexpr uint64_t kLow = (uint64_t{1} << (kTagBits * kLowPlaces)) - 1;
+    static constexpr uint64_t kHigh = (uint64_t{1} << (kTagBits * (kPlaces - kLowPlaces))) - 1;
+    static constexpr uint64_t kOnePassed = kLow + 1;
+    static constexpr uint64_t kManyPassed = 1023;  // or more: it stays
+
+    std::atomic<uint64_t> low;   // tags of places 0 to 8, 0: free; the count of those that passed
+    std::atomic<uint32_t> high;  // tags of places 9 to 12
     std::atomic<uint32_t> ids[kPlaces];
+
+    [[nodiscard]] bool passed() const { return low.load(std::memory_order_acquire) > kLow; }
+    void Passed(int more) {
+      const uint64_t word = low.load(std::memory_order_relaxed);
+      if (word / kOnePassed == kManyPassed) return;
+      low.store(more > 0 ? word + kOnePassed : word - kOnePassed, std::memory_order_release);
+    }
+    [[nodiscard]] uint64_t tag(unsigned place) const {
+      const uint64_t word = place < kLowPlaces ? low.load(std::memory_order_relaxed)
+                                               : high.load(std::memory_order_relaxed);
+      return word >> (kTagBits * (place % kLowPlaces)) & kTag;
+    }
+    void SetTag(unsigned place, uint64_t tag) {
+      const unsigned shift = kTagBits * (place % kLowPlaces);
+      if (place < kLowPlaces) {
+        const uint64_t word = low.load(std::memory_order_relaxed);
+        low.store((word & ~(kTag << shift)) | tag << shift, std::memory_order_release);
+      } else {
+        const uint32_t word = high.load(std::memory_order_relaxed);
+        high.store(
+            (word & ~static_cast<uint32_t>(kTag << shift)) | static_cast<uint32_t>(tag << shift),
+            std::memory_order_release);
+      }
+    }
+    // Calls `take(place, id)` for the places with this tag until it returns true; whether it did.
+    template <typename Take>
+    bool ForEach(uint64_t tag, Take take) const {
+      return ForEachIn(low.load(std::memory_order_acquire) & kLow, kLow, 0, tag, take) ||
+             ForEachIn(high.load(std::memory_order_acquire) & kHigh, kHigh, kLowPlaces, tag, take);
+    }
+    template <typename Take>
+    bool ForEachIn(uint64_t word, uint64_t used, unsigned first, uint64_t tag, Take take) const {
+      const uint64_t each = kEach & used;
+      const uint64_t differ = word ^ (tag * each);
+      uint64_t alike = (differ - each) & ~differ & (each << (kTagBits - 1));
+      for (; alike != 0; alike &= alike - 1) {
+        const unsigned i = static_cast<unsigned>(std::countr_zero(alike)) / kTagBits;
+        // A place can look alike because of the one before it.
+        if ((word >> (kTagBits * i) & kTag) != tag) continue;
+        if (take(first + i, ids[first + i].load(std::memory_order_acquire))) return true;
+      }
+      return false;
+    }
   };
   static_assert(sizeof(Bucket) == 64);
 
   struct alignas(64) Segment {
     uint32_t buckets;
-    uint32_t used;   // ids
-    unsigned depth;  // leading bits of the hash that all in it share
+    uint32_t used;       // ids
+    uint32_t displaced;  // buckets that they stand behind their own, all together
+    uint32_t erased;     // since it was built
+    unsigned depth;      // leading bits of the hash that all in it share
 
     [[nodiscard]] Bucket& bucket(uint32_t i) { return reinterpret_cast<Bucket*>(this + 1)[i]; }
     [[nodiscard]] const Bucket& bucket(uint32_t i) const {
@@ -172,12 +219,7 @@ class IdTable {
     std::vector<std::atomic<Segment*>> segments;
   };
 
-  // Places whose tag is `tag`, a bit each; above such a place one too many may be told.
-  [[nodiscard]] static uint64_t Matching(uint64_t meta, uint64_t tag) {
-    const uint64_t differ = (meta & (kOnePassed - 1)) ^ (tag * kEach);
-    return (differ - kEach) & ~differ & (kEach << 3);
-  }
-  [[nodiscard]] static uint64_t TagOf(uint64_t hash) { return ((hash & 0xffff) * 15 >> 16) + 1; }
+  [[nodiscard]] static uint64_t TagOf(uint64_t hash) { return ((hash & 0xffff) * 63 >> 16) + 1; }
   [[nodiscard]] static uint32_t HomeOf(uint64_t hash, const Segment* segment) {
     const uint64_t rest = (hash << segment->depth) >> 32;
     return static_cast<uint32_t>(rest * segment->buckets >> 32);
@@ -205,7 +247,7 @@ class IdTable {
       std::fill_n(static_cast<unsigned char*>(memory), bytes, static_cast<unsigned char>(0));
     }
     bytes_ += bytes;
-    return new (memory) Segment{buckets, 0, depth};
+    return new (memory) Segment{buckets, 0, 0, 0, depth};
   }
   void FreeSegment(Segment* segment) {
     const size_t bytes = BytesOf(segment->buckets);
@@ -220,19 +262,16 @@ class IdTable {
   void Put(Segment* segment, uint64_t hash, uint32_t id) {
     for (uint32_t b = HomeOf(hash, segment);; b = Next(b, segment)) {
       Bucket& bucket = segment->bucket(b);
-      const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
-      const uint64_t free = Matching(meta, 0);
-      if (free != 0) {
-        const auto place = static_cast<unsigned>(std::countr_zero(free)) / 4;
+      const bool placed = bucket.ForEach(0, [&](unsigned place, uint32_t) {
         bucket.ids[place].store(id, std::memory_order_release);
-        bucket.meta.store(meta | TagOf(hash) << (4 * place), std::memory_order_release);
-        ++segment->used;
-        return;
-      }
-      if (meta >> kCountShift != kManyPassed) {
-        bucket.meta.store(meta + kOnePassed, std::memory_order_release);
-      }
+        bucket.SetTag(place, TagOf(hash));
+        return true;
+      });
+      if (placed) break;
+      bucket.Passed(1);
+      ++segment->displaced;
     }
+    ++segment->used;
   }
 
   [[nodiscard]] static std::vector<uint32_t> IdsOf(const Segment* segment) {
@@ -240,9 +279,8 @@ class IdTable {
     ids.reserve(segment->used);
     for (uint32_t b = 0; b < segment->buckets; ++b) {
       const Bucket& bucket = segment->bucket(b);
-      const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
       for (unsigned place = 0; place < kPlaces; ++place) {
-        if ((meta >> (4 * place) & 15) != 0) {
+        if (bucket.tag(place) != 0) {
           ids.push_back(bucket.ids[place].load(std::memory_order_relaxed));
         }
       }
@@ -253,12 +291,18 @@ class IdTable {
   // A segment for `used` ids with some room, other for each.
   [[nodiscard]] uint32_t BucketsFor(uint64_t used) {
     random_ = random_ * 6364136223846793005u + 1442695040888963407u;
-    const uint64_t percent = 115 + (random_ >> 33) % 21;
+    const uint64_t percent = 110 + (random_ >> 33) % 16;
     const uint64_t places = used * kFullTenths * percent / 900;
     return static_cast<uint32_t>(std::max<uint64_t>(places / kPlaces + 1, kFirstBuckets));
   }
 
-  void Grow(uint64_t hash, Segment* old) {
+  // Ids come and go, and those that found their bucket full stay behind it when it is not any more:
+  // lookups pass ever more buckets. So a segment is rebuilt when it has been exchanged once.
+  [[nodiscard]] static bool IsScattered(const Segment* segment) {
+    return segment->erased > segment->used && segment->displaced > segment->used / 5;
+  }
+
+  void Rebuild(uint64_t hash, Segment* old) {
     const std::vector<uint32_t> ids = IdsOf(old);
     std::vector<uint64_t> hashes(ids.size());
     constexpr size_t kAhead = 12;
@@ -270,7 +314,8 @@ class IdTable {
     const auto upper = [bit = 63 - old->depth](uint64_t of) { return (of >> bit & 1) != 0; };
     const auto high = static_cast<uint64_t>(std::ranges::count_if(hashes, upper));
     // Ids of one key cannot be told apart by any bit.
-    const bool splits = old->buckets >= kMaxBuckets && high > 0 && high < ids.size();
+    const bool splits =
+        !IsScattered(old) && old->buckets >= kMaxBuckets && high > 0 && high < ids.size();
     const unsigned depth = splits ? old->depth + 1 : old->depth;
     Segment* made[2] = {nullptr, nullptr};
     if (splits) {

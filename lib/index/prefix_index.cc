@@ -142,14 +142,12 @@ StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
   Holder& holder = impl.holders.at(request.holder);
   Space& space = impl.spaces.at(request.space);
   Namespace* name_space = holder.name_space;
-  if (request.hashes.size() > 2)
-    impl.store.PrefetchNames(request.hashes.data(), request.hashes.size());
-  BlockRef parent;
+  Impl::Tip tip;
   if (request.parent) {
     const auto found = impl.FindName(request.space, space, *request.parent);
     if (!found) return StoreOutcome::kUnknownParent;
-    parent = found->block;
-    if (impl.NamespaceOf(parent) != name_space) return StoreOutcome::kUnknownParent;
+    tip.block = found->block;
+    if (impl.NamespaceOf(tip.block) != name_space) return StoreOutcome::kUnknownParent;
   }
   const bool counts = Counts(request.tier, request.copies);
   const auto stamp = static_cast<uint32_t>(++impl.announced >> 6);
@@ -158,25 +156,31 @@ StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
   const std::span<PrefixHash> prefixes =
       request.span > 1 ? std::span<PrefixHash>(several) : std::span<PrefixHash>(&one, 1);
   std::vector<BlockRef> gone;
+  std::optional<PrefixHash> previous;
+  if (tip.block.is_block()) previous = impl.store.prefix(tip.block);
+  constexpr size_t kAhead = 32;  // names that are looked up together
+  if (request.hashes.size() > 2) impl.Prefetch(request.hashes, 0, kAhead);
   for (size_t i = 0; i < request.hashes.size(); ++i) {
-    std::optional<PrefixHash> previous;
-    if (parent.is_block()) previous = impl.store.prefix(parent);
+    if (i % kAhead == 0) impl.Prefetch(request.hashes, i + kAhead, kAhead);
     for (size_t j = 0; j < request.span; ++j) {
       prefixes[j] = request.prefixes.empty()
                         ? impl.Prefix(previous, request.locals[i * request.span + j])
                         : request.prefixes[i];
       previous = prefixes[j];
     }
-    const size_t more = (request.hashes.size() - i - 1) * request.span;
+    tip.more = (request.hashes.size() - i - 1) * request.span;
     const Target target =
-        impl.Resolve(request, space, name_space, request.hashes[i], parent, prefixes, more);
+        impl.Resolve(request, space, name_space, request.hashes[i], tip, prefixes);
+    // Below the device a known name may stand for another block than the tokens say.
+    if (impl.store.prefix(target.block) != prefixes.back()) {
+      previous = impl.store.prefix(target.block);
+    }
     if (request.gone.empty() || request.gone[i] == 0) {
       impl.Hold(holder, request.holder, request.tier, counts, target);
     } else {
       gone.push_back(target.block);
     }
-    parent = target.block;
-    impl.store.run(parent.run()).stamp = stamp;
+    impl.store.run(target.block.run()).stamp = stamp;
   }
   for (size_t i = gone.size(); i-- > 0;) {
     impl.Retain(gone[i]);
@@ -213,7 +217,7 @@ NamespaceId PrefixIndex::Writer::NamespaceIdOf(HolderId holder) const {
 }
 
 void PrefixIndex::Writer::Prefetch(std::span<const EngineHash> names) const {
-  impl_->store.PrefetchNames(names.data(), names.size());
+  impl_->Prefetch(names, 0, names.size());
 }
 
 bool PrefixIndex::Writer::Knows(AliasSpace space, EngineHash name) const {

@@ -170,9 +170,14 @@ struct PrefixIndex::Impl {
   // --- Blocks. A new one is neither held nor released; either must be the next thing that happens
   // to it.
 
-  // The blocks of one span after `parent`; the last one. `more` are about to follow them.
-  BlockRef FindOrAddSpan(Namespace* name_space, BlockRef parent,
-                         std::span<const PrefixHash> prefixes, size_t more);
+  // The end of a chain that a store follows.
+  struct Tip {
+    BlockRef block;     // none: the root
+    bool bare = false;  // nothing can come after it yet: it was added a moment ago
+    size_t more = 0;    // blocks about to follow those that are being looked for
+  };
+  // The blocks of one span after the tip; the last one. The tip moves to it.
+  BlockRef FindOrAddSpan(Namespace* name_space, Tip& tip, std::span<const PrefixHash> prefixes);
 
   // The block became held or got its first retained child: it and its ancestors stay.
   void Retain(BlockRef block);
@@ -203,16 +208,20 @@ struct PrefixIndex::Impl {
 
   // --- Names.
 
-  [[nodiscard]] std::optional<Target> FindName(AliasSpace id, const Space& space,
-                                               EngineHash name) const;
-  void Bind(AliasSpace id, Space& space, EngineHash name, Target target);
+  void Prefetch(std::span<const EngineHash> names, size_t from, size_t count) const {
+    if (from >= names.size()) return;
+    store.PrefetchNames(&names[from], std::min(count, names.size() - from));
+  }
+  [[nodiscard]] std::optional<Target> FindName(AliasSpace id, const Space& space, EngineHash name,
+                                               bool* heard = nullptr) const;
+  void Bind(AliasSpace id, Space& space, EngineHash name, Target target, bool heard, size_t more);
   void Unbind(AliasSpace id, Space& space, EngineHash name, BlockRef block);
   void SetSpan(Space& space, EngineHash name, uint32_t span);
 
   // What `name` stands for in a store that derives the span with `prefixes` after `parent` for it;
   // bound, or moved, if need be.
   Target Resolve(const StoreRequest& request, Space& space, Namespace* name_space, EngineHash name,
-                 BlockRef parent, std::span<const PrefixHash> prefixes, size_t more);
+                 Tip& tip, std::span<const PrefixHash> prefixes);
 
   // --- Holdings.
 

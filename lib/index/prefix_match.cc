@@ -27,17 +27,16 @@ struct Seen {
   uint32_t span;
   uint64_t mask;
   Tier tier;
-  bool whole;  // the mask covers the run
 };
 
-// One place on its way along a prompt, as long as it keeps up.
+// One place on its way along a prompt, as long as it keeps up. Between lookups all are as new.
 struct Follower {
   std::array<uint64_t, kTierCount> masks{};  // of the run that is being looked at
-  uint8_t whole = 0;                         // tiers with an entry that covers it
-  uint8_t phase = 0;                         // Tier on which it goes on
-  bool following = false;
   uint32_t gpu = 0;
   uint32_t cpu = 0;
+  uint8_t whole = 0;  // tiers with an entry that covers the run
+  uint8_t phase = 0;  // Tier on which it goes on
+  bool following = false;
 };
 
 // What was found of one place.
@@ -62,8 +61,9 @@ uint32_t Extend(const std::vector<TierBits>& bits, uint32_t from, TierBits tiers
 
 struct Matches::Memory {
   std::vector<std::shared_ptr<const Roster>> rosters;
-  std::vector<PrefixHash> chain;  // as far as any namespace has asked
-  bool ended = false;             // the chain is the whole prompt's
+  std::vector<PrefixHash> chain;  // as far as any namespace has asked, and room
+  size_t hashed = 0;              // how much of it is there
+  bool ended = false;             // that is the whole prompt
   std::vector<Seen> seen;
   std::vector<Follower> followers;  // by place
   std::vector<uint32_t> following;  // places
@@ -116,13 +116,13 @@ class PrefixIndex::Lookup {
   // Whether the prompt has a block `i`; its hash is in the chain then. `likely` blocks will be
   // asked for.
   [[nodiscard]] bool Have(size_t i, size_t likely) {
-    while (memory_.chain.size() <= i) {
+    while (memory_.hashed <= i) {
       if (memory_.ended) return false;
-      const size_t have = memory_.chain.size();
+      const size_t have = memory_.hashed;
       const size_t ask = have == 0 ? 1 : std::clamp<size_t>(likely, 1, PrefixSource::kMaxAhead);
-      memory_.chain.resize(have + ask);
-      const size_t got = source_.Next(std::span(memory_.chain).subspan(have));
-      memory_.chain.resize(have + got);
+      if (memory_.chain.size() < have + ask) memory_.chain.resize(2 * (have + ask));
+      const size_t got = source_.Next(std::span(memory_.chain).subspan(have, ask));
+      memory_.hashed = have + got;
       memory_.ended = got < ask;
     }
     return true;
@@ -143,21 +143,25 @@ class PrefixIndex::Lookup {
   }
 
   // Reads what the run has of the prompt from block `at` on, as it is at one moment; false when
-  // that is nothing. `same_as`: the sum of the last run, where it may stand for looking.
+  // that is nothing. `same_as`: the sum of the last run, where it may stand for looking. `see` is
+  // told of each visible entry; `forget` that what it was told was not true.
+  template <typename See, typename Forget>
   [[nodiscard]] bool Read(const Roster& roster, uint32_t id, BlockRef parent, size_t at,
-                          uint64_t same_as, Step& step) {
+                          uint64_t same_as, Step& step, See see, Forget forget) {
     constexpr int kTries = 64;
     for (int i = 0; i < kTries; ++i) {
-      if (const auto read = TryRead(roster, id, parent, at, same_as, step)) return *read;
+      if (const auto read = TryRead(roster, id, parent, at, same_as, step, see)) return *read;
+      forget();
     }
     // A run that changes all the time: between two batches it does not.
     const std::shared_lock<FairSharedMutex> lock(impl_.mutex);
-    return TryRead(roster, id, parent, at, same_as, step).value_or(false);
+    return TryRead(roster, id, parent, at, same_as, step, see).value_or(false);
   }
 
   // Nothing: it changed meanwhile.
+  template <typename See>
   [[nodiscard]] std::optional<bool> TryRead(const Roster& roster, uint32_t id, BlockRef parent,
-                                            size_t at, uint64_t same_as, Step& step) {
+                                            size_t at, uint64_t same_as, Step& step, See& see) {
     const Run& run = store_.run(id);
     const uint32_t version = run.version;
     if (version % 2 != 0) return std::nullopt;
@@ -172,34 +176,43 @@ class PrefixIndex::Lookup {
     if (run.version != version) return std::nullopt;
     if (!right) return false;
     if (step.first_child != RunStore::kNoRun) __builtin_prefetch(&store_.run(step.first_child));
-    const Word* prefixes = store_.arena().At(data);
-    uint32_t matched = 0;
-    while (matched < length && Have(at + matched, length - matched) &&
-           prefixes[matched].load(std::memory_order_acquire) ==
-               static_cast<uint64_t>(memory_.chain[at + matched])) {
-      ++matched;
-    }
     step.run = id;
-    step.matched = matched;
-    step.to_end = matched == length;
+    step.matched = Matched(store_.arena().At(data), length, at);
+    step.to_end = step.matched == length;
     step.same = false;
-    memory_.seen.clear();
-    if (matched > 0) {
+    if (step.matched > 0) {
       step.full_sum = store_.FullSum(holders, flags, length);
       step.same = same_as != 0 && step.full_sum == same_as;
-      if (!step.same) {
-        const uint64_t whole = RunStore::Leading(length);
-        store_.ForEach(holders, flags, [&](uint64_t key, uint64_t mask) {
-          const uint32_t place = roster.PlaceOf(RunStore::Upper(key) >> 2);
-          if (place != Roster::kNobody) {
-            memory_.seen.push_back({place, RunStore::Lower(key), mask,
-                                    static_cast<Tier>(RunStore::Upper(key) & 3), mask == whole});
-          }
-        });
-      }
+    }
+    if (step.matched > 0 && !step.same) {
+      const uint64_t whole = RunStore::Leading(length);
+      store_.ForEach(holders, flags, [&](uint64_t key, uint64_t mask) {
+        const uint32_t place = roster.PlaceOf(RunStore::Upper(key) >> 2);
+        if (place == Roster::kNobody) return;
+        see(Seen{place, RunStore::Lower(key), mask, static_cast<Tier>(RunStore::Upper(key) & 3)},
+            mask == whole);
+      });
     }
     if (run.version != version) return std::nullopt;
-    return matched > 0;
+    return step.matched > 0;
+  }
+
+  // How many of a run's blocks are the prompt's from `at` on.
+  [[nodiscard]] uint32_t Matched(const Word* prefixes, uint32_t length, size_t at) {
+    uint32_t matched = 0;
+    while (matched < length && Have(at + matched, length - matched)) {
+      const PrefixHash* wanted = &memory_.chain[at + matched];
+      const auto there =
+          static_cast<uint32_t>(std::min<size_t>(memory_.hashed - at - matched, length - matched));
+      uint32_t i = 0;
+      while (i < there && prefixes[matched + i].load(std::memory_order_acquire) ==
+                              static_cast<uint64_t>(wanted[i])) {
+        ++i;
+      }
+      matched += i;
+      if (i < there) break;
+    }
+    return matched;
   }
 
   void Note(uint32_t roster, uint32_t place, uint32_t gpu, uint32_t cpu, uint32_t disk,
@@ -210,7 +223,10 @@ class PrefixIndex::Lookup {
   // Without gaps and spans a place follows from block to block or is done. So what is kept is who
   // follows, and a run costs what it has entries, or nothing where it has those of the last one.
   void WalkByRun(uint32_t roster_number, const Roster& roster) {
-    memory_.followers.assign(roster.places(), Follower{});
+    std::vector<Follower>& followers = memory_.followers;
+    if (followers.size() < roster.places()) followers.resize(roster.places());
+    // Of a walk that its source ended by throwing.
+    for (const uint32_t place : memory_.following) followers[place] = Follower{};
     memory_.following.clear();
     const auto ranks = static_cast<uint32_t>(roster.ranks.size());
     BlockRef parent;
@@ -218,28 +234,38 @@ class PrefixIndex::Lookup {
     uint32_t walked = 0;  // blocks
     uint64_t steady =
         0;  // the sum of a run that all who follow hold whole, on the tier they are on
+    const auto see = [&](const Seen& seen, bool whole) {
+      if (seen.span != 1) return;
+      Follower& follower = followers[seen.place];
+      if (!follower.following) {
+        if (walked > 0) return;
+        follower.following = true;
+        follower.phase = static_cast<uint8_t>(seen.place < ranks ? Tier::kGpu : Tier::kCpu);
+        memory_.following.push_back(seen.place);
+      }
+      follower.masks[static_cast<size_t>(seen.tier)] |= seen.mask;
+      if (whole) follower.whole |= Bit(seen.tier);
+    };
+    const auto forget = [&] {
+      for (const uint32_t place : memory_.following) {
+        followers[place].masks = {};
+        followers[place].whole = 0;
+      }
+    };
     while (Have(walked, RunStore::kMaxLength)) {
       const uint32_t id = NextRun(roster, step, parent, walked);
-      if (id == RunStore::kNoRun || !Read(roster, id, parent, walked, steady, step)) break;
+      if (id == RunStore::kNoRun) break;
+      if (!Read(roster, id, parent, walked, steady, step, see, forget)) {
+        forget();
+        break;
+      }
       if (!step.same) {
-        for (const Seen& seen : memory_.seen) {
-          if (seen.span != 1) continue;
-          Follower& follower = memory_.followers[seen.place];
-          if (!follower.following) {
-            if (walked > 0) continue;
-            follower.following = true;
-            follower.phase = static_cast<uint8_t>(seen.place < ranks ? Tier::kGpu : Tier::kCpu);
-            memory_.following.push_back(seen.place);
-          }
-          follower.masks[static_cast<size_t>(seen.tier)] |= seen.mask;
-          if (seen.whole) follower.whole |= Bit(seen.tier);
-        }
         steady = step.full_sum;
         for (size_t i = 0; i < memory_.following.size();) {
           const uint32_t place = memory_.following[i];
-          Follower& follower = memory_.followers[place];
+          Follower& follower = followers[place];
           if (!Follow(roster_number, place, follower, walked, step.matched, steady)) {
-            follower.following = false;
+            follower = Follower{};
             memory_.following[i] = memory_.following.back();
             memory_.following.pop_back();
             continue;
@@ -258,11 +284,13 @@ class PrefixIndex::Lookup {
     }
     walked_ = std::max(walked_, Have(walked, 1) ? walked + 1 : walked);
     for (const uint32_t place : memory_.following) {
-      const Follower& follower = memory_.followers[place];
+      Follower& follower = followers[place];
       const auto phase = static_cast<Tier>(follower.phase);
       Note(roster_number, place, phase == Tier::kGpu ? walked : follower.gpu,
            phase == Tier::kDisk ? follower.cpu : walked, walked);
+      follower = Follower{};
     }
+    memory_.following.clear();
   }
 
   // On through `matched` blocks of a run, of which `walked` lie before it; false when it is done.
@@ -323,7 +351,12 @@ class PrefixIndex::Lookup {
       uint32_t matched = 0;
       if (indexed) {
         const uint32_t id = NextRun(roster, step, parent, walked);
-        indexed = id != RunStore::kNoRun && Read(roster, id, parent, walked, 0, step);
+        memory_.seen.clear();
+        indexed = id != RunStore::kNoRun &&
+                  Read(
+                      roster, id, parent, walked, 0, step,
+                      [this](const Seen& seen, bool) { memory_.seen.push_back(seen); },
+                      [this] { memory_.seen.clear(); });
         if (indexed) {
           matched = step.matched;
           parent = BlockRef(step.run, matched - 1);
@@ -344,7 +377,7 @@ class PrefixIndex::Lookup {
       walked += matched;
       if (last + roster.max_span <= walked) break;
     }
-    walked_ = std::max(walked_, std::min(walked + 1, static_cast<uint32_t>(memory_.chain.size())));
+    walked_ = std::max(walked_, std::min(walked + 1, static_cast<uint32_t>(memory_.hashed)));
     for (uint32_t place = 0; place < roster.places(); ++place) {
       if (place < roster.ranks.size()) {
         NoteRank(roster_number, roster, place);
@@ -421,7 +454,7 @@ void PrefixIndex::Match(const Scope& scope, PrefixSource& source, const MatchOpt
   Matches::Memory& memory = *matches.memory_;
   matches.ranks.clear();
   matches.pools.clear();
-  memory.chain.clear();
+  memory.hashed = 0;
   memory.ended = false;
   memory.keys.clear();
   // A set of holders that takes the place of another is seen before the other goes. Whoever set out

@@ -17,7 +17,7 @@ namespace conductor::index {
 // stops soon after the walk does.
 class PrefixSource {
  public:
-  static constexpr size_t kMaxAhead = 16;
+  static constexpr size_t kMaxAhead = 32;
 
   virtual ~PrefixSource() = default;
 
@@ -77,23 +77,29 @@ class TokenChain final : public PrefixSource {
       : tokens_(tokens), block_size_(block_size), hash_seed_(hash_seed), first_keys_(first_keys) {}
 
   [[nodiscard]] size_t Next(std::span<PrefixHash> out) override {
-    size_t count = 0;
-    while (count < out.size() && tokens_.size() >= block_size_) {
-      const auto block = tokens_.first(block_size_);
-      tokens_ = tokens_.subspan(block_size_);
-      if (begun_) {
-        last_ = hash::NextPrefix(last_, hash::HashBlock(block, kNoKeys, hash_seed_), hash_seed_);
-      } else {
-        last_ = hash::FirstPrefix(hash::HashBlock(block, first_keys_, hash_seed_));
-        begun_ = true;
-      }
-      out[count++] = last_;
+    const size_t count = std::min(out.size(), tokens_.size() / block_size_);
+    size_t done = 0;
+    if (!begun_ && !first_keys_.empty() && count > 0) {
+      last_ =
+          hash::FirstPrefix(hash::HashBlock(tokens_.first(block_size_), first_keys_, hash_seed_));
+      out[done++] = last_;
+      begun_ = true;
     }
-    return count;
+    if (done == count) return Took(count);
+    hash::HashChain(tokens_.subspan(done * block_size_), block_size_, begun_ ? &last_ : nullptr,
+                    hash_seed_, out.subspan(done, count - done));
+    last_ = out[count - 1];
+    begun_ = true;
+    return Took(count);
   }
 
  private:
   static inline const hash::ExtraKeys kNoKeys;
+
+  [[nodiscard]] size_t Took(size_t blocks) {
+    tokens_ = tokens_.subspan(blocks * block_size_);
+    return blocks;
+  }
 
   std::span<const TokenId> tokens_;
   uint32_t block_size_;

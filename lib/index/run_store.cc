@@ -403,18 +403,18 @@ void RunStore::SetOccupied(Run& it, uint32_t lower, uint64_t mask) {
 uint32_t RunStore::NewColumn(uint32_t run) {
   uint32_t id = free_column_;
   if (id != kNoRun) {
-    free_column_ = columns_[id].run;
+    free_column_ = columns_[id].cells;
   } else {
     if (column_limit_ == kMaxRuns) throw std::bad_alloc();
     id = column_limit_++;
     columns_.MakeRoom(id);
   }
   ++column_count_;
-  columns_[id] = Column{.run = run};
+  columns_[id] = Column{.run = run & (kMaxRuns - 1)};
   return id;
 }
 
-uint32_t RunStore::ColumnFor(uint32_t space, EngineHash /*name*/, BlockRef block) {
+uint32_t RunStore::ColumnFor(uint32_t space, BlockRef block) {
   const Run& it = run(block.run());
   const uint64_t bit = Bit(block.offset());
   std::optional<uint32_t> own;
@@ -431,52 +431,74 @@ uint32_t RunStore::ColumnFor(uint32_t space, EngineHash /*name*/, BlockRef block
   return 1 + NewColumn(block.run());
 }
 
-bool RunStore::AddName(uint32_t space, EngineHash name, BlockRef block) {
-  Run& it = run(block.run());
-  const Change change(it);
-  const uint64_t hash = HashOfName(name);
-  const uint64_t bit = Bit(block.offset());
-  const bool first = !HasNamesOf(space, block.run());
-  // Somebody else's word for the block.
+std::optional<uint32_t> RunStore::SharedColumn(uint64_t hash, EngineHash name,
+                                               BlockRef block) const {
+  const Run& it = run(block.run());
   uint32_t lower = 0;
   const uint32_t shared = names_.Find(hash, [&](uint32_t id) {
-    const uint32_t at = (id & ~kColumnBit) >> 6;
     if ((id & 63) != block.offset()) return false;
-    if ((id & kColumnBit) == 0) {
-      lower = 0;
-      return at == block.run() && NameAt(it, 0, block.offset()) == name;
-    }
-    lower = at + 1;
-    return columns_[at].run == block.run() && NameAt(it, lower, block.offset()) == name;
+    const uint32_t at = (id & ~kColumnBit) >> 6;
+    const bool column = (id & kColumnBit) != 0;
+    lower = column ? at + 1 : 0;
+    return (column ? columns_[at].run : at) == block.run() &&
+           NameAt(it, lower, block.offset()) == name;
   });
-  if (shared == names_.kNone) {
-    lower = ColumnFor(space, name, block);
-    if (lower == 0) {
-      (arena_.At(it.data) + it.capacity)[block.offset()].store(static_cast<uint64_t>(name),
-                                                               std::memory_order_release);
-    } else {
-      Column& column = columns_[lower - 1];
-      if (block.offset() >= column.capacity) {
-        const uint32_t capacity = WordArena::Rounded(
-            std::max({block.offset() + 1, std::min<uint32_t>(it.length, 2 * block.offset() + 1)}));
-        const uint32_t cells = arena_.Allocate(capacity);
-        for (uint32_t i = 0; i < column.capacity; ++i) {
-          arena_.At(cells)[i].store(arena_.At(column.cells)[i].load(std::memory_order_relaxed),
-                                    std::memory_order_release);
-        }
-        if (column.capacity > 0) arena_.Free(column.cells, column.capacity);
-        column.cells = cells;
-        column.capacity = capacity;
-      }
-      arena_.At(column.cells)[block.offset()].store(static_cast<uint64_t>(name),
-                                                    std::memory_order_release);
-    }
-    names_.Insert(hash, IdOf(lower, block));
+  if (shared == names_.kNone) return std::nullopt;
+  return lower;
+}
+
+void RunStore::SetCell(Run& it, uint32_t lower, uint32_t offset, EngineHash name, size_t more) {
+  if (lower == 0) {
+    (arena_.At(it.data) + it.capacity)[offset].store(static_cast<uint64_t>(name),
+                                                     std::memory_order_release);
+    return;
   }
-  const uint64_t key = Key(space, lower);
-  const uint64_t occupied = Occupied(it, lower);
+  Column& column = columns_[lower - 1];
+  if (offset >= column.capacity) {
+    const size_t wanted = std::max<size_t>(offset + 1 + more, offset + 1 + offset / 2);
+    const uint32_t capacity = WordArena::Rounded(
+        static_cast<uint32_t>(std::clamp<size_t>(wanted, offset + 1, it.length)));
+    const uint32_t cells = arena_.Allocate(capacity);
+    for (uint32_t i = 0; i < column.capacity; ++i) {
+      arena_.At(cells)[i].store(arena_.At(column.cells)[i].load(std::memory_order_relaxed),
+                                std::memory_order_release);
+    }
+    if (column.capacity > 0) arena_.Free(column.cells, column.capacity);
+    column.cells = cells;
+    column.capacity = capacity & 127;
+  }
+  arena_.At(column.cells)[offset].store(static_cast<uint64_t>(name), std::memory_order_release);
+}
+
+bool RunStore::AddName(uint32_t space, EngineHash name, BlockRef block, bool heard, size_t more) {
+  Run& it = run(block.run());
+  const uint64_t hash = HashOfName(name);
+  const uint64_t bit = Bit(block.offset());
+  if (!heard && (it.flags & Run::kNameArray) == 0) {
+    // Nearly always: the first to name it, in a run that has no other names than its own.
+    const uint64_t mask = MaskInPlace(it.names);
+    if ((mask == 0 || it.names.first == space) && (mask & bit) == 0) {
+      SetCell(it, 0, block.offset(), name, more);
+      names_.Insert(hash, block.value);
+      it.names.first = space;
+      it.names.second = static_cast<uint32_t>(mask | bit);
+      it.names.third = static_cast<uint32_t>((mask | bit) >> 32);
+      return mask == 0;
+    }
+  }
+  const Change change(it);
+  const bool first = !HasNamesOf(space, block.run());
+  std::optional<uint32_t> lower;
+  if (heard) lower = SharedColumn(hash, name, block);
+  if (!lower) {
+    lower = ColumnFor(space, block);
+    SetCell(it, *lower, block.offset(), name, more);
+    names_.Insert(hash, IdOf(*lower, block));
+  }
+  const uint64_t key = Key(space, *lower);
+  const uint64_t occupied = Occupied(it, *lower);
   Put(it, Set::kNames, key, Get(it, Set::kNames, key) | bit);
-  SetOccupied(it, lower, occupied | bit);
+  SetOccupied(it, *lower, occupied | bit);
   return first;
 }
 
@@ -487,7 +509,7 @@ void RunStore::FreeCell(Run& it, uint32_t lower, BlockRef block) {
   if (lower == 0 || left != 0) return;
   Column& column = columns_[lower - 1];
   arena_.Free(column.cells, column.capacity);
-  column = Column{.run = free_column_, .cells = 0, .occupied = 0, .capacity = 0};
+  column = Column{.cells = free_column_};
   free_column_ = lower - 1;
   --column_count_;
 }
@@ -566,7 +588,7 @@ bool RunStore::HasNamesOf(uint32_t space, uint32_t id) const {
   return has;
 }
 
-BlockRef RunStore::FindName(uint32_t space, EngineHash name) const {
+BlockRef RunStore::FindName(uint32_t space, EngineHash name, bool* heard) const {
   BlockRef block;
   const auto is = [&](uint32_t id) {
     const uint32_t at = (id & ~kColumnBit) >> 6;
@@ -576,6 +598,7 @@ BlockRef RunStore::FindName(uint32_t space, EngineHash name) const {
     const uint32_t lower = column ? at + 1 : 0;
     const Run& it = runs_[run_id];
     if (NameAt(it, lower, offset) != name) return false;
+    if (heard != nullptr) *heard = true;
     if ((Get(it, Set::kNames, Key(space, lower)) & Bit(offset)) == 0) return false;
     block = BlockRef(run_id, offset);
     return true;

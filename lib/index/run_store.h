@@ -208,12 +208,14 @@ class RunStore {
 
   // --- Names.
 
-  // The block that the space calls so.
-  [[nodiscard]] BlockRef FindName(uint32_t space, EngineHash name) const;
+  // The block that the space calls so. `*heard`: whether anybody calls any block so.
+  [[nodiscard]] BlockRef FindName(uint32_t space, EngineHash name, bool* heard = nullptr) const;
   // Looks many up at once: what FindName needs of them is in the cache then.
   void PrefetchNames(const EngineHash* names, size_t count) const;
   // Requires that the space does not know the name. True when it had no name in that run before.
-  bool AddName(uint32_t space, EngineHash name, BlockRef block);
+  // `heard`: false when nobody calls any block so. `more`: so many of the space's names for blocks
+  // behind this one are about to follow.
+  bool AddName(uint32_t space, EngineHash name, BlockRef block, bool heard, size_t more);
   // Requires that it calls the block so. True when it has no name in that run any more.
   bool DropName(uint32_t space, EngineHash name, BlockRef block);
   // Everybody's names of the block, each told as take(space, name, none left in that run).
@@ -222,6 +224,11 @@ class RunStore {
   // All names of the space in the run.
   void DropNamesOf(uint32_t space, uint32_t run);
   [[nodiscard]] bool HasNames(BlockRef block) const;
+  // What DropNames needs of the block with nothing but its run's own names.
+  void PrefetchName(BlockRef block) const {
+    const Run& it = run(block.run());
+    names_.Prefetch(HashOfName(NameAt(it, 0, block.offset())));
+  }
   // All names of the block, as take(space, name).
   template <typename Take>
   void ForEachName(BlockRef block, Take take) const;
@@ -250,11 +257,12 @@ class RunStore {
   // Names beyond one for each block: a column of its own for each publisher that calls the run's
   // blocks differently.
   struct Column {
-    uint32_t run = 0;
-    uint32_t cells = 0;     // in the arena
-    uint64_t occupied = 0;  // blocks that somebody calls so
-    uint32_t capacity = 0;  // blocks
+    uint32_t run : 25 = 0;
+    uint32_t capacity : 7 = 0;  // blocks
+    uint32_t cells = 0;         // in the arena; of a free one: the next
+    uint64_t occupied = 0;      // blocks that somebody calls so
   };
+  static_assert(sizeof(Column) == 16);
 
   // What an id of the table of names says: a block's name in the first column of its run, or in a
   // column of its own.
@@ -299,7 +307,11 @@ class RunStore {
     return EngineHash{Cells(run, lower)[offset].load(std::memory_order_relaxed)};
   }
   // The column for a name at the block that the space can have there; a new one if need be.
-  [[nodiscard]] uint32_t ColumnFor(uint32_t space, EngineHash name, BlockRef block);
+  [[nodiscard]] uint32_t ColumnFor(uint32_t space, BlockRef block);
+  // The one that has the name for the block already.
+  [[nodiscard]] std::optional<uint32_t> SharedColumn(uint64_t hash, EngineHash name,
+                                                     BlockRef block) const;
+  void SetCell(Run& run, uint32_t lower, uint32_t offset, EngineHash name, size_t more);
   [[nodiscard]] uint32_t NewColumn(uint32_t run);
   // The cell of the block in the column is nobody's any more.
   void FreeCell(Run& run, uint32_t lower, BlockRef block);
@@ -331,7 +343,7 @@ class RunStore {
   StableArray<Column, 20, 32> columns_;
   uint32_t column_limit_ = 0;
   uint32_t column_count_ = 0;
-  uint32_t free_column_ = kNoRun;  // linked by `run`
+  uint32_t free_column_ = kNoRun;  // linked by `cells`
   NameKeys name_keys_{*this};
   RunKeys run_keys_{*this};
   IdTable<NameKeys> names_{name_keys_};
@@ -387,6 +399,16 @@ template <typename Take>
 void RunStore::DropNames(BlockRef block, Take take) {
   Run& it = run(block.run());
   const uint64_t bit = Bit(block.offset());
+  if ((it.flags & Run::kNameArray) == 0) {
+    const uint64_t mask = MaskInPlace(it.names);
+    if ((mask & bit) == 0) return;
+    const EngineHash name = NameAt(it, 0, block.offset());
+    names_.Erase(HashOfName(name), block.value);
+    it.names.second = static_cast<uint32_t>(mask & ~bit);
+    it.names.third = static_cast<uint32_t>((mask & ~bit) >> 32);
+    take(it.names.first, name, mask == bit);
+    return;
+  }
   struct Dropped {
     uint64_t key;
     uint64_t left;  // of its mask

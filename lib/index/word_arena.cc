@@ -20,16 +20,16 @@ WordArena::WordArena() {
 }
 
 uint32_t WordArena::Rounded(uint32_t words) {
-  if (words <= 16) return words;
+  if (words <= 32) return words;
   if (words > kMaxSlotWords) return (words + kPageWords - 1) >> kPageBits << kPageBits;
-  const auto shift = static_cast<unsigned>(std::bit_width(words - 1)) - 4;
+  const auto shift = static_cast<unsigned>(std::bit_width(words - 1)) - 5;
   return ((words + (1u << shift) - 1) >> shift) << shift;
 }
 
 size_t WordArena::ClassOf(uint32_t rounded) {
-  if (rounded <= 16) return rounded - 1;
-  const auto shift = static_cast<unsigned>(std::bit_width(rounded - 1)) - 4;
-  return 16 + (shift - 1) * 8 + (rounded >> shift) - 9;
+  if (rounded <= 32) return rounded - 1;
+  const auto shift = static_cast<unsigned>(std::bit_width(rounded - 1)) - 5;
+  return 32 + (shift - 1) * 16 + (rounded >> shift) - 17;
 }
 
 void WordArena::Link(size_t size_class, uint32_t page) {

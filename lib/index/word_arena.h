@@ -21,7 +21,7 @@ using Word = std::atomic<uint64_t>;
 // (Run::version).
 //
 // Pages of 64 KiB, each cut into slots of one size; larger arrays are whole pages. Sizes go in
-// steps of an eighth of a power of two, so that at most an eighth is lost. A page without used
+// steps of a sixteenth of a power of two, so that at most so much is lost. A page without used
 // slots is anybody's again, and its memory is given back to the system when more than a sixteenth
 // of the pages are so. 2^32 words, 32 GiB, is the limit.
 class WordArena {
@@ -57,7 +57,7 @@ class WordArena {
   static constexpr unsigned kRegionBits = 23;  // 64 MiB
   static constexpr uint32_t kRegionPages = 1u << (kRegionBits - kPageBits);
   static constexpr uint32_t kMaxSlotWords = 4096;
-  static constexpr size_t kClasses = 16 + 8 * 8;  // up to 16 words; then eight a doubling
+  static constexpr size_t kClasses = 32 + 16 * 7;  // up to 32 words; then sixteen a doubling
   static constexpr uint32_t kNoPage = ~0u;
 
   struct Page {
