@@ -36,21 +36,22 @@ std::string LoraNameOf(const wire::BlockStored& event, const std::string& regist
   return registered;
 }
 
-std::vector<LocalHash> LocalHashes(const wire::BlockStored& event, uint32_t block_size,
-                                   const std::string& lora_name, uint64_t hash_seed) {
+void AddLocalHashes(const wire::BlockStored& event, uint32_t block_size,
+                    const std::string& lora_name, uint64_t hash_seed,
+                    std::vector<LocalHash>& locals) {
   const std::span<const TokenId> tokens = event.tokens;
   const size_t parts = event.block_size / block_size;
+  const size_t first = locals.size();
+  locals.resize(first + tokens.size() / block_size);
+  const std::span<LocalHash> of_event = std::span(locals).subspan(first);
+  hash::HashBlocks(tokens, block_size, hash_seed, of_event);
+  if (event.extra_keys.empty() && !event.cache_salt) return;
   const std::string lora_key = lora_name.empty() ? std::string() : hash::TextKey(lora_name);
-  const bool has_keys = !event.extra_keys.empty() || event.cache_salt;
-  std::vector<LocalHash> locals;
-  locals.reserve(tokens.size() / block_size);
-  for (size_t i = 0; i < tokens.size() / block_size; ++i) {
-    const auto block = tokens.subspan(i * block_size, block_size);
-    hash::ExtraKeys keys;
-    if (has_keys && i % parts == 0) keys = KeysOfBlock(event, i / parts, lora_key);
-    locals.push_back(hash::HashBlock(block, keys, hash_seed));
+  for (size_t i = 0; i < of_event.size(); i += parts) {
+    const hash::ExtraKeys keys = KeysOfBlock(event, i / parts, lora_key);
+    if (keys.empty()) continue;
+    of_event[i] = hash::HashBlock(tokens.subspan(i * block_size, block_size), keys, hash_seed);
   }
-  return locals;
 }
 
 }  // namespace conductor::ingest

@@ -25,14 +25,14 @@ namespace conductor::ingest {
 // integer id `registered`, or the id in decimal when that is empty; otherwise `registered`.
 [[nodiscard]] std::string LoraNameOf(const wire::BlockStored& event, const std::string& registered);
 
-// The local hashes of the event's tokens cut to `block_size`, of which event.block_size is a
-// multiple; HasWholeBlocks(event). The extra keys of an event's block go to the first of the
-// blocks that it is cut to, without a leading one that equals `lora_name`; event.cache_salt to the
-// first block of all when the event begins a prompt.
-//   result.size() == event.tokens.size() / block_size
-[[nodiscard]] std::vector<LocalHash> LocalHashes(const wire::BlockStored& event,
-                                                 uint32_t block_size, const std::string& lora_name,
-                                                 uint64_t hash_seed);
+// Adds to `locals` the local hashes of the event's tokens cut to `block_size`, of which
+// event.block_size is a multiple; HasWholeBlocks(event). The extra keys of an event's block go to
+// the first of the blocks that it is cut to, without a leading one that equals `lora_name`;
+// event.cache_salt to the first block of all when the event begins a prompt.
+//   event.tokens.size() / block_size of them
+void AddLocalHashes(const wire::BlockStored& event, uint32_t block_size,
+                    const std::string& lora_name, uint64_t hash_seed,
+                    std::vector<LocalHash>& locals);
 
 }  // namespace conductor::ingest
 

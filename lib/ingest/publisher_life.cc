@@ -1,6 +1,7 @@
 #include "lib/ingest/publisher_life.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <set>
 #include <utility>
@@ -45,12 +46,15 @@ void PublisherLife::LeaveIndex(Writer& writer) {
   for (const auto& [key, holder] : holders_) writer.DropHolder(holder);
   for (const auto& [key, space] : spaces_) writer.DropSpace(space);
   holders_.clear();
+  holders_by_number_.clear();
+  last_holder_ = {};
   spaces_.clear();
 }
 
 void PublisherLife::Replace(PublisherLife& other) {
   Writer writer = index_.Write();
   for (const auto& [key, holder] : holders_) writer.SetVisible(holder, true);
+  for (const auto& [key, holder] : other.holders_) writer.SetVisible(holder, false);
   visible_ = true;
   other.LeaveIndex(writer);
 }
@@ -68,17 +72,25 @@ void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
   const uint32_t dp_rank = RankOf(batch);
   if (!batch.events.empty()) NoteRank(dp_rank);
   // Hashing is most of the work and needs no lock.
-  std::vector<std::optional<AcceptedStore>> accepted(batch.events.size());
-  for (size_t i = 0; i < batch.events.size(); ++i) {
-    const auto* stored = std::get_if<wire::BlockStored>(&batch.events[i]);
-    if (stored != nullptr) accepted[i] = Accept(*stored);
+  accepted_.clear();
+  locals_.clear();
+  prefixes_.clear();
+  for (const wire::KvEvent& event : batch.events) {
+    const auto* stored = std::get_if<wire::BlockStored>(&event);
+    accepted_.push_back(stored != nullptr ? Accept(*stored) : AcceptedStore{});
   }
   Writer writer = index_.Write();
+  constexpr size_t kAhead = 16;  // events
   for (size_t i = 0; i < batch.events.size(); ++i) {
+    if (i % kAhead == 0) {
+      PrefetchRemoved(
+          writer,
+          std::span(batch.events).subspan(i).first(std::min(kAhead, batch.events.size() - i)));
+    }
     const wire::KvEvent& event = batch.events[i];
     if (const auto* stored = std::get_if<wire::BlockStored>(&event)) {
-      if (!accepted[i]) continue;
-      Stored(writer, *stored, std::move(*accepted[i]), RankOf(stored->origin, dp_rank));
+      if (!accepted_[i].accepted) continue;
+      Stored(writer, *stored, accepted_[i], RankOf(stored->origin, dp_rank));
     } else if (const auto* removed = std::get_if<wire::BlockRemoved>(&event)) {
       Removed(writer, *removed, RankOf(removed->origin, dp_rank));
     } else if (std::holds_alternative<wire::AllBlocksCleared>(event)) {
@@ -87,6 +99,20 @@ void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
       Cleared(writer, *cleared);
     }
   }
+}
+
+void PublisherLife::PrefetchRemoved(const Writer& writer, std::span<const wire::KvEvent> events) {
+  std::array<EngineHash, 64> names;
+  size_t count = 0;
+  for (const wire::KvEvent& event : events) {
+    const auto* removed = std::get_if<wire::BlockRemoved>(&event);
+    if (removed == nullptr) continue;
+    for (const EngineHash name : removed->hashes) {
+      if (count == names.size()) break;
+      names[count++] = name;
+    }
+  }
+  if (count > 1) writer.Prefetch(std::span(names).first(count));
 }
 
 bool PublisherLife::Believes(int64_t dp_rank) {
@@ -123,6 +149,13 @@ PublisherLife::NamespacePtr PublisherLife::NamespaceOf(const wire::BlockStored& 
                        too_long(event.origin->additional_salt))) {
     return nullptr;
   }
+  if (last_is_plain_ && !event.origin && last_namespace_->block_size == block_size_ &&
+      event.lora_id == last_lora_id_ && event.lora_name == last_lora_name_) {
+    return last_namespace_;
+  }
+  last_is_plain_ = !event.origin;
+  last_lora_id_ = event.lora_id;
+  last_lora_name_ = event.lora_name;
   index::NamespaceKey key{.tenant = profile_.tenant,
                           .model = profile_.model,
                           .lora_name = LoraNameOf(event, profile_.lora_name),
@@ -135,22 +168,23 @@ PublisherLife::NamespacePtr PublisherLife::NamespaceOf(const wire::BlockStored& 
   }
   if (!last_namespace_ || *last_namespace_ != key) {
     last_namespace_ = std::make_shared<const index::NamespaceKey>(std::move(key));
+    last_holder_ = {};
   }
   return last_namespace_;
 }
 
-std::optional<PublisherLife::AcceptedStore> PublisherLife::Accept(const wire::BlockStored& event) {
+PublisherLife::AcceptedStore PublisherLife::Accept(const wire::BlockStored& event) {
   ++counters_.stored_events;
   const auto tier = TierOf(event.medium);
   if (!tier) {
     ++counters_.ignored_medium;
-    return std::nullopt;
+    return {};
   }
   if (!IsIndexedGroup(event.group)) {
     ++counters_.ignored_group;
-    return std::nullopt;
+    return {};
   }
-  AcceptedStore accepted{.tier = *tier};
+  AcceptedStore accepted{.accepted = true, .tier = *tier};
   accepted.begins_prompt =
       !event.parent && (event.base_block_idx ? *event.base_block_idx == 0
                                              : *tier == Tier::kGpu || profile_.root_on_any_tier);
@@ -159,7 +193,7 @@ std::optional<PublisherLife::AcceptedStore> PublisherLife::Accept(const wire::Bl
   if (event.tokens.empty() && !standard) return accepted;
   if (!standard && !HasWholeBlocks(event)) {
     ++counters_.refused_shape;
-    return std::nullopt;
+    return {};
   }
   if (block_size_ == 0) block_size_ = event.block_size;
   const bool fits =
@@ -167,63 +201,107 @@ std::optional<PublisherLife::AcceptedStore> PublisherLife::Accept(const wire::Bl
   if (!fits) {
     ++counters_.refused_block_size;
     counters_.last_refused_block_size = event.block_size;
-    return std::nullopt;
+    return {};
   }
   accepted.name_space = NamespaceOf(event);
   if (!accepted.name_space) {
     ++counters_.refused_names;
-    return std::nullopt;
+    return {};
   }
   if (standard) {
+    accepted.first_prefix = prefixes_.size();
+    accepted.prefixes = event.hashes.size();
     for (const EngineHash hash : event.hashes) {
-      accepted.prefixes.push_back(PrefixHash{static_cast<uint64_t>(hash)});
+      prefixes_.push_back(PrefixHash{static_cast<uint64_t>(hash)});
     }
     return accepted;
   }
   const std::string& lora_name = accepted.name_space->lora_name;
-  accepted.locals = LocalHashes(event, block_size_, lora_name, index_.options().hash_seed);
+  accepted.first_local = locals_.size();
+  AddLocalHashes(event, block_size_, lora_name, index_.options().hash_seed, locals_);
+  accepted.locals = locals_.size() - accepted.first_local;
   accepted.span = event.block_size / block_size_;
   if (hash_check_ && *tier == Tier::kGpu) hash_check_->Look(event, lora_name);
   return accepted;
 }
 
-void PublisherLife::Stored(Writer& writer, const wire::BlockStored& event, AcceptedStore accepted,
-                           uint32_t dp_rank) {
+PublisherLife::Placing PublisherLife::Placing::Of(const WaitingEvent& event) {
+  return {.name_space = event.name_space,
+          .space = event.space,
+          .tier = event.tier,
+          .dp_rank = event.dp_rank,
+          .parent = event.parent,
+          .hashes = event.hashes,
+          .locals = event.locals,
+          .prefixes = event.prefixes,
+          .span = event.span,
+          .begins_prompt = event.begins_prompt,
+          .gone = event.gone};
+}
+
+WaitingEvent PublisherLife::Placing::ToWait() const {
+  WaitingEvent event;
+  event.name_space = name_space;
+  event.space = space;
+  event.tier = tier;
+  event.dp_rank = dp_rank;
+  event.parent = parent;
+  event.hashes.assign(hashes.begin(), hashes.end());
+  event.locals.assign(locals.begin(), locals.end());
+  event.prefixes.assign(prefixes.begin(), prefixes.end());
+  event.span = span;
+  event.begins_prompt = begins_prompt;
+  return event;
+}
+
+void PublisherLife::Stored(Writer& writer, const wire::BlockStored& event,
+                           const AcceptedStore& accepted, uint32_t dp_rank) {
   const auto space = SpaceFor(writer, GroupOf(event.group));
   if (!space) {
     ++counters_.refused_names;
     return;
   }
-  WaitingEvent placed;
-  placed.space = *space;
-  placed.tier = accepted.tier;
-  placed.dp_rank = dp_rank;
+  Placing placing{.name_space = accepted.name_space,
+                  .space = *space,
+                  .tier = accepted.tier,
+                  .dp_rank = dp_rank};
+  const std::span<const EngineHash> hashes = event.hashes;
   if (!accepted.name_space) {
-    for (const EngineHash name : event.hashes) {
-      placed.hashes = {name};
-      PlaceOrWait(writer, placed);
+    for (size_t i = 0; i < hashes.size(); ++i) {
+      placing.hashes = hashes.subspan(i, 1);
+      PlaceOrWait(writer, placing);
     }
     return;
   }
-  placed.name_space = std::move(accepted.name_space);
-  placed.parent = event.parent;
-  placed.hashes = event.hashes;
-  placed.locals = std::move(accepted.locals);
-  placed.prefixes = std::move(accepted.prefixes);
-  placed.span = accepted.span;
-  placed.begins_prompt = accepted.begins_prompt;
-  PlaceOrWait(writer, std::move(placed));
+  placing.parent = event.parent;
+  placing.hashes = hashes;
+  placing.locals = std::span(locals_).subspan(accepted.first_local, accepted.locals);
+  placing.prefixes = std::span(prefixes_).subspan(accepted.first_prefix, accepted.prefixes);
+  placing.span = accepted.span;
+  placing.begins_prompt = accepted.begins_prompt;
+  PlaceOrWait(writer, placing);
 }
 
-PublisherLife::Placed PublisherLife::Place(Writer& writer, const WaitingEvent& event,
-                                           std::vector<EngineHash>& bound) {
+PublisherLife::Placed PublisherLife::Place(Writer& writer, const Placing& event,
+                                           std::vector<EngineHash>* bound) {
   // Connectors leave the parent out in mid-chain.
   const bool by_name = !event.tells_blocks() || (!event.parent && !event.begins_prompt);
   const EngineHash first = event.hashes.front();
-  const auto* named = by_name ? writer.NamespaceOf(event.space, first) : nullptr;
-  if (by_name && named == nullptr) return Placed::kWaits;
-  const index::NamespaceKey name_space = by_name ? *named : *event.name_space;
-  const auto holder = HolderFor(writer, name_space, event.dp_rank);
+  std::optional<index::HolderId> holder;
+  if (by_name) {
+    const auto* named = writer.NamespaceOf(event.space, first);
+    if (named == nullptr) return Placed::kWaits;
+    holder = HolderOfName(writer, event.space, first, event.dp_rank);
+    if (!holder) holder = HolderFor(writer, index::NamespaceKey(*named), event.dp_rank);
+  } else if (last_holder_.name_space == event.name_space.get() &&
+             last_holder_.dp_rank == event.dp_rank) {
+    holder = last_holder_.holder;
+  } else {
+    holder = HolderFor(writer, *event.name_space, event.dp_rank);
+    if (holder && event.name_space == last_namespace_) {
+      last_holder_ = {event.name_space.get(), event.dp_rank, *holder};
+    }
+  }
   if (!holder) return Placed::kRefused;
   index::StoreRequest request{
       .holder = *holder,
@@ -236,7 +314,7 @@ PublisherLife::Placed PublisherLife::Place(Writer& writer, const WaitingEvent& e
       .prefixes = event.prefixes,
       .span = event.span,
       .gone = event.gone,
-      .bound = &bound,
+      .bound = bound,
   };
   if (by_name) {
     if (event.gone.empty() || event.gone.front() == 0) {
@@ -252,21 +330,22 @@ PublisherLife::Placed PublisherLife::Place(Writer& writer, const WaitingEvent& e
   return writer.Store(request) == index::StoreOutcome::kStored ? Placed::kYes : Placed::kWaits;
 }
 
-void PublisherLife::PlaceOrWait(Writer& writer, WaitingEvent event) {
+void PublisherLife::PlaceOrWait(Writer& writer, const Placing& event) {
   const Duration ttl = profile_.ttl[static_cast<size_t>(event.tier)];
   for (size_t i = 0; ttl > Duration::zero() && i < event.hashes.size(); ++i) {
     expiry_.Announce({event.space, event.tier, event.dp_rank, event.hashes[i]}, now_ + ttl);
   }
-  std::vector<EngineHash> bound;
-  switch (Place(writer, event, bound)) {
+  bound_.clear();
+  // Nobody waits for a new name as long as nothing waits.
+  switch (Place(writer, event, waiting_.empty() ? nullptr : &bound_)) {
     case Placed::kYes:
       counters_.stored_blocks += event.hashes.size();
-      JoinWaiting(writer, event.space, std::move(bound));
+      if (!waiting_.empty()) JoinWaiting(writer, event.space, std::move(bound_));
       break;
     case Placed::kWaits:
       ++counters_.orphaned;
       if (!event.tells_blocks()) ++counters_.detached;
-      counters_.waiting_dropped += waiting_.Add(std::move(event));
+      counters_.waiting_dropped += waiting_.Add(event.ToWait());
       break;
     case Placed::kRefused:
       ++counters_.refused_names;
@@ -288,7 +367,7 @@ void PublisherLife::JoinWaiting(Writer& writer, index::AliasSpace space,
   if (!waiting_.empty()) collect();
   while (!ready.empty()) {
     const uint64_t number = ready.extract(ready.begin()).value();
-    const Placed placed = Place(writer, waiting_.Get(number), bound);
+    const Placed placed = Place(writer, Placing::Of(waiting_.Get(number)), &bound);
     // What it awaits is known now, but may stand in another namespace.
     if (placed == Placed::kWaits) continue;
     const WaitingEvent event = waiting_.Take(number);
@@ -319,12 +398,16 @@ void PublisherLife::Removed(Writer& writer, const wire::BlockRemoved& event, uin
 
 bool PublisherLife::RemoveName(Writer& writer, index::AliasSpace space, Tier tier, uint32_t dp_rank,
                                EngineHash name) {
-  bool held = false;
-  if (const auto* name_space = writer.NamespaceOf(space, name)) {
-    const auto holder = holders_.find({*name_space, dp_rank});
-    held = holder != holders_.end() &&
-           writer.Remove(holder->second, space, tier, name) == index::RemoveOutcome::kRemoved;
+  using index::RemoveOutcome;
+  auto outcome = RemoveOutcome::kOtherNamespace;
+  if (last_holder_.name_space != nullptr && last_holder_.dp_rank == dp_rank) {
+    outcome = writer.Remove(last_holder_.holder, space, tier, name);
   }
+  if (outcome == RemoveOutcome::kOtherNamespace) {
+    const auto holder = HolderOfName(writer, space, name, dp_rank);
+    if (holder) outcome = writer.Remove(*holder, space, tier, name);
+  }
+  const bool held = outcome == RemoveOutcome::kRemoved;
   // Where copies count, one removal is for one of them. Elsewhere it is for all that was said.
   const bool copies_count = tier == Tier::kGpu && profile_.copies == index::CopyMode::kCount;
   if (copies_count) return held || waiting_.Remove(space, tier, dp_rank, name, false);
@@ -373,12 +456,9 @@ void PublisherLife::Tick(MonoTime now) {
 void PublisherLife::Expire(Writer& writer, const Held& held) {
   const auto& [space, tier, dp_rank, name] = held;
   bool gone = waiting_.Remove(space, tier, dp_rank, name, /*all=*/true);
-  if (const auto* name_space = writer.NamespaceOf(space, name)) {
-    const auto holder = holders_.find({*name_space, dp_rank});
-    while (holder != holders_.end() &&
-           writer.Remove(holder->second, space, tier, name) == index::RemoveOutcome::kRemoved) {
-      gone = true;
-    }
+  const auto holder = HolderOfName(writer, space, name, dp_rank);
+  while (holder && writer.Remove(*holder, space, tier, name) == index::RemoveOutcome::kRemoved) {
+    gone = true;
   }
   if (gone) ++counters_.expired_blocks;
 }
@@ -393,7 +473,18 @@ std::optional<index::HolderId> PublisherLife::HolderFor(Writer& writer,
       .name_space = name_space, .instance_id = profile_.instance_id, .dp_rank = dp_rank};
   const index::HolderId holder = writer.AddHolder(rank, number_, visible_);
   holders_.emplace(HolderKey(name_space, dp_rank), holder);
+  holders_by_number_.emplace(std::pair(writer.NamespaceIdOf(holder), dp_rank), holder);
   return holder;
+}
+
+std::optional<index::HolderId> PublisherLife::HolderOfName(const Writer& writer,
+                                                           index::AliasSpace space, EngineHash name,
+                                                           uint32_t dp_rank) const {
+  const auto name_space = writer.NamespaceIdOf(space, name);
+  if (!name_space) return std::nullopt;
+  const auto holder = holders_by_number_.find(std::pair(*name_space, dp_rank));
+  if (holder == holders_by_number_.end()) return std::nullopt;
+  return holder->second;
 }
 
 std::optional<index::AliasSpace> PublisherLife::SpaceFor(Writer& writer, GroupKey group) {

@@ -1,10 +1,13 @@
 #ifndef CONDUCTOR_LIB_INGEST_PUBLISHER_LIFE_H_
 #define CONDUCTOR_LIB_INGEST_PUBLISHER_LIFE_H_
 
+#include <absl/container/flat_hash_map.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -60,12 +63,34 @@ class PublisherLife {
 
   // A stored event that the rules let through, made ready without the index.
   struct AcceptedStore {
-    Tier tier;
-    NamespacePtr name_space;           // null for an event that does not tell its blocks
-    std::vector<LocalHash> locals;     // of its tokens ...
-    std::vector<PrefixHash> prefixes;  // ... or told in their place
+    bool accepted = false;
+    Tier tier{};
+    NamespacePtr name_space;  // null for an event that does not tell its blocks
+    size_t first_local = 0;   // in locals_, of its tokens ...
+    size_t locals = 0;        // how many
+    size_t first_prefix = 0;  // ... or in prefixes_, told in their place
+    size_t prefixes = 0;
     uint32_t span = 1;
     bool begins_prompt = false;
+  };
+
+  // A stored event on its way to its place, fields as those of WaitingEvent. Views.
+  struct Placing {
+    const NamespacePtr& name_space;
+    index::AliasSpace space{};
+    Tier tier{};
+    uint32_t dp_rank = 0;
+    std::optional<EngineHash> parent;
+    std::span<const EngineHash> hashes;
+    std::span<const LocalHash> locals;
+    std::span<const PrefixHash> prefixes;
+    uint32_t span = 1;
+    bool begins_prompt = false;
+    std::span<const uint8_t> gone;
+
+    [[nodiscard]] bool tells_blocks() const { return !locals.empty() || !prefixes.empty(); }
+    [[nodiscard]] static Placing Of(const WaitingEvent& event);
+    [[nodiscard]] WaitingEvent ToWait() const;
   };
 
   enum class Placed : uint8_t {
@@ -82,9 +107,11 @@ class PublisherLife {
   // Nothing when a name is too long.
   [[nodiscard]] NamespacePtr NamespaceOf(const wire::BlockStored& event);
   // Counts what is refused.
-  [[nodiscard]] std::optional<AcceptedStore> Accept(const wire::BlockStored& event);
-  void Stored(Writer& writer, const wire::BlockStored& event, AcceptedStore accepted,
+  [[nodiscard]] AcceptedStore Accept(const wire::BlockStored& event);
+  void Stored(Writer& writer, const wire::BlockStored& event, const AcceptedStore& accepted,
               uint32_t dp_rank);
+  // What the next events remove, on its way into the cache.
+  static void PrefetchRemoved(const Writer& writer, std::span<const wire::KvEvent> events);
   void Removed(Writer& writer, const wire::BlockRemoved& event, uint32_t dp_rank);
   // False when nothing was held or counted under the name.
   bool RemoveName(Writer& writer, index::AliasSpace space, Tier tier, uint32_t dp_rank,
@@ -94,11 +121,11 @@ class PublisherLife {
   // Drops what is held or waits under the name, every copy.
   void Expire(Writer& writer, const Held& held);
 
-  // Puts the event where it belongs. Names that it made known are added to `bound`.
-  [[nodiscard]] Placed Place(Writer& writer, const WaitingEvent& event,
-                             std::vector<EngineHash>& bound);
+  // Puts the event where it belongs. Names that it made known are added to `bound`, if it is not
+  // null.
+  [[nodiscard]] Placed Place(Writer& writer, const Placing& event, std::vector<EngineHash>* bound);
   // Place or wait, then all that the new names give a place to.
-  void PlaceOrWait(Writer& writer, WaitingEvent event);
+  void PlaceOrWait(Writer& writer, const Placing& event);
   // Those that wait for a name in `bound`, and for the names that they make known, oldest first.
   void JoinWaiting(Writer& writer, index::AliasSpace space, std::vector<EngineHash> bound);
 
@@ -106,6 +133,11 @@ class PublisherLife {
   [[nodiscard]] std::optional<index::HolderId> HolderFor(Writer& writer,
                                                          const index::NamespaceKey& name_space,
                                                          uint32_t dp_rank);
+  // The one in the namespace of the block that the name names; nothing where there is none.
+  [[nodiscard]] std::optional<index::HolderId> HolderOfName(const Writer& writer,
+                                                            index::AliasSpace space,
+                                                            EngineHash name,
+                                                            uint32_t dp_rank) const;
   [[nodiscard]] std::optional<index::AliasSpace> SpaceFor(Writer& writer, GroupKey group);
   void LeaveIndex(Writer& writer);
 
@@ -118,11 +150,28 @@ class PublisherLife {
   uint32_t block_size_;
   bool seen_other_rank_than_zero_ = false;
   std::map<HolderKey, index::HolderId> holders_;
+  absl::flat_hash_map<std::pair<index::NamespaceId, uint32_t>, index::HolderId> holders_by_number_;
   std::map<GroupKey, index::AliasSpace> spaces_;
   WaitingEvents waiting_;
-  NamespacePtr last_namespace_;  // most events have that of the one before
-  MonoTime now_{};               // of the batch that is being applied
-  ExpiryQueue<Held> expiry_;     // of tiers with a time to live
+  // Most events have the namespace of the one before, and its holder.
+  NamespacePtr last_namespace_;
+  std::optional<std::string>
+      last_lora_name_;  // as the event told it that last_namespace_ is of ...
+  std::optional<int64_t> last_lora_id_;
+  bool last_is_plain_ = false;  // ... without an origin
+  struct LastHolder {
+    const index::NamespaceKey* name_space = nullptr;
+    uint32_t dp_rank = 0;
+    index::HolderId holder{};
+  };
+  LastHolder last_holder_;  // of last_namespace_
+  // Of the batch that is being applied.
+  std::vector<AcceptedStore> accepted_;
+  std::vector<LocalHash> locals_;
+  std::vector<PrefixHash> prefixes_;
+  std::vector<EngineHash> bound_;
+  MonoTime now_{};            // of the batch that is being applied
+  ExpiryQueue<Held> expiry_;  // of tiers with a time to live
   std::unique_ptr<HashCheck> hash_check_;
 };
 
