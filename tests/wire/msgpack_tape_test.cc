@@ -114,7 +114,7 @@ TEST(MsgpackTape, RefusesWhatIsNotExactlyOneValue) {
        "byte 2: the payload ends inside a value, after 2 bytes (expected one whole "
        "MessagePack value)"},
       {"a3 41",
-       "byte 1: the payload ends inside a value, after 2 bytes (expected one whole "
+       "byte 0: the payload ends inside a value, after 2 bytes (expected one whole "
        "MessagePack value)"},
       {"01 02 03", "byte 1: 2 bytes follow the value (expected one MessagePack value)"},
       {"92 01 c1", "byte 2: no MessagePack value begins with this byte (expected MessagePack)"},
