@@ -161,7 +161,7 @@ void RunStore::Resize(Run& it, uint32_t capacity) {
 
 void RunStore::SetLength(Run& it, uint32_t length) {
   it.length = static_cast<uint8_t>(length);
-  if ((it.flags & Run::kHolderArray) == 0) return;
+  if ((it.flags & Run::kHolderArray) == 0 || HeadWords(it.holders.third) == 0) return;
   uint64_t sum = 0;
   ForEach(it, Set::kHolders, [&](uint64_t key, uint64_t mask) {
     if (mask == Leading(length)) sum ^= SumOf(key);
@@ -233,15 +233,48 @@ void RunStore::DropLast(uint32_t id) {
 uint64_t RunStore::SumOf(uint64_t key) const { return Mix(key, secret_) | 1; }
 
 uint64_t RunStore::FullSum(const Run::Holders& holders, uint8_t flags, uint32_t length) const {
-  if ((flags & Run::kHolderArray) != 0) {
+  if ((flags & Run::kHolderArray) != 0 && HeadWords(holders.third) > 0) {
     return arena_.At(holders.first)->load(std::memory_order_acquire);
   }
-  const uint64_t mask = uint64_t{holders.third} << 32 | holders.second;
-  return mask != 0 && mask == Leading(length) ? SumOf(Key(holders.first, 1)) : 0;
+  uint64_t sum = 0;
+  ForEach(holders, flags, [&](uint64_t key, uint64_t mask) {
+    if (mask == Leading(length)) sum ^= SumOf(key);
+  });
+  return sum;
+}
+
+uint64_t RunStore::HeadOf(const Run& it, Set set) const {
+  const Entries& entries = EntriesOf(it, set);
+  if (HeadWords(entries.third) > 0) {
+    return arena_.At(entries.first)->load(std::memory_order_relaxed);
+  }
+  uint64_t head = 0;
+  ForEach(it, set, [&](uint64_t key, uint64_t mask) {
+    if (set == Set::kHolders && mask == Leading(it.length)) head ^= SumOf(key);
+    if (set == Set::kNames && Lower(key) == 0) head |= mask;
+    return true;
+  });
+  return head;
+}
+
+void RunStore::MoveArray(Run& it, Set set, uint32_t room) {
+  Entries& entries = EntriesOf(it, set);
+  const uint32_t array = arena_.Allocate(ArrayWords(room));
+  Word* to = arena_.At(array);
+  if (HeadWords(room) > 0) (to++)->store(HeadOf(it, set), std::memory_order_release);
+  const Word* from = ArrayOf(entries);
+  for (uint32_t i = 0; i < 2 * entries.second; ++i) {
+    to[i].store(from[i].load(std::memory_order_relaxed), std::memory_order_release);
+  }
+  const uint32_t old = entries.first;
+  const uint32_t old_room = entries.third;
+  entries.first = array;
+  entries.third = room;
+  arena_.Free(old, ArrayWords(old_room));
 }
 
 uint32_t RunStore::Position(const Entries& entries, uint64_t key) const {
-  const Word* words = arena_.At(entries.first) + 1;
+  const Word* words = ArrayOf(entries);
   uint32_t low = 0;
   uint32_t high = entries.second;
   while (low < high) {
@@ -268,7 +301,7 @@ uint64_t RunStore::Get(const Run& it, Set set, uint64_t key) const {
   }
   const uint32_t at = Position(entries, key);
   if (at == entries.second) return 0;
-  const Word* words = arena_.At(entries.first) + 1;
+  const Word* words = ArrayOf(entries);
   return words[2 * at].load(std::memory_order_relaxed) == key
              ? words[2 * at + 1].load(std::memory_order_relaxed)
              : 0;
@@ -297,13 +330,10 @@ void RunStore::ToArray(Run& it, Set set) {
   const uint64_t mask = MaskInPlace(entries);
   const uint64_t key = Key(entries.first, UsualLower(set));
   const uint32_t room = 2;
-  const uint32_t array = arena_.Allocate(1 + 2 * room);
+  const uint32_t array = arena_.Allocate(ArrayWords(room));
   Word* words = arena_.At(array);
-  uint64_t head = mask;  // the blocks with a name in the first column
-  if (set == Set::kHolders) head = mask != 0 && mask == Leading(it.length) ? SumOf(key) : 0;
-  words[0].store(head, std::memory_order_release);
-  words[1].store(key, std::memory_order_release);
-  words[2].store(mask, std::memory_order_release);
+  words[0].store(key, std::memory_order_release);
+  words[1].store(mask, std::memory_order_release);
   entries.first = array;
   entries.second = mask != 0 ? 1 : 0;
   entries.third = room;
@@ -314,70 +344,64 @@ void RunStore::PutInArray(Run& it, Set set, uint64_t key, uint64_t mask) {
   Entries& entries = EntriesOf(it, set);
   const uint32_t at = Position(entries, key);
   const uint32_t count = entries.second;
-  Word* head = arena_.At(entries.first);
-  const auto word = [](Word* words, uint32_t i) {
-    return words[i].load(std::memory_order_relaxed);
-  };
-  const auto set_word = [](Word* words, uint32_t i, uint64_t value) {
+  Word* words = ArrayOf(entries);
+  const auto word = [&](uint32_t i) { return words[i].load(std::memory_order_relaxed); };
+  const auto set_word = [&](uint32_t i, uint64_t value) {
     words[i].store(value, std::memory_order_release);
   };
-  const bool known = at < count && word(head, 1 + 2 * at) == key;
-  const uint64_t before = known ? word(head, 2 + 2 * at) : 0;
+  const bool known = at < count && word(2 * at) == key;
+  const uint64_t before = known ? word(2 * at + 1) : 0;
   if (!known && mask == 0) return;
-  if (set == Set::kHolders) {
+  if (set == Set::kHolders && HeadWords(entries.third) > 0) {
     const uint64_t full = Leading(it.length);
     const uint64_t sum = (before == full ? SumOf(key) : 0) ^ (mask == full ? SumOf(key) : 0);
-    set_word(head, 0, word(head, 0) ^ sum);
+    Word& head = words[-1];
+    head.store(head.load(std::memory_order_relaxed) ^ sum, std::memory_order_release);
   }
   if (known && mask != 0) {
-    set_word(head, 2 + 2 * at, mask);
+    set_word(2 * at + 1, mask);
     return;
   }
   if (known) {
-    for (uint32_t i = 1 + 2 * at; i + 2 < 1 + 2 * count; ++i) set_word(head, i, word(head, i + 2));
+    for (uint32_t i = 2 * at; i + 2 < 2 * count; ++i) set_word(i, word(i + 2));
     entries.second = count - 1;
-    const uint32_t array = entries.first;
-    const uint32_t room = entries.third;
-    if (count == 1) {
-      it.flags = static_cast<uint8_t>(it.flags & ~FlagOf(set));
-      entries.first = entries.second = entries.third = 0;
-      arena_.Free(array, 1 + 2 * room);
-    } else if (count == 2 && Lower(word(head, 1)) == UsualLower(set)) {
-      const uint64_t left = word(head, 2);
-      const uint32_t upper = Upper(word(head, 1));
-      it.flags = static_cast<uint8_t>(it.flags & ~FlagOf(set));
-      entries.first = upper;
-      entries.second = static_cast<uint32_t>(left);
-      entries.third = static_cast<uint32_t>(left >> 32);
-      arena_.Free(array, 1 + 2 * room);
-    } else if (room > 4 && count - 1 <= room / 4) {
-      const uint32_t smaller = room / 2;
-      const uint32_t moved = arena_.Allocate(1 + 2 * smaller);
-      for (uint32_t i = 0; i < 1 + 2 * (count - 1); ++i) {
-        set_word(arena_.At(moved), i, word(head, i));
-      }
-      entries.first = moved;
-      entries.third = smaller;
-      arena_.Free(array, 1 + 2 * room);
-    }
+    Shrink(it, set);
     return;
   }
   if (count == entries.third) {
-    const uint32_t room = (WordArena::Rounded(1 + 2 * (count + count / 4 + 1)) - 1) / 2;
-    const uint32_t moved = arena_.Allocate(1 + 2 * room);
-    Word* to = arena_.At(moved);
-    for (uint32_t i = 0; i < 1 + 2 * count; ++i) set_word(to, i, word(head, i));
-    const uint32_t old = entries.first;
-    const uint32_t old_room = entries.third;
-    entries.first = moved;
-    entries.third = room;
-    arena_.Free(old, 1 + 2 * old_room);
-    head = to;
+    // Room for a quarter more, and what the arena would give anyhow.
+    const uint32_t room = (WordArena::Rounded(ArrayWords(count + count / 4 + 1)) - 1) / 2;
+    MoveArray(it, set, room);
+    words = ArrayOf(entries);
+    if (set == Set::kHolders && count <= 2 && mask == Leading(it.length)) {
+      // The sum was gathered without the new one.
+      Word& head = words[-1];
+      head.store(head.load(std::memory_order_relaxed) ^ SumOf(key), std::memory_order_release);
+    }
   }
-  for (uint32_t i = 2 + 2 * count; i > 2 + 2 * at; --i) set_word(head, i, word(head, i - 2));
-  set_word(head, 1 + 2 * at, key);
-  set_word(head, 2 + 2 * at, mask);
+  for (uint32_t i = 2 * count + 1; i > 2 * at + 1; --i) set_word(i, word(i - 2));
+  set_word(2 * at, key);
+  set_word(2 * at + 1, mask);
   entries.second = count + 1;
+}
+
+void RunStore::Shrink(Run& it, Set set) {
+  Entries& entries = EntriesOf(it, set);
+  const uint32_t count = entries.second;
+  const uint32_t array = entries.first;
+  const uint32_t room = entries.third;
+  const Word* words = ArrayOf(entries);
+  const uint64_t key = count == 1 ? words[0].load(std::memory_order_relaxed) : 0;
+  if (count == 0 || (count == 1 && Lower(key) == UsualLower(set))) {
+    const uint64_t mask = count == 0 ? 0 : words[1].load(std::memory_order_relaxed);
+    it.flags = static_cast<uint8_t>(it.flags & ~FlagOf(set));
+    entries.first = Upper(key);
+    entries.second = static_cast<uint32_t>(mask);
+    entries.third = static_cast<uint32_t>(mask >> 32);
+    arena_.Free(array, ArrayWords(room));
+  } else if (room > 4 && count <= room / 4) {
+    MoveArray(it, set, room / 2);
+  }
 }
 
 // --- Names.
@@ -389,13 +413,13 @@ uint64_t RunStore::HashOfName(EngineHash name) const {
 uint64_t RunStore::Occupied(const Run& it, uint32_t lower) const {
   if (lower > 0) return columns_[lower - 1].occupied;
   if ((it.flags & Run::kNameArray) == 0) return MaskInPlace(it.names);
-  return arena_.At(it.names.first)->load(std::memory_order_relaxed);
+  return HeadOf(it, Set::kNames);
 }
 
 void RunStore::SetOccupied(Run& it, uint32_t lower, uint64_t mask) {
   if (lower > 0) {
     columns_[lower - 1].occupied = mask;
-  } else if ((it.flags & Run::kNameArray) != 0) {
+  } else if ((it.flags & Run::kNameArray) != 0 && HeadWords(it.names.third) > 0) {
     arena_.At(it.names.first)->store(mask, std::memory_order_release);
   }
 }

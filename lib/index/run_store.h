@@ -57,7 +57,9 @@ class Shared {
 };
 
 // A set of (key, mask of a run's blocks), sorted by key: in place as long as it is one entry with
-// the usual lower half of the key, else an array in the arena, a header word before it.
+// the usual lower half of the key, else an array in the arena. Before the entries of an array with
+// room for more than two stands what would have to be gathered from them all: of holders the sum of
+// FullSum, of names the blocks with a name in the first column.
 struct Entries {
   Shared<uint32_t> first;   // upper half of the key; or the array
   Shared<uint32_t> second;  // lower half of the mask; or how many entries
@@ -282,10 +284,24 @@ class RunStore {
   [[nodiscard]] static uint64_t MaskInPlace(const Entries& entries) {
     return uint64_t{entries.third} << 32 | entries.second;
   }
+  [[nodiscard]] static uint32_t HeadWords(uint32_t room) { return room > 2 ? 1 : 0; }
+  [[nodiscard]] static uint32_t ArrayWords(uint32_t room) { return HeadWords(room) + 2 * room; }
+  [[nodiscard]] Word* ArrayOf(const Entries& entries) {
+    return arena_.At(entries.first) + HeadWords(entries.third);
+  }
+  [[nodiscard]] const Word* ArrayOf(const Entries& entries) const {
+    return arena_.At(entries.first) + HeadWords(entries.third);
+  }
+  // What stands, or would stand, before the entries.
+  [[nodiscard]] uint64_t HeadOf(const Run& run, Set set) const;
+  // To an array with that room.
+  void MoveArray(Run& run, Set set, uint32_t room);
   // Position of the first entry of an array that is not below `key`.
   [[nodiscard]] uint32_t Position(const Entries& entries, uint64_t key) const;
   void ToArray(Run& run, Set set);
   void PutInArray(Run& run, Set set, uint64_t key, uint64_t mask);
+  // To the form that what is left of an array needs.
+  void Shrink(Run& run, Set set);
   void Resize(Run& run, uint32_t capacity);
   void SetLength(Run& run, uint32_t length);
   [[nodiscard]] uint64_t SumOf(uint64_t key) const;
@@ -360,7 +376,7 @@ void RunStore::ForEach(const Run& run, Set set, Take take, uint64_t from) const 
     if (mask != 0 && key >= from) take(key, mask);
     return;
   }
-  const Word* words = arena_.At(entries.first) + 1;
+  const Word* words = ArrayOf(entries);
   const uint32_t count = entries.second;
   for (uint32_t i = from == 0 ? 0 : Position(entries, from); i < count; ++i) {
     if (!take(words[2 * i].load(std::memory_order_acquire),
@@ -377,7 +393,7 @@ void RunStore::ForEach(const Run::Holders& holders, uint8_t flags, Take take) co
     if (mask != 0) take(Key(holders.first, 1), mask);
     return;
   }
-  const Word* words = arena_.At(holders.first) + 1;
+  const Word* words = arena_.At(holders.first) + HeadWords(holders.third);
   for (uint32_t i = 0; i < holders.second; ++i) {
     take(words[2 * i].load(std::memory_order_acquire),
          words[2 * i + 1].load(std::memory_order_acquire));

@@ -20,7 +20,7 @@ using Word = std::atomic<uint64_t>;
 // that a reader who comes too late reads garbage and not nothing, and finds out by other means
 // (Run::version).
 //
-// Pages of 64 KiB, each cut into slots of one size; larger arrays are whole pages. Sizes go in
+// Pages of 32 KiB, each cut into slots of one size; larger arrays are whole pages. Sizes go in
 // steps of a sixteenth of a power of two, so that at most so much is lost. A page without used
 // slots is anybody's again, and its memory is given back to the system when more than a sixteenth
 // of the pages are so. 2^32 words, 32 GiB, is the limit.
@@ -52,12 +52,12 @@ class WordArena {
   static constexpr uint64_t kMaxBytes = uint64_t{1} << 35;
 
  private:
-  static constexpr unsigned kPageBits = 13;
+  static constexpr unsigned kPageBits = 12;
   static constexpr uint32_t kPageWords = 1u << kPageBits;
   static constexpr unsigned kRegionBits = 23;  // 64 MiB
   static constexpr uint32_t kRegionPages = 1u << (kRegionBits - kPageBits);
-  static constexpr uint32_t kMaxSlotWords = 4096;
-  static constexpr size_t kClasses = 32 + 16 * 7;  // up to 32 words; then sixteen a doubling
+  static constexpr uint32_t kMaxSlotWords = 1024;
+  static constexpr size_t kClasses = 32 + 16 * 5;  // up to 32 words; then sixteen a doubling
   static constexpr uint32_t kNoPage = ~0u;
 
   struct Page {
@@ -80,7 +80,7 @@ class WordArena {
 
   StableArray<Word, kRegionBits, 512> words_;
   std::vector<Page> pages_;
-  std::array<uint32_t, kClasses> with_room_;
+  std::array<uint32_t, kClasses> with_room_{};
   std::map<uint32_t, uint32_t> free_;  // first page of a free stretch, and its length
   uint64_t slot_words_ = 0;
   uint32_t used_pages_ = 0;
