@@ -156,8 +156,17 @@ void PrefixIndex::Impl::ForgetNamelessLeaves(std::span<const uint32_t> runs) {
 std::optional<Target> PrefixIndex::Impl::FindName(AliasSpace id, const Space& space,
                                                   EngineHash name, bool* heard) const {
   if (space.names == 0 && heard == nullptr) return std::nullopt;
-  const BlockRef block = store.FindName(static_cast<uint32_t>(id), name, heard);
-  if (!block.is_block()) return std::nullopt;
+  const auto number = static_cast<uint32_t>(id);
+  RunStore::NamePlace& last = space.last;
+  const RunStore::NamePlace before{BlockRef(last.block.value - 1), last.column};
+  if (last.block.is_block() && last.block.offset() > 0 && store.IsName(number, name, before)) {
+    last = before;
+  } else {
+    const RunStore::NamePlace found = store.FindName(number, name, heard);
+    if (!found.block.is_block()) return std::nullopt;
+    last = found;
+  }
+  const BlockRef block = last.block;
   if (space.spans.empty()) return Target{block, 1};
   const auto span = space.spans.find(name);
   return Target{block, span == space.spans.end() ? 1 : span->second};

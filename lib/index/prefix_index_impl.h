@@ -64,6 +64,8 @@ struct Space {
   uint32_t group;
   uint64_t names = 0;
   RunList runs;  // in which it has names
+  // Where it was found last: engines evict from the end of a chain on.
+  mutable RunStore::NamePlace last;
   // Of names that stand for more than one block.
   absl::flat_hash_map<EngineHash, uint32_t> spans;
 };

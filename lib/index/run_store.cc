@@ -612,8 +612,16 @@ bool RunStore::HasNamesOf(uint32_t space, uint32_t id) const {
   return has;
 }
 
-BlockRef RunStore::FindName(uint32_t space, EngineHash name, bool* heard) const {
-  BlockRef block;
+bool RunStore::IsName(uint32_t space, EngineHash name, const NamePlace& place) const {
+  const Run& it = runs_[place.block.run()];
+  if ((Get(it, Set::kNames, Key(space, place.column)) & Bit(place.block.offset())) == 0) {
+    return false;
+  }
+  return NameAt(it, place.column, place.block.offset()) == name;
+}
+
+RunStore::NamePlace RunStore::FindName(uint32_t space, EngineHash name, bool* heard) const {
+  NamePlace place;
   const auto is = [&](uint32_t id) {
     const uint32_t at = (id & ~kColumnBit) >> 6;
     const uint32_t offset = id & 63;
@@ -624,11 +632,11 @@ BlockRef RunStore::FindName(uint32_t space, EngineHash name, bool* heard) const 
     if (NameAt(it, lower, offset) != name) return false;
     if (heard != nullptr) *heard = true;
     if ((Get(it, Set::kNames, Key(space, lower)) & Bit(offset)) == 0) return false;
-    block = BlockRef(run_id, offset);
+    place = {BlockRef(run_id, offset), lower};
     return true;
   };
   (void)names_.Find(HashOfName(name), is);
-  return block;
+  return place;
 }
 
 void RunStore::PrefetchNames(const EngineHash* names, size_t count) const {
@@ -752,7 +760,7 @@ const char* RunStore::Check(uint32_t id) const {
     if ((mask & ~Occupied(it, lower)) != 0) wrong = "has a name in a free cell";
     for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
       const auto offset = static_cast<uint32_t>(std::countr_zero(rest));
-      if (FindName(Upper(key), NameAt(it, lower, offset)) != BlockRef(id, offset)) {
+      if (FindName(Upper(key), NameAt(it, lower, offset)).block != BlockRef(id, offset)) {
         wrong = "has a name that is not found";
       }
     }

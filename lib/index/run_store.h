@@ -210,8 +210,15 @@ class RunStore {
 
   // --- Names.
 
+  // Where a name was found.
+  struct NamePlace {
+    BlockRef block;       // none: nowhere
+    uint32_t column = 0;  // lower half of the key of names
+  };
   // The block that the space calls so. `*heard`: whether anybody calls any block so.
-  [[nodiscard]] BlockRef FindName(uint32_t space, EngineHash name, bool* heard = nullptr) const;
+  [[nodiscard]] NamePlace FindName(uint32_t space, EngineHash name, bool* heard = nullptr) const;
+  // Whether the space calls the block so, by a name of that column. Any place may be asked about.
+  [[nodiscard]] bool IsName(uint32_t space, EngineHash name, const NamePlace& place) const;
   // Looks many up at once: what FindName needs of them is in the cache then.
   void PrefetchNames(const EngineHash* names, size_t count) const;
   // Requires that the space does not know the name. True when it had no name in that run before.

@@ -102,15 +102,13 @@ void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
 }
 
 void PublisherLife::PrefetchRemoved(const Writer& writer, std::span<const wire::KvEvent> events) {
-  std::array<EngineHash, 64> names;
+  // Of one event the names follow one another in a chain as a rule, and are found by that.
+  std::array<EngineHash, 16> names;
   size_t count = 0;
   for (const wire::KvEvent& event : events) {
     const auto* removed = std::get_if<wire::BlockRemoved>(&event);
-    if (removed == nullptr) continue;
-    for (const EngineHash name : removed->hashes) {
-      if (count == names.size()) break;
-      names[count++] = name;
-    }
+    if (removed == nullptr || removed->hashes.empty() || count == names.size()) continue;
+    names[count++] = removed->hashes.front();
   }
   if (count > 1) writer.Prefetch(std::span(names).first(count));
 }

@@ -104,6 +104,7 @@ void FieldReader::Tokens(MsgpackValue value, std::string_view field, std::vector
     return Wrong({fmt::format("is {}", value.KindName()), std::string(field), "nil or an array"});
   }
   out.resize(value.size());
+  if (value.CopyIntegers(out)) return;
   size_t count = 0;
   for (const MsgpackValue item : value.items()) {
     const auto token = TokenOf(item);

@@ -123,33 +123,55 @@ class MsgpackTape::Parser {
     uint64_t left;  // values; a map's keys count too
   };
 
+  // A token id in one of the forms that packers give it.
+  struct SmallInteger {
+    explicit SmallInteger(uint8_t format)
+        : two(format == kUint16 ? 1 : 0),
+          four(format == kUint32 ? 1 : 0),
+          is_one(format < kFixMap || (two | four) != 0) {}
+
+    [[nodiscard]] uint64_t bytes() const { return 1 + 2 * two + 4 * four; }
+    // Looks at eight bytes from the format on.
+    [[nodiscard]] uint64_t Read(const uint8_t* at) const {
+      const uint64_t mask = 0xff | (0xffff & -two) | (0xffffffff & -four);
+      return BigEndian<uint64_t>(at) >> (56 - 16 * two - 32 * four) & mask;
+    }
+
+    uint64_t two;  // 1: two bytes follow
+    uint64_t four;
+    bool is_one;
+  };
+
   [[nodiscard]] size_t bytes_left() const { return static_cast<size_t>(end_ - at_); }
 
   // Integers that follow one another and fit into a word each, as long as there are any: token ids.
   void TakeIntegers(uint64_t& left) {
     while (left > 0) {
       const uint64_t room = static_cast<uint64_t>(std::max<ptrdiff_t>(room_ - out_ - 1, 0));
-      // An integer of a token id's size takes five bytes at most.
-      const uint64_t safe = std::min({left, room, bytes_left() / 5});
+      // An integer of a token id's size takes five bytes at most, and eight are looked at.
+      const size_t bytes = bytes_left();
+      const uint64_t safe = std::min({left, room, bytes < 16 ? 0 : (bytes - 11) / 5});
       if (safe == 0) return;
       const uint8_t* at = at_;
       uint64_t* out = out_;
       uint64_t taken = 0;
+      // Sizes of two and four bytes come in no order that a processor could guess. So nothing is
+      // jumped to, and of two integers the second's format is loaded from all places where it may
+      // stand.
+      for (; taken + 2 <= safe; taken += 2) {
+        const SmallInteger first(at[0]);
+        const SmallInteger second(first.two ? at[3] : first.four ? at[5] : at[1]);
+        if (!first.is_one || !second.is_one) break;
+        *out++ = Head(Kind::kUint, first.Read(at));
+        at += first.bytes();
+        *out++ = Head(Kind::kUint, second.Read(at));
+        at += second.bytes();
+      }
       for (; taken < safe; ++taken) {
-        const uint8_t format = *at;
-        uint64_t value = format;
-        if (format < kFixMap) {
-          at += 1;
-        } else if (format == kUint16) {
-          value = BigEndian<uint16_t>(at + 1);
-          at += 3;
-        } else if (format == kUint32) {
-          value = BigEndian<uint32_t>(at + 1);
-          at += 5;
-        } else {
-          break;
-        }
-        *out++ = Head(Kind::kUint, value);
+        const SmallInteger integer(*at);
+        if (!integer.is_one) break;
+        *out++ = Head(Kind::kUint, integer.Read(at));
+        at += integer.bytes();
       }
       at_ = at;
       out_ = out;

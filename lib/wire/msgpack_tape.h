@@ -8,6 +8,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "lib/base/result.h"
@@ -103,6 +104,20 @@ class MsgpackValue {
   [[nodiscard]] size_t size() const { return static_cast<size_t>(payload()); }
   // The items of an array, in order. Requires kArray.
   [[nodiscard]] Items items() const;
+  // Writes the items of an array into `out` when all are integers below 2^32; false when not. What
+  // items() would tell, several times as fast. Requires kArray and out.size() == size().
+  [[nodiscard]] bool CopyIntegers(std::span<uint32_t> out) const {
+    // Items of one word each: nil, booleans and small integers.
+    if (word_[1] != out.size() + 2) return false;
+    const uint64_t* words = word_ + 2;
+    uint64_t wrong = 0;
+    for (size_t i = 0; i < out.size(); ++i) {
+      wrong |= ((words[i] ^ static_cast<uint64_t>(Kind::kUint)) & kKindMask) |
+               words[i] >> (32 + kKindBits);
+      out[i] = static_cast<uint32_t>(words[i] >> kKindBits);
+    }
+    return wrong == 0;
+  }
   // The pairs of a map, in order, repeated keys too. Requires kMap.
   [[nodiscard]] Entries entries() const;
 
