@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <variant>
@@ -16,6 +18,9 @@ using Lost = stream::Consumer::Lost;
 // Compared blocks from which a rate is told, and the rate below which something is wrong.
 constexpr uint64_t kEnoughCompared = 16;
 constexpr double kLowMatchRate = 0.95;
+
+// Where memory is limited, another publisher's events can push out what this one holds.
+constexpr Duration kBetweenLooks = std::chrono::seconds(1);
 
 ingest::PublisherProfile ProfileOf(const Registration& registration) {
   return ingest::PublisherProfile{
@@ -69,6 +74,7 @@ EngineConsumer::EngineConsumer(index::PrefixIndex& index, const Registration& re
                                const ingest::IngestLimits& limits, uint32_t number,
                                std::shared_ptr<PublisherBoard> board)
     : PublisherConsumer(registration, std::move(board)),
+      index_(index),
       ingest_(index, ProfileOf(registration), limits, number) {}
 
 void EngineConsumer::Ingest(const wire::EventBatch& batch, Applied& applied) {
@@ -111,9 +117,25 @@ void EngineConsumer::AbandonRebuild() {
   Publish();
 }
 
-std::optional<MonoTime> EngineConsumer::NextDeadline() const { return ingest_.NextDeadline(); }
+std::optional<MonoTime> EngineConsumer::NextDeadline() const {
+  const auto of_ingest = ingest_.NextDeadline();
+  if (index_.options().memory_limit == 0) return of_ingest;
+  return of_ingest ? std::min(*of_ingest, next_look_) : next_look_;
+}
+
+stream::Trust EngineConsumer::Judge(const stream::Trust& of_stream) const {
+  const uint64_t trimmed = ingest_.Counters().trimmed_blocks;
+  if (trimmed == 0) return of_stream;
+  stream::Trust trust{
+      .state = stream::TrustState::kDegraded,
+      .reason = "incomplete",
+      .detail = fmt::format("{} of its blocks were given up for room: raise --memory-limit",
+                            trimmed)};
+  return stream::Worse(trust, of_stream) ? trust : of_stream;
+}
 
 void EngineConsumer::Tick(MonoTime now) {
+  next_look_ = now + kBetweenLooks;
   ingest_.Tick(now);
   Publish();
 }

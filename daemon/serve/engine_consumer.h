@@ -28,11 +28,14 @@ class EngineConsumer : public PublisherConsumer {
   void Ingest(const wire::EventBatch& batch, Applied& applied) override;
   void DropAll() override;
   [[nodiscard]] ingest::IngestCounters Counters() const override;
+  [[nodiscard]] stream::Trust Judge(const stream::Trust& of_stream) const override;
 
  private:
   void NoteHashes(const ingest::IngestCounters& counters);
 
+  const index::PrefixIndex& index_;
   ingest::PublisherIngest ingest_;
+  MonoTime next_look_{};  // at what others' events have pushed out
   bool hashes_differ_ = false;  // as it was told last
 };
 

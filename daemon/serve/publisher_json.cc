@@ -55,6 +55,7 @@ Json Counters(const PublisherStatus& status) {
               {"removed_blocks", ingest.removed_blocks},
               {"removed_unknown", ingest.removed_unknown},
               {"expired_blocks", ingest.expired_blocks},
+              {"trimmed_blocks", ingest.trimmed_blocks},
               {"orphaned", ingest.orphaned},
               {"detached", ingest.detached},
               {"joined", ingest.joined},

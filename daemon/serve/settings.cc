@@ -64,6 +64,9 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.registry.ingest.max_waiting_bytes; }},
     Setting{"max-pool-bytes", Kind::kSize, "a pool's objects",
             [](Limits& l) -> Slot { return &l.registry.ingest.max_pool_bytes; }},
+    Setting{"memory-limit", Kind::kSize, "the index; beyond, leaves are given up; 0: no limit",
+            [](Limits& l) -> Slot { return &l.registry.index.memory_limit; }, true, 0, UINT32_MAX,
+            true},
     Setting{"hash-seed", Kind::kNumber, "seed of Conductor's own block hashes",
             [](Limits& l) -> Slot { return &l.registry.index.hash_seed; }, false, 0, UINT64_MAX},
     Setting{"hash-check", Kind::kNumber, "recompute one announced hash in so many; 0: none",
@@ -123,6 +126,10 @@ struct Store {
   }
   template <typename T>
   Status operator()(T* to) const {
+    if (setting.zero && text == "0") {
+      *to = 0;
+      return {};
+    }
     auto number = setting.kind == Kind::kSize
                       ? ParseSize(text)
                       : ParseNumber(text, "a possible value", setting.min, setting.max);

@@ -40,6 +40,7 @@ struct Setting {
   bool common = false;  // stands in the short help
   uint64_t min = 0;     // numbers
   uint64_t max = UINT32_MAX;
+  bool zero = false;  // sizes: 0 says something too
 
   // The file's key: "probe_interval".
   [[nodiscard]] std::string Key() const;

@@ -159,6 +159,7 @@ uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier) {
     }
   }
   ForgetNamelessLeaves(runs);
+  if (std::ranges::count(holder.whole, 0u) == kTierCount) holder.trimmed = 0;
   return cleared;
 }
 

@@ -57,6 +57,7 @@ void PrefixIndex::Impl::GiveUp(uint32_t id) {
       EraseHolding(holder, holder_id, tier, Target{block, RunStore::Lower(entry.key)});
       --holder.whole[static_cast<size_t>(tier)];
       ++holder.trimmed;
+      if (holder.pool) ++pools.at(*holder.pool).stats.trimmed;
     }
   }
   if (run.retained > 0) ReleaseIfUnheld(BlockRef(id, run.retained - 1u));

@@ -63,6 +63,8 @@ PoolStats PrefixIndex::StatsOf(PoolId pool) const {
 
 bool PrefixIndex::HasPoolProfiles() const { return impl_->profiles > 0; }
 
+uint64_t PrefixIndex::Trims() const { return impl_->trims; }
+
 uint64_t PrefixIndex::TrimmedOf(HolderId holder) const {
   const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   const auto found = impl_->holders.find(holder);

@@ -96,8 +96,9 @@ struct PoolName {
 };
 
 struct PoolStats {
-  uint64_t blocks = 0;  // that it has
-  uint64_t joined = 0;  // of these: with a name that some engine announced
+  uint64_t blocks = 0;   // that it has
+  uint64_t joined = 0;   // of these: with a name that some engine announced
+  uint64_t trimmed = 0;  // blocks of it that were given up for memory_limit, ever
 };
 
 // Blocks of one chain that became available. `locals` are the local hashes of the blocks in
@@ -249,7 +250,9 @@ class PrefixIndex {
   [[nodiscard]] std::vector<NamespaceStats> Namespaces() const;
   // Blocks that a holder holds on a tier.
   [[nodiscard]] uint64_t HeldBlocks(HolderId holder, Tier tier) const;
-  // Holdings of it that were given up for memory_limit.
+  // How often something was given up for memory_limit. Takes no lock.
+  [[nodiscard]] uint64_t Trims() const;
+  // Holdings of it that were given up since it last held nothing.
   [[nodiscard]] uint64_t TrimmedOf(HolderId holder) const;
   [[nodiscard]] PoolStats StatsOf(PoolId pool) const;
   // Whether a pool has declared a profile, so that a NameSource may be asked for something.

@@ -119,6 +119,7 @@ struct PrefixIndex::Impl {
 
   // --- Read without `mutex`:
   RunStore store;  // see Run
+  std::atomic<uint64_t> trims = 0;  // any order: whoever needs to know asks again
   std::atomic<uint32_t> profiles =
       0;  // pools that have one; any order: it only says whether to ask
   std::atomic<uint64_t> roster_version = 0;  // in order with what the writer does next
@@ -146,7 +147,6 @@ struct PrefixIndex::Impl {
   uint64_t name_conflicts = 0;
   uint64_t announced = 0;  // store requests
   uint64_t trimmed = 0;    // blocks forgotten for room
-  uint64_t trims = 0;
   uint64_t batches = 0;
   uint64_t bytes_beside_store = 0;  // counted now and then
   uint64_t bytes_kept = 0;          // after the last time that something was given up

@@ -408,6 +408,9 @@ std::optional<Doubt> PoolIngest::doubt() const {
     return low(fmt::format("objects beyond {} bytes were not kept: raise --max-pool-bytes",
                            impl.limits.max_pool_bytes));
   }
+  if (const uint64_t trimmed = impl.index.StatsOf(impl.pool).trimmed; trimmed > 0) {
+    return low(fmt::format("{} blocks of it were given up for room: raise --memory-limit", trimmed));
+  }
   if (impl.lost_tenants) {
     return low(
         "a master lists the objects of its default tenant only: those that others had "

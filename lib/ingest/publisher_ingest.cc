@@ -69,6 +69,7 @@ IngestCounters PublisherIngest::Counters() const {
   IngestCounters counters = counters_;
   counters.waiting_events = life.waiting().size();
   counters.waiting_bytes = life.waiting().bytes();
+  counters.trimmed_blocks = visible_->TrimmedBlocks();
   if (const HashCheck* check = life.hash_check()) {
     counters.hash_checked = check->checked();
     counters.hash_matched = check->matched();

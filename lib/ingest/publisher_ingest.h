@@ -69,6 +69,7 @@ struct IngestCounters {
   std::optional<uint32_t> rank;     // that events are of, the first one ...
   bool several_ranks = false;       // ... and whether there was another
   uint64_t expired_blocks = 0;      // dropped at the end of their registered time to live
+  uint64_t trimmed_blocks = 0;      // given up for the index's memory_limit, in this life
   // Announced hashes beside those recomputed under the registered profile.
   uint64_t hash_checked = 0;  // blocks
   uint64_t hash_matched = 0;

@@ -67,6 +67,16 @@ bool PublisherLife::HoldsNothing() const {
   });
 }
 
+uint64_t PublisherLife::TrimmedBlocks() const {
+  // Asked for with every batch, and nearly never another than before.
+  const uint64_t trims = index_.Trims();
+  if (trims == trims_seen_ && trimmed_ == 0) return 0;
+  trims_seen_ = trims;
+  trimmed_ = 0;
+  for (const auto& [key, holder] : holders_) trimmed_ += index_.TrimmedOf(holder);
+  return trimmed_;
+}
+
 void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
   now_ = now;
   const uint32_t dp_rank = RankOf(batch);

@@ -45,6 +45,8 @@ class PublisherLife {
   void Replace(PublisherLife& other);
 
   [[nodiscard]] bool HoldsNothing() const;
+  // Given up for the index's memory_limit; what was lost so before a clear does not count any more.
+  [[nodiscard]] uint64_t TrimmedBlocks() const;
   [[nodiscard]] uint32_t number() const { return number_; }
   [[nodiscard]] uint32_t block_size() const { return block_size_; }
   [[nodiscard]] const WaitingEvents& waiting() const { return waiting_; }
@@ -164,7 +166,9 @@ class PublisherLife {
     uint32_t dp_rank = 0;
     index::HolderId holder{};
   };
-  LastHolder last_holder_;  // of last_namespace_
+  LastHolder last_holder_;           // of last_namespace_
+  mutable uint64_t trims_seen_ = 0;  // of the index, when trimmed_ was counted
+  mutable uint64_t trimmed_ = 0;
   // Of the batch that is being applied.
   std::vector<AcceptedStore> accepted_;
   std::vector<LocalHash> locals_;
