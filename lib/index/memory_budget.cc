@@ -17,6 +17,9 @@ constexpr double kFullness = 0.9;
 // run.
 constexpr uint64_t kSlackDivisor = 32;
 
+// What one batch adds stands in this part of the budget until the batch ends.
+constexpr uint64_t kMarginDivisor = 16;
+
 }  // namespace
 
 uint64_t PrefixIndex::Impl::Bytes() const {
@@ -85,13 +88,18 @@ void PrefixIndex::Impl::PartGivenUp() {
 }
 
 void PrefixIndex::Impl::KeepBudget() {
-  constexpr uint64_t kBatchesBetweenCounts = 4096;
-  if (options.memory_limit > 0 && ++batches % kBatchesBetweenCounts == 0) {
+  // Counting looks at every holder.
+  if (options.memory_limit > 0 && ++batches % (64 + holders.size() / 4) == 0) {
     bytes_beside_store = Bytes() - store.bytes();
   }
   const bool crowded = store.fullness() > kFullness;
+  // Pages that are partly free take in what comes after something was given up. So when that left
+  // more than the threshold in use it is not done again before the index has grown; but for the
+  // limit itself, which is kept.
+  const uint64_t threshold = options.memory_limit - options.memory_limit / kMarginDivisor;
+  const uint64_t bytes = store.bytes() + bytes_beside_store;
   const bool over = options.memory_limit > 0 &&
-                    store.bytes() + bytes_beside_store > std::max(options.memory_limit, bytes_kept);
+                    (bytes > std::max(threshold, bytes_kept) || bytes > options.memory_limit);
   if (!crowded && !over) return;
   ++trims;
   // What is only remembered first.
@@ -123,8 +131,7 @@ void PrefixIndex::Impl::KeepBudget() {
     if ((it.flags & Run::kUsed) != 0 && it.first_child == RunStore::kNoRun) leaves.push(leaf(run));
   }
   const uint64_t used = store.used_bytes();
-  const uint64_t excess =
-      over ? store.bytes() + bytes_beside_store - options.memory_limit : uint64_t{0};
+  const uint64_t excess = over && bytes > threshold ? bytes - threshold : 0;
   const uint64_t slack = used / kSlackDivisor + excess;
   const uint64_t wanted = used > slack ? used - slack : 0;
   while (store.used_bytes() > wanted && !leaves.empty()) {
@@ -136,8 +143,7 @@ void PrefixIndex::Impl::KeepBudget() {
     if (store.run(parent.run()).first_child == RunStore::kNoRun) leaves.push(leaf(parent.run()));
   }
   PartGivenUp();
-  // Pages that are partly free take in what comes next: the index grows no more than it has.
-  bytes_kept = std::max(options.memory_limit, store.bytes() + bytes_beside_store);
+  bytes_kept = store.bytes() + bytes_beside_store;
 }
 
 }  // namespace conductor::index

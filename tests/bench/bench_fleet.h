@@ -75,8 +75,7 @@ inline std::vector<LocalHash> Locals(const std::vector<TokenId>& tokens, uint32_
 }
 
 inline double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 // Durations one by one, for their percentiles.

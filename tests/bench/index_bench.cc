@@ -15,13 +15,13 @@
 
 #include <benchmark/benchmark.h>
 
+#include "bench_fleet.h"
 #include "lib/hash/block_hash.h"
 #include "lib/index/prefix_index.h"
 #include "lib/ingest/publisher_ingest.h"
 #include "lib/wire/decoder.h"
 #include "lib/wire/kv_event.h"
 #include "lib/wire/vllm_encoder.h"
-#include "tests/bench/bench_fleet.h"
 
 namespace conductor::bench {
 namespace {
@@ -250,8 +250,8 @@ class Engine {
   // The next payload, a store, and the one after it, the removal that makes room for it.
   std::pair<std::string, std::string> Next() {
     live_.push_back(events_.Next());
-    auto payloads = std::pair(EngineEvents::Encode(live_.back()),
-                              EngineEvents::EncodeRemoval(live_.front()));
+    auto payloads =
+        std::pair(EngineEvents::Encode(live_.back()), EngineEvents::EncodeRemoval(live_.front()));
     live_.back().tokens = {};
     live_.pop_front();
     return payloads;
@@ -295,9 +295,9 @@ void Apply(State& state) {
   }
   const auto counters = engine->Counters();
   if (counters.removed_unknown + counters.waiting_events > 0) state.SkipWithError("lost its place");
-  state.counters["blocks"] = Counter(
-      static_cast<double>(state.iterations()) * static_cast<double>(2 * batches * blocks),
-      Counter::kIsRate);
+  state.counters["blocks"] =
+      Counter(static_cast<double>(state.iterations()) * static_cast<double>(2 * batches * blocks),
+              Counter::kIsRate);
 }
 BENCHMARK(Apply)
     ->ArgsProduct({{64}, {100'000, 300'000, 1'000'000, 3'000'000, 10'000'000}})
@@ -312,8 +312,8 @@ void LookupBesideWriter(State& state) {
   constexpr size_t kBlocks = 512;
   HeldPrompt prompt(kBlocks, 64);
   PrefixIndex other{PrefixIndex::Options{}};
-  std::atomic<bool> stop = false;       // order does not matter
-  std::atomic<uint64_t> applied = 0;    // blocks
+  std::atomic<bool> stop = false;     // order does not matter
+  std::atomic<uint64_t> applied = 0;  // blocks
   std::thread writer([&] {
     // Stores and removals that come round again, so that no time goes into making them.
     constexpr size_t kEvents = 4096;
