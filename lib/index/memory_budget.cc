@@ -19,6 +19,7 @@ constexpr uint64_t kSlackDivisor = 32;
 
 // What one batch adds stands in this part of the budget until the batch ends.
 constexpr uint64_t kMarginDivisor = 16;
+constexpr uint64_t kLastDivisor = 64;
 
 }  // namespace
 
@@ -80,6 +81,9 @@ void PrefixIndex::Impl::PartGivenUp() {
       for (const Claim& claim : entry.claims) --pools.at(claim.pool).stats.joined;
     }
   }
+  for (const auto& [key, domain] : domains) {
+    if (domain->names.capacity() > 4 * domain->names.size() + 64) domain->names.rehash(0);
+  }
   std::vector<HolderId> empty;
   for (const auto& [id, holder] : holders) {
     if (holder.pool && std::ranges::count(holder.whole, 0u) == kTierCount) empty.push_back(id);
@@ -99,7 +103,8 @@ void PrefixIndex::Impl::KeepBudget() {
   const uint64_t threshold = options.memory_limit - options.memory_limit / kMarginDivisor;
   const uint64_t bytes = store.bytes() + bytes_beside_store;
   const bool over = options.memory_limit > 0 &&
-                    (bytes > std::max(threshold, bytes_kept) || bytes > options.memory_limit);
+                    (bytes > std::max(threshold, bytes_kept) ||
+                     bytes > options.memory_limit - options.memory_limit / kLastDivisor);
   if (!crowded && !over) return;
   ++trims;
   // What is only remembered first.

@@ -53,18 +53,6 @@ Domain* PrefixIndex::Impl::FindOrAddDomain(const PoolDomain& key, PoolId pool) {
         name_space->domain = slot.get();
       }
     }
-    for (const auto& [id, space] : spaces) {
-      const auto space_id = static_cast<uint32_t>(id);
-      for (const uint32_t run : space.runs.Copy()) {
-        if ((store.run(run).flags & Run::kUsed) == 0) continue;
-        if (by_number[store.run(run).name_space]->domain != slot.get()) continue;
-        store.ForEachNameOf(space_id, run, [&](uint32_t offset, EngineHash name) {
-          const auto span = space.spans.find(name);
-          JoinName(space, name,
-                   {BlockRef(run, offset), span == space.spans.end() ? 1 : span->second});
-        });
-      }
-    }
   }
   if (std::ranges::find(slot->pools, pool) == slot->pools.end()) {
     slot->pools.push_back(pool);
@@ -79,7 +67,9 @@ Domain* PrefixIndex::Impl::FindOrAddDomain(const PoolDomain& key, PoolId pool) {
 void PrefixIndex::Impl::JoinName(const Space& space, EngineHash name, Target target) {
   Domain* domain = NamespaceOf(target.block)->domain;
   if (domain == nullptr) return;
-  NameEntry& entry = domain->names[PoolName{space.group, name}];
+  const auto claimed = domain->names.find(PoolName{space.group, name});
+  if (claimed == domain->names.end()) return;
+  NameEntry& entry = claimed->second;
   const auto known = FindBlock(entry, target.block);
   if (known != entry.blocks.end()) {
     ++known->spaces;
@@ -95,7 +85,9 @@ void PrefixIndex::Impl::JoinName(const Space& space, EngineHash name, Target tar
 void PrefixIndex::Impl::RespanName(const Space& space, EngineHash name, Target target) {
   Domain* domain = NamespaceOf(target.block)->domain;
   if (domain == nullptr) return;
-  NameEntry& entry = domain->names.at(PoolName{space.group, name});
+  const auto claimed = domain->names.find(PoolName{space.group, name});
+  if (claimed == domain->names.end()) return;
+  NameEntry& entry = claimed->second;
   FindBlock(entry, target.block)->target.span = target.span;
   for (const Claim& claim : entry.claims) {
     HoldClaim(claim, target);
@@ -126,6 +118,23 @@ void PrefixIndex::Impl::PartName(const Space& space, EngineHash name, Namespace*
   TidyName(domain, pool_name);
 }
 
+std::vector<Joined> PrefixIndex::Impl::BlocksCalled(const Domain& domain, PoolName name) const {
+  std::vector<Joined> called;
+  store.ForEachOf(name.hash, [&](uint32_t space_id, BlockRef block) {
+    const Space& space = spaces.at(AliasSpace{space_id});
+    if (space.group != name.group || NamespaceOf(block)->domain != &domain) return;
+    const auto known = std::ranges::find_if(
+        called, [block](const Joined& joined) { return joined.target.block == block; });
+    if (known != called.end()) {
+      ++known->spaces;
+      return;
+    }
+    const auto span = space.spans.find(name.hash);
+    called.push_back({{block, span == space.spans.end() ? 1 : span->second}, 1});
+  });
+  return called;
+}
+
 void PrefixIndex::Impl::HoldClaim(const Claim& claim, Target target) {
   Namespace* name_space = NamespaceOf(target.block);
   auto [slot, fresh] = name_space->pool_holders.try_emplace(claim.pool);
@@ -147,11 +156,7 @@ void PrefixIndex::Impl::LeaveClaim(const Claim& claim, BlockRef block) {
 
 void PrefixIndex::Impl::TidyName(Domain* domain, PoolName name) {
   const auto found = domain->names.find(name);
-  if (found == domain->names.end()) return;
-  NameEntry& entry = found->second;
-  if (!entry.claims.empty()) return;
-  std::erase_if(entry.blocks, [](const Joined& joined) { return joined.spaces == 0; });
-  if (entry.blocks.empty()) domain->names.erase(found);
+  if (found != domain->names.end() && found->second.claims.empty()) domain->names.erase(found);
 }
 
 PoolId PrefixIndex::Writer::AddPool(std::string name, PoolLookup lookup,
@@ -186,7 +191,9 @@ void PrefixIndex::Writer::SetPoolBlock(PoolId pool, const PoolDomain& key, PoolN
                                        std::optional<Tier> tier) {
   Domain* domain = impl_->FindOrAddDomain(key, pool);
   Pool& of = impl_->pools.at(pool);
-  NameEntry& entry = domain->names[name];
+  const auto [claimed, fresh] = domain->names.try_emplace(name);
+  NameEntry& entry = claimed->second;
+  if (fresh && tier) entry.blocks = impl_->BlocksCalled(*domain, name);
   const auto at = std::ranges::find(entry.claims, pool, &Claim::pool);
   const bool had = at != entry.claims.end();
   if (had && tier == at->tier) return;

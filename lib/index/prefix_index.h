@@ -327,8 +327,7 @@ class PrefixIndex::Writer {
                                std::optional<hash::HashProfile> profile);
   // Requires that it has no block any more. The id is invalid after it.
   void DropPool(PoolId pool);
-  // The pool has the block of that name on `tier` and no other; nothing: not at all. A domain costs
-  // in proportion to its engines' names when it is first named.
+  // The pool has the block of that name on `tier` and no other; nothing: not at all.
   void SetPoolBlock(PoolId pool, const PoolDomain& domain, PoolName name, std::optional<Tier> tier);
 
  private:

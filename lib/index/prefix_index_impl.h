@@ -90,10 +90,10 @@ struct Claim {
 
 struct NameEntry {
   std::vector<Joined> blocks;  // nearly always one
-  std::vector<Claim> claims;   // of pools that have the block
+  std::vector<Claim> claims;   // of pools that have the block; at least one
 };
 
-// The names of all engines of one deployment of a model, for the pools that speak of it.
+// What the pools have that speak of one deployment of a model, by the names that its engines use.
 struct Domain {
   PoolDomain key;
   absl::flat_hash_map<PoolName, NameEntry> names;
@@ -118,7 +118,7 @@ struct PrefixIndex::Impl {
   const Options options;
 
   // --- Read without `mutex`:
-  RunStore store;  // see Run
+  RunStore store;                   // see Run
   std::atomic<uint64_t> trims = 0;  // any order: whoever needs to know asks again
   std::atomic<uint32_t> profiles =
       0;  // pools that have one; any order: it only says whether to ask
@@ -266,10 +266,13 @@ struct PrefixIndex::Impl {
   // It stands for the same block, as the end of another span.
   void RespanName(const Space& space, EngineHash name, Target target);
 
+  // What engines of the domain call so.
+  [[nodiscard]] std::vector<Joined> BlocksCalled(const Domain& domain, PoolName name) const;
+
   // What the claim's pool holds because of one block of the name.
   void HoldClaim(const Claim& claim, Target target);
   void LeaveClaim(const Claim& claim, BlockRef block);
-  // Without claims, what engines do not call so any more is let go of; and an empty entry goes.
+  // An entry without claims goes.
   void TidyName(Domain* domain, PoolName name);
 
   // --- For Validate.

@@ -67,8 +67,12 @@ Status PrefixIndex::Impl::ValidateRun(uint32_t id) const {
 Status PrefixIndex::Impl::ValidateDomain(const Domain& domain) const {
   std::map<std::tuple<HolderId, uint32_t, Tier>, uint32_t> claimed;
   for (const auto& [name, entry] : domain.names) {
-    if (entry.blocks.empty() && entry.claims.empty()) {
-      return Fail("a pool's name stands for nothing");
+    if (entry.claims.empty()) return Fail("a pool's name is kept for nobody");
+    for (const Joined& called : BlocksCalled(domain, name)) {
+      const bool joined = std::ranges::any_of(entry.blocks, [&](const Joined& other) {
+        return other.target.block == called.target.block;
+      });
+      if (!joined) return Fail("a pool has a name of an engine's and is not joined to its block");
     }
     for (const Joined& joined : entry.blocks) {
       const BlockRef block = joined.target.block;
@@ -81,7 +85,6 @@ Status PrefixIndex::Impl::ValidateDomain(const Domain& domain) const {
         if (of == name.hash && spaces.at(AliasSpace{space}).group == name.group) ++named;
       });
       if (named != joined.spaces) return Fail("the spaces of a pool's name are counted wrongly");
-      if (named == 0 && entry.claims.empty()) return Fail("a pool's name is kept for nobody");
       const Namespace* name_space = NamespaceOf(block);
       if (name_space->domain != &domain) return Fail("a pool's name left its domain");
       for (const Claim& claim : entry.claims) {

@@ -219,6 +219,9 @@ class RunStore {
   [[nodiscard]] NamePlace FindName(uint32_t space, EngineHash name, bool* heard = nullptr) const;
   // Whether the space calls the block so, by a name of that column. Any place may be asked about.
   [[nodiscard]] bool IsName(uint32_t space, EngineHash name, const NamePlace& place) const;
+  // Everybody who calls a block so, as take(space, block).
+  template <typename Take>
+  void ForEachOf(EngineHash name, Take take) const;
   // Looks many up at once: what FindName needs of them is in the cache then.
   void PrefetchNames(const EngineHash* names, size_t count) const;
   // Requires that the space does not know the name. True when it had no name in that run before.
@@ -415,6 +418,23 @@ void RunStore::ForEachName(BlockRef block, Take take) const {
       take(Upper(key), NameAt(it, Lower(key), block.offset()));
     }
     return true;
+  });
+}
+
+template <typename Take>
+void RunStore::ForEachOf(EngineHash name, Take take) const {
+  (void)names_.Find(HashOfName(name), [&](uint32_t id) {
+    const uint32_t at = (id & ~kColumnBit) >> 6;
+    const bool column = (id & kColumnBit) != 0;
+    const BlockRef block(column ? columns_[at].run : at, id & 63);
+    const uint32_t lower = column ? at + 1 : 0;
+    const Run& it = run(block.run());
+    if (NameAt(it, lower, block.offset()) != name) return false;
+    ForEach(it, Set::kNames, [&](uint64_t key, uint64_t mask) {
+      if (Lower(key) == lower && (mask & Bit(block.offset())) != 0) take(Upper(key), block);
+      return true;
+    });
+    return false;
   });
 }
 
