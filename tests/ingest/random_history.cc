@@ -42,6 +42,8 @@ struct Features {
   bool mistakes = false;
   bool parents_last = false;  // mostly from the prompt's end to its beginning
   bool tiny_memory = false;   // few released blocks are remembered
+  bool long_chains = false;   // of several runs of the index
+  bool crowd = false;         // very many publishers
 };
 
 class Maker {
@@ -52,7 +54,7 @@ class Maker {
     ChooseFeatures();
     MakePublishers();
     MakePrompts();
-    const size_t steps = 5 + Below(60);
+    const size_t steps = has_.crowd ? 100 + Below(200) : 5 + Below(60);
     for (size_t i = 0; i < steps; ++i) AddStep();
     return std::move(history_);
   }
@@ -77,6 +79,8 @@ class Maker {
       *feature = OneIn(4);
     }
     has_.tiny_memory = OneIn(5);
+    has_.long_chains = OneIn(24);
+    has_.crowd = OneIn(100);
     if (has_.tiny_memory) {
       // What is released together by these has no order among itself.
       has_.clears = has_.lives = has_.rebuilds = has_.leaves = has_.moved_names = has_.mixed_spans =
@@ -86,10 +90,10 @@ class Maker {
   }
 
   void MakePublishers() {
-    const size_t count = 1 + Below(4);
+    const size_t count = has_.crowd ? 50 + Below(150) : 1 + Below(4);
     for (size_t i = 0; i < count; ++i) {
       PublisherProfile profile;
-      profile.instance_id = fmt::format("i{}", Below(3));
+      profile.instance_id = fmt::format("i{}", Below(has_.crowd ? count : 3));
       profile.model = "m";
       if (has_.loras && OneIn(6)) profile.lora_name = "base";
       profile.block_size = has_.learns && OneIn(2) ? 0 : kUnit;
@@ -120,7 +124,7 @@ class Maker {
         prompt = Any(prompts_);
         prompt.units.resize(Below(prompt.units.size() + 1));
       }
-      const size_t units = 1 + Below(8);
+      const size_t units = has_.long_chains ? 50 + Below(150) : 1 + Below(8);
       while (prompt.units.size() < units) prompt.units.push_back(MakeUnit());
       if (has_.extras && OneIn(4)) {
         prompt.units[0].extra_keys.push_back(hash::TextKey(OneIn(2) ? "s" : "t"));
@@ -296,9 +300,11 @@ class Maker {
     event.medium = Medium();
     event.group = Group();
     const Prompt& prompt = Any(prompts_);
-    const size_t count = OneIn(3) ? 1 + Below(4) : 1;
+    const size_t count = OneIn(3) ? 1 + Below(has_.long_chains ? 100 : 4) : 1;
+    const bool from_the_end = has_.long_chains && OneIn(2);  // one after the other
     for (size_t i = 0; i < count; ++i) {
-      const size_t end = 1 + Below(prompt.units.size());
+      if (from_the_end && i == prompt.units.size()) break;
+      const size_t end = from_the_end ? prompt.units.size() - i : 1 + Below(prompt.units.size());
       const size_t span = has_.spans && OneIn(3) ? 2 : 1;
       event.hashes.push_back(NameOf(publisher, prompt, end, span));
     }
