@@ -159,7 +159,8 @@ std::optional<Target> PrefixIndex::Impl::FindName(AliasSpace id, const Space& sp
   const auto number = static_cast<uint32_t>(id);
   RunStore::NamePlace& last = space.last;
   const RunStore::NamePlace before{BlockRef(last.block.value - 1), last.column};
-  if (last.block.is_block() && last.block.offset() > 0 && store.IsName(number, name, before)) {
+  const bool likely = heard == nullptr && last.block.is_block() && last.block.offset() > 0;
+  if (likely && store.IsName(number, name, before)) {
     last = before;
   } else {
     const RunStore::NamePlace found = store.FindName(number, name, heard);
@@ -188,7 +189,7 @@ void PrefixIndex::Impl::Bind(AliasSpace id, Space& space, EngineHash name, Targe
   ++space.names;
   ++aliases;
   SetSpan(space, name, target.span);
-  JoinName(space, name, target);
+  JoinName(space, name, Target{target.block, target.span});
 }
 
 void PrefixIndex::Impl::Unbind(AliasSpace id, Space& space, EngineHash name, BlockRef block) {
@@ -208,7 +209,8 @@ Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Space& space, Nam
   bool heard = false;
   const auto known = FindName(id, space, name, &heard);
   if (!known) {
-    const Target target{FindOrAddSpan(name_space, tip, prefixes), span};
+    Target target{FindOrAddSpan(name_space, tip, prefixes), span};
+    target.fresh = tip.bare;
     Bind(id, space, name, target, heard, tip.more);
     if (request.bound != nullptr) request.bound->push_back(name);
     return target;

@@ -69,7 +69,7 @@ void PrefixIndex::Impl::EraseHolding(Holder& holder, HolderId id, Tier tier, Tar
 }
 
 void PrefixIndex::Impl::Hold(Holder& holder, HolderId id, Tier tier, bool counts, Target target) {
-  const uint32_t span = HeldSpan(holder, id, tier, target.block);
+  const uint32_t span = target.fresh ? 0 : HeldSpan(holder, id, tier, target.block);
   if (span == 0) {
     AddHolding(holder, id, tier, target);
     ++holder.whole[static_cast<size_t>(tier)];

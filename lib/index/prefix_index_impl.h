@@ -55,8 +55,9 @@ struct Namespace {
 };
 
 struct Target {
-  BlockRef block;     // the last one of the span
-  uint32_t span = 1;  // blocks, as the name was announced last
+  BlockRef block;      // the last one of the span
+  uint32_t span = 1;   // blocks, as the name was announced last
+  bool fresh = false;  // added a moment ago: nobody holds it yet
 };
 
 struct Space {

@@ -79,6 +79,10 @@ void FieldReader::Hashes(MsgpackValue value, std::string_view field, DigestEnd e
   }
   out.reserve(value.size());
   for (const MsgpackValue item : value.items()) {
+    if (item.is_integer()) {  // nearly always
+      out.push_back(EngineHash{item.integer_bits()});
+      continue;
+    }
     const auto hash = HashOf(item, end);
     if (!hash) {
       return Wrong({fmt::format("is {}", Shown(item)), fmt::format("{}[{}]", field, out.size()),

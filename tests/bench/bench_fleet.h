@@ -1,6 +1,8 @@
 #ifndef CONDUCTOR_TESTS_BENCH_BENCH_FLEET_H_
 #define CONDUCTOR_TESTS_BENCH_BENCH_FLEET_H_
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -76,6 +78,13 @@ inline std::vector<LocalHash> Locals(const std::vector<TokenId>& tokens, uint32_
 
 inline double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Of this thread's work alone: others on the machine do not count.
+inline double CpuSeconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
 // Durations one by one, for their percentiles.

@@ -286,12 +286,12 @@ void Apply(State& state) {
   for (auto _ : state) {
     std::vector<std::pair<std::string, std::string>> payloads;
     for (size_t i = 0; i < batches; ++i) payloads.push_back(engine->Next());
-    const double begun = Seconds();
+    const double begun = CpuSeconds();
     for (const auto& [stored, removed] : payloads) {
       engine->Apply(stored);
       engine->Apply(removed);
     }
-    state.SetIterationTime(Seconds() - begun);
+    state.SetIterationTime(CpuSeconds() - begun);
   }
   const auto counters = engine->Counters();
   if (counters.removed_unknown + counters.waiting_events > 0) state.SkipWithError("lost its place");
@@ -377,7 +377,7 @@ void Leave(State& state) {
       names.push_back(Names(64, ++seed));
       (void)Store(index, member, Locals(Tokens(64 * 16, seed)), names.back());
     }
-    const double begun = Seconds();
+    const double begun = CpuSeconds();
     {
       auto writer = index.Write();
       if (how == Leaving::kClear) (void)writer.Clear(member.holder, Tier::kGpu);
@@ -392,7 +392,7 @@ void Leave(State& state) {
         writer.DropSpace(member.space);
       }
     }
-    state.SetIterationTime(Seconds() - begun);
+    state.SetIterationTime(CpuSeconds() - begun);
     if (how == Leaving::kUnregister) continue;
     auto writer = index.Write();
     writer.DropHolder(member.holder);
