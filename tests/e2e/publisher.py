@@ -5,6 +5,7 @@ batches in either of the two reply forms. Faults are methods, switched on by the
 
 import collections
 import enum
+import os
 import random
 import socket
 import threading
@@ -15,6 +16,8 @@ import zmq
 import events
 
 END_OF_REPLAY = b"\xff" * 8
+PARTS_OF_PORTS = 20
+PORTS_OF_A_PART = 1000
 
 
 class ReplayForm(enum.Enum):
@@ -26,10 +29,12 @@ def free_ports(count=1, host="127.0.0.1"):
     """The first of `count` ports in a row that nobody listens on.
 
     Taken from below the ephemeral range, so that no outgoing connection takes one meanwhile and
-    none connects to itself while nobody listens there.
+    none connects to itself while nobody listens there. Suites that run at the same time take them
+    from different parts of it: a publisher that is away for a while finds its ports free again.
     """
+    part = 11000 + os.getpid() % PARTS_OF_PORTS * PORTS_OF_A_PART
     for _ in range(1000):
-        first = random.randrange(11000, 32000)
+        first = part + random.randrange(PORTS_OF_A_PART - count + 1)
         sockets = []
         try:
             for port in range(first, first + count):

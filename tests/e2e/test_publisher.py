@@ -2,7 +2,6 @@
 judged by them. Needs no daemon."""
 
 import random
-import threading
 import unittest
 
 import zmq
@@ -10,6 +9,7 @@ import zmq
 import dialects
 import events
 import faulty
+from daemon import wait_until
 from engine import Engine
 from events import Cleared, Encoding, Removed, Stored
 from faulty import FaultyPublisher
@@ -19,6 +19,7 @@ from model import Figures, Model
 from publisher import END_OF_REPLAY, Publisher, ReplayForm
 
 HASH = 0xFEDCBA9876543210
+PATIENCE = 60000  # milliseconds; what fails by it hangs
 
 
 def stored(**more):
@@ -80,18 +81,21 @@ class BytesOfEachGeneration(unittest.TestCase):
 
 
 class Replay(unittest.TestCase):
-    def ask(self, publisher, frames, answers=True):
+    def ask(self, publisher, *requests):
+        """The messages up to the first end marker, in answer to the requests, each a list of
+        frames."""
         dealer = zmq.Context.instance().socket(zmq.DEALER)
         dealer.linger = 0
         try:
             dealer.connect(publisher.replay_endpoint)
-            dealer.send_multipart(frames)
+            for frames in requests:
+                dealer.send_multipart(frames)
             got = []
-            while dealer.poll(10000 if answers else 300):
+            while dealer.poll(PATIENCE):
                 got.append(dealer.recv_multipart())
                 if got[-1][-2:] == [END_OF_REPLAY, b""]:
-                    break
-            return got
+                    return got
+            raise AssertionError(f"no end of the answer after {got}")
         finally:
             dealer.close()
 
@@ -118,8 +122,10 @@ class Replay(unittest.TestCase):
 
     def test_malformed_requests_get_no_answer(self):
         publisher = self.publisher()
-        for frames in ([bytes(8)], [b"", b"", bytes(8)], [b"", b"short"]):
-            self.assertEqual(self.ask(publisher, frames, answers=False), [])
+        publisher.publish(Cleared())
+        answer = self.ask(publisher, [bytes(8)], [b"", b"", bytes(8)], [b"", b"short"],
+                          [b"", (1).to_bytes(8, "big")])
+        self.assertEqual(len(answer), 1, "the end marker that answers the last one")
 
     def test_new_life_counts_from_zero_with_an_empty_ring(self):
         publisher = self.publisher()
@@ -146,7 +152,7 @@ class Replay(unittest.TestCase):
         subscriber.connect(publisher.endpoint)
         publisher.wait_for_subscriber()
         publisher.publish(Cleared())
-        self.assertTrue(subscriber.poll(10000))
+        self.assertTrue(subscriber.poll(PATIENCE))
         topic, sequence, _ = subscriber.recv_multipart()
         self.assertEqual((topic, sequence), (b"kv", bytes(8)))
 
@@ -221,23 +227,47 @@ def stored_with(hashes, tokens, salt):
 class Faults(unittest.TestCase):
     """Each does what it says, and the publisher is well again afterwards."""
 
+    NOTHING_LEFT = [b"", b"nothing left"]
+
     def setUp(self):
         self.publisher = FaultyPublisher()
         self.addCleanup(self.publisher.die)
         for _ in range(4):
             self.publisher.publish(Cleared())
 
-    def ask(self, first=0, replies=100, timeout=200):
+    def ask(self, first=0):
         """Sequences and payloads of the messages that come in answer."""
+        asker = self.asker()
+        self.request(asker, first)
+        return self.all_answers(asker)
+
+    def asker(self):
         asker = zmq.Context.instance().socket(zmq.DEALER)
         asker.linger = 0
         self.addCleanup(asker.close)
         asker.connect(self.publisher.replay_endpoint)
+        return asker
+
+    def request(self, asker, first):
+        """Returns when it has come, and with it the fault that is meant for it."""
+        asked = self.asked()
         asker.send_multipart([b"", first.to_bytes(8, "big")])
-        answer = []
-        while len(answer) < replies and asker.poll(timeout):
-            answer.append(asker.recv_multipart())
-        return answer
+        wait_until(lambda: self.asked() > asked, "the request did not come")
+
+    def asked(self):
+        return sum("asked from" in line for line in list(self.publisher.journal))
+
+    def all_answers(self, asker):
+        """What has come, and will, for the requests until now. Requests are answered in their order:
+        one more, with an answer that cannot be taken for another, tells that there is nothing left."""
+        self.publisher.faults_of_answers.append(lambda reply, _: reply(self.NOTHING_LEFT))
+        asker.send_multipart([b"", bytes(8)])
+        answers = []
+        while asker.poll(PATIENCE):
+            answers.append(asker.recv_multipart())
+            if answers[-1] == self.NOTHING_LEFT:
+                return answers[:-1]
+        raise AssertionError(f"no answer any more after {answers}")
 
     def sequences(self, answer):
         return ["end" if frames[-2:] == [END_OF_REPLAY, b""] else frames[-2][-1]
@@ -252,7 +282,7 @@ class Faults(unittest.TestCase):
             with self.subTest(fault=fault.__name__):
                 self.publisher.faults_of_answers.append(fault)
                 self.assertEqual(self.sequences(self.ask()), want)
-                self.assertEqual(self.sequences(self.ask(replies=5)), whole)
+                self.assertEqual(self.sequences(self.ask()), whole)
 
     def test_answer_with_malformed_messages_is_whole_without_them(self):
         self.publisher.faults_of_answers.append(faulty.malformed_between)
@@ -263,18 +293,19 @@ class Faults(unittest.TestCase):
 
     def test_paused_answer_goes_on_when_told(self):
         self.publisher.faults_of_answers.append(self.publisher.pause)
-        answers = []
-        asking = threading.Thread(target=lambda: answers.extend(self.ask(replies=5, timeout=10000)))
-        asking.start()
-        self.assertTrue(self.publisher.paused.wait(10))
+        asker = self.asker()
+        self.request(asker, 0)
+        self.assertTrue(self.publisher.paused.wait(PATIENCE / 1000))
         self.publisher.publish(Cleared())  # no part of the answer
         self.publisher.resumed.set()
-        asking.join()
-        self.assertEqual(self.sequences(answers), [0, 1, 2, 3, "end"])
+        self.assertEqual(self.sequences(self.all_answers(asker)), [0, 1, 2, 3, "end"])
 
     def test_silence(self):
         self.publisher.silent = True
-        self.assertEqual(self.ask(), [])
+        asker = self.asker()
+        self.request(asker, 0)
+        self.publisher.silent = False
+        self.assertEqual(self.all_answers(asker), [])
 
     def test_batches_that_a_fault_takes_are_in_the_ring(self):
         taken = []
