@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_LIB_INDEX_PREFIX_INDEX_H_
 #define CONDUCTOR_LIB_INDEX_PREFIX_INDEX_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -165,6 +166,29 @@ struct MatchOptions {
   uint32_t top = 0;
 };
 
+// A piece of a chain of which one holder holds blocks, as PrefixIndex::VisitHeld tells it. Views:
+// for the length of the call.
+struct HeldRun {
+  // A block that is held as the end of a span, or more than once.
+  struct Special {
+    uint32_t block;  // position in `blocks`
+    Tier tier;
+    uint32_t span;    // blocks
+    uint32_t copies;  // at least 1
+  };
+  struct Name {
+    uint32_t block;  // position in `blocks`
+    EngineHash name;
+    uint32_t span;  // blocks, as it was announced last
+  };
+
+  std::optional<PrefixHash> parent;    // of the block before the first; nothing: begins a prompt
+  std::span<const PrefixHash> blocks;  // 1 to 64
+  std::array<uint64_t, kTierCount> held{};  // by Tier: bit i for blocks[i]
+  std::span<const Special> special;         // those of `held` that are not simply there once
+  std::span<const Name> names;              // that the space has for any of the blocks
+};
+
 // Sizes for people and metrics.
 struct IndexStats {
   uint64_t blocks = 0;    // distinct blocks known, released ones among them
@@ -257,6 +281,13 @@ class PrefixIndex {
   [[nodiscard]] PoolStats StatsOf(PoolId pool) const;
   // Whether a pool has declared a profile, so that a NameSource may be asked for something.
   [[nodiscard]] bool HasPoolProfiles() const;
+
+  // All that the holder holds, and what its publisher's space calls it, run by run in no order. The
+  // lock is taken for a few runs at a time, so others write on meanwhile; as long as nothing is
+  // written for this holder and space, what is told is what they are at one moment: the publisher's
+  // cursor. What is given up for memory_limit meanwhile is missing.
+  void VisitHeld(HolderId holder, AliasSpace space,
+                 const std::function<void(const HeldRun&)>& visit) const;
 
   // Every invariant checked by a full walk; the first one broken is told. For tests.
   [[nodiscard]] Status Validate() const;
