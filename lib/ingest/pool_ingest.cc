@@ -18,8 +18,8 @@ namespace {
 
 using Writer = index::PrefixIndex::Writer;
 
-// Changes of one listing that are one change to queries: a listing of millions must not hold them
-// up.
+// Changes of one listing that are made in one go: a listing of millions must not hold other
+// publishers up.
 constexpr size_t kListedAtOnce = 4096;
 
 std::string_view LastComponent(std::string_view model) {

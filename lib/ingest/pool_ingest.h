@@ -84,8 +84,7 @@ struct Doubt {
 //  * ScopeCleared drops the objects of that tenant, backend and medium, and those whose backend or
 //    tier nobody told.
 //
-// Not thread-safe: used by its publisher's ingest thread. Index changes of one batch are one
-// change to queries.
+// Not thread-safe: used by its publisher's ingest thread.
 class PoolIngest {
  public:
   // Objects after which a learnt size is believed. Prompts are stored rank by rank, thousands of

@@ -121,8 +121,7 @@ class PublisherLife;
 //  * Block sizes: a multiple of the namespace's makes spans; anything else is refused.
 //  * Objects of pools are not of an engine and are passed over: PoolIngest.
 //
-// Not thread-safe: used by its publisher's ingest thread. Index changes of one batch are one
-// change to queries.
+// Not thread-safe: used by its publisher's ingest thread.
 class PublisherIngest {
  public:
   // `publisher` is this publisher's number, unique among those alive, below 2^31.

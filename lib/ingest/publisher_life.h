@@ -41,7 +41,7 @@ class PublisherLife {
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const { return expiry_.NextDeadline(); }
   void Tick(MonoTime now);
 
-  // Makes this life's holders visible and `other`'s go, as one change.
+  // Makes this life's holders visible and `other`'s go, so that a lookup finds the ones or the others.
   void Replace(PublisherLife& other);
 
   [[nodiscard]] bool HoldsNothing() const;
