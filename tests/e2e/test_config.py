@@ -54,9 +54,9 @@ class FilesOfEveryGeneration(EndToEndTest):
 
     def check_stranger(self, master):
         self.addCleanup(master.close)
-        daemon = self.daemon(config={"kvevent_instance": {"mooncake": {
-            "ip": "127.0.0.1", "port": master.port, "type": "Mooncake", "modelname": MODEL,
-            "lora_id": -1}}})
+        daemon = self.daemon("--handshake-timeout", "500ms", config={"kvevent_instance": {
+            "mooncake": {"ip": "127.0.0.1", "port": master.port, "type": "Mooncake",
+                         "modelname": MODEL, "lora_id": -1}}})
         daemon.wait_for(key("mooncake"), state="connecting", reason="not_zmtp")
         # However often it is tried again, one line tells of it.
         tries = master.accepted

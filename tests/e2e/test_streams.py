@@ -2,7 +2,6 @@
 read. Every time the answers equal the model, or the state says what may be wrong."""
 
 import socket
-import time
 import unittest
 
 import msgpack
@@ -14,9 +13,10 @@ from model import Model
 from publisher import ReplayForm
 from suite import BLOCK_SIZE, MODEL, EndToEndTest, prompt
 
-# So that silence is judged within a test's patience.
-IMPATIENT = ("--probe-interval", "300ms", "--replay-timeout", "500ms")
-IDLE_SECONDS = 20
+# So that silence is judged within a test's patience. A publisher of a test may take its time to answer
+# on a busy machine: that is no silence.
+IMPATIENT = ("--probe-interval", "300ms", "--replay-timeout", "3s")
+IDLE_PROBES = 25
 
 
 class StreamTest(EndToEndTest):
@@ -148,7 +148,8 @@ class LostFrames(StreamTest):
 
 class Repetitions(StreamTest):
     def test_batch_that_comes_again_is_applied_once(self):
-        self.begin()
+        self.begin(see_subscribers=True)
+        self.source.wait_for_subscriber()
         first = self.source.last_sequence + 1
         self.engine.run(prompt(1, 4))
         self.engine.reset()
@@ -253,13 +254,12 @@ class Lives(StreamTest):
 
     def test_idle_publisher_never_leaves_live(self):
         """Seen by every change of state being a line of the log."""
-        self.begin("--probe-interval", "1s")
+        self.begin("--probe-interval", "250ms", "--heartbeat-interval", "1s")
         self.engine.run(prompt(1, 8))
         self.settle()
         changes, served = self.conductor.log().count(" -> "), self.source.replays_served
-        time.sleep(IDLE_SECONDS)
+        wait_until(lambda: self.source.replays_served >= served + IDLE_PROBES, "nobody asked")
         self.assertEqual(self.conductor.log().count(" -> "), changes)
-        self.assertGreaterEqual(self.source.replays_served, served + IDLE_SECONDS // 2)
         self.settle()
         self.assert_true(1)
 
@@ -366,7 +366,8 @@ class WithoutReplay(StreamTest):
 
 class WhatNobodyCanRead(StreamTest):
     def test_messages_of_the_wrong_shape_are_counted_and_change_nothing(self):
-        self.begin()
+        self.begin(see_subscribers=True)
+        self.source.wait_for_subscriber()
         self.engine.run(prompt(1, 4))
         self.settle()
         payload = self.source.encoding.payload([Cleared()])
