@@ -43,7 +43,7 @@ class FleetBench(EndToEndTest):
         self.check(told, 60)
         self.assertGreater(told["matched_share"], 0.2)
         # It leaves nothing behind.
-        self.assertEqual(daemon.get("/v1/publishers")["count"], 0)
+        self.assertEqual(daemon.get("/v1/publishers").json["count"], 0)
 
     def test_a_trace_that_cannot_be_read_is_told_with_its_line(self):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
