@@ -78,7 +78,7 @@ class LargerMemoryBudget : public MemoryBudget {
 };
 
 TEST_F(LargerMemoryBudget, IsKeptHoweverMuchComes) {
-  for (int i = 0; i < 20'000; ++i) {
+  for (int i = 0; i < 10'000; ++i) {
     Store(1 + random_() % 200);
     if (i % 16 != 0) continue;
     ASSERT_LE(index_.Stats().bytes, kLimit);
@@ -86,8 +86,8 @@ TEST_F(LargerMemoryBudget, IsKeptHoweverMuchComes) {
   Check();
   const IndexStats stats = index_.Stats();
   EXPECT_GT(stats.blocks, 100'000U);
-  EXPECT_GT(stats.trims, 10U);
-  EXPECT_GT(stats.trimmed, 500'000U);
+  EXPECT_GT(stats.trims, 3U);
+  EXPECT_GT(stats.trimmed, 100'000U);
   EXPECT_EQ(index_.TrimmedOf(holders_[0]), stats.trimmed);
   EXPECT_EQ(index_.HeldBlocks(holders_[0], Tier::kGpu), stats.holdings);
 }
