@@ -83,8 +83,15 @@ Matches& Matches::operator=(Matches&&) noexcept = default;
 // One lookup.
 class PrefixIndex::Lookup {
  public:
-  Lookup(const Impl& impl, PrefixSource& source, const NameSource& names, Matches::Memory& memory)
-      : impl_(impl), store_(impl.store), source_(source), names_(names), memory_(memory) {}
+  // `locked`: whoever asks keeps writers out already.
+  Lookup(const Impl& impl, PrefixSource& source, const NameSource& names, Matches::Memory& memory,
+         bool locked)
+      : impl_(impl),
+        store_(impl.store),
+        source_(source),
+        names_(names),
+        memory_(memory),
+        locked_(locked) {}
 
   void Walk(uint32_t roster) {
     const Roster& it = *memory_.rosters[roster];
@@ -112,6 +119,13 @@ class PrefixIndex::Lookup {
     bool to_end = false;  // of the run
     bool same = false;    // it is held by whom the last one was: nothing was looked at
   };
+
+  // Keeps writers out.
+  [[nodiscard]] std::shared_lock<FairSharedMutex> Lock() const {
+    std::shared_lock<FairSharedMutex> lock(impl_.mutex, std::defer_lock);
+    if (!locked_) lock.lock();
+    return lock;
+  }
 
   // Whether the prompt has a block `i`; its hash is in the chain then. `likely` blocks will be
   // asked for.
@@ -154,7 +168,7 @@ class PrefixIndex::Lookup {
       forget();
     }
     // A run that changes all the time: between two batches it does not.
-    const std::shared_lock<FairSharedMutex> lock(impl_.mutex);
+    const auto lock = Lock();
     return TryRead(roster, id, parent, at, same_as, step, see).value_or(false);
   }
 
@@ -399,7 +413,7 @@ class PrefixIndex::Lookup {
         if (const auto name = names_(*pool.profile, block))
           memory_.names.emplace_back(block, *name);
       }
-      const std::shared_lock<FairSharedMutex> lock(impl_.mutex);
+      const auto lock = Lock();
       const auto domain = impl_.domains.find(*roster.domain);
       if (domain == impl_.domains.end()) continue;
       for (const auto& [block, name] : memory_.names) {
@@ -439,6 +453,7 @@ class PrefixIndex::Lookup {
   PrefixSource& source_;
   const NameSource& names_;
   Matches::Memory& memory_;
+  const bool locked_;
   uint32_t walked_ = 0;
 };
 
@@ -458,15 +473,18 @@ void PrefixIndex::Match(const Scope& scope, PrefixSource& source, const MatchOpt
   memory.ended = false;
   memory.keys.clear();
   // A set of holders that takes the place of another is seen before the other goes. Whoever set out
-  // with the other looks again, or would find the one half gone and the other not at all.
+  // with the other looks again, or would find the one half gone and the other not at all. Where
+  // that happens all the time it is kept from happening.
   constexpr int kTries = 8;
-  for (int i = 0; i < kTries; ++i) {
+  std::shared_lock<FairSharedMutex> lock(impl_->mutex, std::defer_lock);
+  for (int i = 0; i <= kTries; ++i) {
+    if (i == kTries) lock.lock();
     const uint64_t version = impl_->roster_version;
     memory.found.clear();
     memory.rosters.clear();
     impl_->FindRosters(scope, static_cast<bool>(names), memory.rosters);
     const auto pass = impl_->store.gate().Enter();
-    Lookup lookup(*impl_, source, names, memory);
+    Lookup lookup(*impl_, source, names, memory, lock.owns_lock());
     for (size_t r = 0; r < memory.rosters.size(); ++r) lookup.Walk(static_cast<uint32_t>(r));
     matches.walked = lookup.walked();
     if (impl_->roster_version == version) break;

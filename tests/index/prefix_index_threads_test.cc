@@ -151,5 +151,75 @@ TEST(PrefixIndexThreads, AReplacedSetIsNeverMissing) {
   EXPECT_EQ(wrong, 0U);
 }
 
+// However often that happens while one question is on its way.
+TEST(PrefixIndexThreads, ASetThatIsReplacedAllTheTimeIsNotMissing) {
+  PrefixIndex index({.hash_seed = kSeed});
+  constexpr uint32_t kLong = 200;  // so that it is read in several steps
+  std::vector<LocalHash> locals;
+  std::vector<EngineHash> names;
+  std::vector<PrefixHash> prefixes;
+  for (uint64_t i = 1; i <= kLong; ++i) {
+    locals.push_back(LocalHash{i});
+    names.push_back(EngineHash{100 + i});
+    prefixes.push_back(prefixes.empty() ? hash::FirstPrefix(locals.back())
+                                        : hash::NextPrefix(prefixes.back(), locals.back(), kSeed));
+  }
+  {
+    // A question asks what the blocks are called where a pool with a profile has something, and so
+    // tells how far it is.
+    auto writer = index.Write();
+    const PoolId pool = writer.AddPool("pool", PoolLookup::kFromStart, hash::HashProfile{});
+    writer.SetPoolBlock(pool, {"", "m", ""}, {0, EngineHash{1}}, Tier::kCpu);
+  }
+  std::atomic<uint32_t> wanted = 0;    // replacements; one at a time
+  std::atomic<uint32_t> replaced = 0;  // in order with what was written
+  std::atomic<bool> done = false;      // order does not matter: it only ends the writer
+  std::optional<std::pair<HolderId, AliasSpace>> visible;
+  const auto replace = [&] {
+    auto writer = index.Write();
+    const std::pair fresh(writer.AddHolder(Rank(0), 0, false), writer.AddSpace(0));
+    StoreRequest request{.holder = fresh.first, .space = fresh.second, .tier = Tier::kGpu};
+    request.hashes = names;
+    request.locals = locals;
+    EXPECT_EQ(writer.Store(request), StoreOutcome::kStored);
+    writer.SetVisible(fresh.first, true);
+    if (visible) {
+      writer.DropHolder(visible->first);
+      writer.DropSpace(visible->second);
+    }
+    visible = fresh;
+  };
+  replace();
+  std::thread replacing([&] {
+    while (!done) {
+      if (replaced == wanted) {
+        std::this_thread::yield();
+        continue;
+      }
+      replace();
+      ++replaced;
+    }
+  });
+
+  // Between the first step and the next one all is replaced. Not for ever: a question may keep
+  // writers out.
+  int pauses = 100;
+  const PrefixIndex::NameSource hesitating = [&](const hash::HashProfile&, size_t block) {
+    if (block == 0 && pauses > 0) {
+      --pauses;
+      ++wanted;
+      for (int i = 0; i < 10'000 && replaced < wanted; ++i) std::this_thread::yield();
+      if (replaced < wanted) pauses = 0;
+    }
+    return std::optional<EngineHash>();
+  };
+  PrefixList source(prefixes);
+  const Matches matches = index.Match(Scope{"", "m", "", 16, std::nullopt}, source, hesitating);
+  done = true;
+  replacing.join();
+  ASSERT_EQ(matches.ranks.size(), 1U);
+  EXPECT_EQ(matches.ranks[0].gpu, kLong);
+}
+
 }  // namespace
 }  // namespace conductor::index
