@@ -148,6 +148,7 @@ void PrefixIndex::Impl::KeepBudget() {
     if (store.run(parent.run()).first_child == RunStore::kNoRun) leaves.push(leaf(parent.run()));
   }
   PartGivenUp();
+  TrimReleased();  // ancestors of what was given up among them
   bytes_kept = store.bytes() + bytes_beside_store;
 }
 

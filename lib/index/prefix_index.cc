@@ -185,6 +185,8 @@ StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
     impl.store.run(target.block.run()).stamp = stamp;
   }
   for (size_t i = gone.size(); i-- > 0;) {
+    // Its name may have moved on within the event, and it was forgotten for want of another.
+    if (!impl.store.Exists(gone[i])) continue;
     impl.Retain(gone[i]);
     impl.ReleaseIfUnheld(gone[i]);
   }

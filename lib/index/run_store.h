@@ -161,6 +161,10 @@ class RunStore {
     return PrefixHash{prefixes(run(block.run()))[block.offset()].load(std::memory_order_acquire)};
   }
   [[nodiscard]] const Word* prefixes(const Run& run) const { return arena_.At(run.data); }
+  [[nodiscard]] bool Exists(BlockRef block) const {
+    const Run& it = run(block.run());
+    return (it.flags & Run::kUsed) != 0 && block.offset() < it.length;
+  }
   // The block before it in its chain; none at the root.
   [[nodiscard]] BlockRef parent(BlockRef block) const {
     return block.offset() > 0 ? BlockRef(block.value - 1) : BlockRef(run(block.run()).parent);

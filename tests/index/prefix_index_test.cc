@@ -408,6 +408,30 @@ TEST_F(PrefixIndexTest, AGoneHashIsNamedAndNotHeld) {
   EXPECT_EQ(Ask({1, 2, 3}), (Figures{3, 3, 3}));
 }
 
+// Told hashes may contradict one another: a known name takes the chain elsewhere, and from there
+// the name of a block that is not held moves on.
+TEST_F(PrefixIndexTest, AGoneHashWhoseNameMovesOnWithinTheEventLeavesNothingBehind) {
+  const auto store = [&](Parent parent, const Blocks& names, const Blocks& told,
+                         const std::vector<uint8_t>& gone) {
+    const auto hashes = Names(names);
+    std::vector<PrefixHash> prefixes;
+    for (const uint64_t prefix : told) prefixes.push_back(PrefixHash{prefix});
+    StoreRequest request{.holder = holder_, .space = space_, .tier = Tier::kGpu};
+    if (parent) request.parent = EngineHash{*parent};
+    request.hashes = hashes;
+    request.prefixes = prefixes;
+    request.gone = gone;
+    return index_.Write().Store(request);
+  };
+  EXPECT_EQ(store({}, {101}, {7}, {}), StoreOutcome::kStored);
+  EXPECT_EQ(store({}, {102}, {2}, {}), StoreOutcome::kStored);
+  EXPECT_EQ(store(101, {103, 102, 103}, {2, 2, 4}, {1, 0, 1}), StoreOutcome::kStored);
+  EXPECT_TRUE(Knows(103));
+  EXPECT_FALSE(Holds(103));
+  const IndexStats stats = index_.Stats();
+  EXPECT_EQ(std::tuple(stats.blocks, stats.released, stats.aliases), std::tuple(3U, 1U, 3U));
+}
+
 TEST_F(PrefixIndexTest, ASpanIsOneNameForSeveralBlocks) {
   Store spans;
   spans.span = 2;
