@@ -405,7 +405,8 @@ void Leave(State& state) {
 BENCHMARK(Leave)
     ->ArgsProduct({{0, 1, 2}, {100'000, 10'000'000}})
     ->ArgNames({"how", "resident"})
-    ->UseManualTime();
+    ->UseManualTime()
+    ->Iterations(100);
 
 }  // namespace
 }  // namespace conductor::bench

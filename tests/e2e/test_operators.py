@@ -317,5 +317,29 @@ class HashChecks(OperatorTest):
                 self.conductor.stop()
 
 
+class MemoryLimit(OperatorTest):
+    def test_who_loses_by_it_is_incomplete_and_metrics_say_why(self):
+        limit = 1 << 20
+        self.begin("--memory-limit", str(limit))
+        for seed in range(60):
+            self.engine.run(prompt(seed, 1000, vocabulary=30000))
+
+        def given_up():
+            entry = self.conductor.publishers()[0]
+            return entry if entry["reason"] == "incomplete" else None
+
+        entry = wait_until(given_up, "blocks to be given up")
+        self.assertEqual(entry["state"], "degraded")
+        self.assertIn("--memory-limit", entry["detail"])
+        self.assertGreater(entry["counters"]["trimmed_blocks"], 0)
+        metrics = self.conductor.get("/metrics").body.decode()
+        told = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if line[:1] != "#")
+        self.assertGreater(float(told["conductor_index_trims_total"]), 0)
+        self.assertGreater(float(told["conductor_index_trimmed_blocks_total"]), 0)
+        self.assertEqual(float(told["conductor_index_memory_limit_bytes"]), limit)
+        # Tables grow in steps, which are not small beside a limit as small as this.
+        self.assertLess(float(told["conductor_index_bytes"]), limit * 1.25)
+
+
 if __name__ == "__main__":
     unittest.main()
