@@ -129,8 +129,8 @@ stream::Trust EngineConsumer::Judge(const stream::Trust& of_stream) const {
   stream::Trust trust{
       .state = stream::TrustState::kDegraded,
       .reason = "incomplete",
-      .detail = fmt::format("{} of its blocks were given up for room: raise --memory-limit",
-                            trimmed)};
+      .detail =
+          fmt::format("{} of its blocks were given up for room: raise --memory-limit", trimmed)};
   return stream::Worse(trust, of_stream) ? trust : of_stream;
 }
 

@@ -35,7 +35,7 @@ class EngineConsumer : public PublisherConsumer {
 
   const index::PrefixIndex& index_;
   ingest::PublisherIngest ingest_;
-  MonoTime next_look_{};  // at what others' events have pushed out
+  MonoTime next_look_{};        // at what others' events have pushed out
   bool hashes_differ_ = false;  // as it was told last
 };
 

@@ -409,7 +409,8 @@ std::optional<Doubt> PoolIngest::doubt() const {
                            impl.limits.max_pool_bytes));
   }
   if (const uint64_t trimmed = impl.index.StatsOf(impl.pool).trimmed; trimmed > 0) {
-    return low(fmt::format("{} blocks of it were given up for room: raise --memory-limit", trimmed));
+    return low(
+        fmt::format("{} blocks of it were given up for room: raise --memory-limit", trimmed));
   }
   if (impl.lost_tenants) {
     return low(

@@ -41,7 +41,8 @@ class PublisherLife {
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const { return expiry_.NextDeadline(); }
   void Tick(MonoTime now);
 
-  // Makes this life's holders visible and `other`'s go, so that a lookup finds the ones or the others.
+  // Makes this life's holders visible and `other`'s go, so that a lookup finds the ones or the
+  // others.
   void Replace(PublisherLife& other);
 
   [[nodiscard]] bool HoldsNothing() const;
