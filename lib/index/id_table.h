@@ -17,7 +17,7 @@
 namespace conductor::index {
 
 // A hash table that keeps 32-bit ids and reads the keys through them: 4.9 bytes a place, of which
-// between 0.79 and 0.9 are taken. Several ids may have one key.
+// between 0.8 and 0.9 are taken. Several ids may have one key.
 //
 // Designed for ten million ids and up whose keys lie elsewhere anyway, under two constraints: no
 // moment at which everything is moved, and lookups (of the one table that needs them) that take no
@@ -27,7 +27,7 @@ namespace conductor::index {
 //   bucket        one cache line: 13 ids, a tag of 6 bits for each, and a count of those that found
 //                 the bucket full and went on to the next; a lookup ends where that count is 0
 //
-// A segment that is full to 90 % is rebuilt larger, by 6 to 14 %, so that they do not all grow
+// A segment that is full to 90 % is rebuilt larger, by 4 to 12 %, so that they do not all grow
 // at once; one that has grown to its limit is split in two and the directory doubled where needed.
 // After many erasures one is rebuilt as it is (see IsScattered).
 // Nothing is ever moved within a segment, so that a reader who is in one finds what was there when
@@ -291,7 +291,7 @@ class IdTable {
   // A segment for `used` ids with some room, other for each.
   [[nodiscard]] uint32_t BucketsFor(uint64_t used) {
     random_ = random_ * 6364136223846793005u + 1442695040888963407u;
-    const uint64_t percent = 106 + (random_ >> 33) % 9;
+    const uint64_t percent = 104 + (random_ >> 33) % 9;
     const uint64_t places = used * percent / kFullPercent;
     return static_cast<uint32_t>(std::max<uint64_t>(places / kPlaces + 1, kFirstBuckets));
   }
