@@ -19,7 +19,6 @@ constexpr uint64_t kSlackDivisor = 32;
 
 // What one batch adds stands in this part of the budget until the batch ends.
 constexpr uint64_t kMarginDivisor = 16;
-constexpr uint64_t kLastDivisor = 64;
 
 }  // namespace
 
@@ -98,13 +97,11 @@ void PrefixIndex::Impl::KeepBudget() {
   }
   const bool crowded = store.fullness() > kFullness;
   // Pages that are partly free take in what comes after something was given up. So when that left
-  // more than the threshold in use it is not done again before the index has grown; but for the
-  // limit itself, which is kept.
+  // more than the threshold in use it is not done again before the index has grown; and then the
+  // more is given up, the further it is above the threshold.
   const uint64_t threshold = options.memory_limit - options.memory_limit / kMarginDivisor;
   const uint64_t bytes = store.bytes() + bytes_beside_store;
-  const bool over = options.memory_limit > 0 &&
-                    (bytes > std::max(threshold, bytes_kept) ||
-                     bytes > options.memory_limit - options.memory_limit / kLastDivisor);
+  const bool over = options.memory_limit > 0 && bytes > std::max(threshold, bytes_kept);
   if (!crowded && !over) return;
   ++trims;
   // What is only remembered first.

@@ -83,7 +83,6 @@ TEST_F(LargerMemoryBudget, IsKeptHoweverMuchComes) {
     if (i % 16 != 0) continue;
     ASSERT_LE(index_.Stats().bytes, kLimit);
   }
-  Check();
   const IndexStats stats = index_.Stats();
   EXPECT_GT(stats.blocks, 100'000U);
   EXPECT_GT(stats.trims, 3U);
