@@ -102,6 +102,15 @@ class Faults:
         self._work(batches)
         yield 0
 
+    def first_work_without_replay(self):
+        """Some are met late. What is said to nobody stays unknown, and one that only said such
+        things is not known to say anything."""
+        if self.random.random() < 0.5:
+            self._work()
+        yield self.publisher.has_subscriber
+        self._work_at_once()
+        self._work()
+
     def lose_some(self):
         with self.publisher.live_fault(self._sometimes_lost):
             self._work(15)
@@ -245,7 +254,8 @@ class Faults:
         self._forget()
         self.publisher.begin_again()
         if self.publisher.replay:
-            lost = self.random.choice([0, 1, last, last + 2, last + 5])
+            lost = self.random.choice([first for first in (0, 1, last, last + 2, last + 5)
+                                       if first != last + 1])
             with self.publisher.live_fault(self._lost):
                 self._work_until(lost - 1)
         self._work_at_once()
@@ -417,7 +427,7 @@ class Fleet:
             for _ in Faults(subject).work(30):
                 pass
         self.conductor.register(publisher, instance, rank=rank, **(register or {}))
-        self.begin(subject, "work")
+        self.begin(subject, "work" if form is not None else "first_work_without_replay")
 
     # What happens.
 
