@@ -169,8 +169,13 @@ int RunServe(const ServeOptions& options) {
   if (demo) demo->Start(url);
 
   log::Info("{}: stopping", signals.Wait());
-  if (demo) demo->Stop();
+  if (demo) {
+    signals.Ending("the demo");
+    demo->Stop();
+  }
+  signals.Ending("the HTTP requests");
   http.Stop();
+  signals.Ending("the publishers");
   return kDone;
 }
 
