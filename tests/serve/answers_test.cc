@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -331,6 +333,13 @@ TEST_F(AnswersTest, CacheCandidatesOfAnotherModelAreAskedInTheirOwnWhereNoneServ
   EXPECT_EQ(AnswerCacheQuery(registry_, query), (Hits{{"127.0.0.1", 25}, {"127.0.0.2", 50}}));
 }
 
+// Of this thread: on a busy machine the time of day would tell of others.
+Duration CpuTime() {
+  timespec used{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+}
+
 // Engines of one namespace are answered by one walk over the prompt, not by one for each of them.
 TEST_F(AnswersTest, ManyHostsAndEnginesCostOneWalk) {
   for (int i = 0; i < 400; ++i) {
@@ -345,11 +354,11 @@ TEST_F(AnswersTest, ManyHostsAndEnginesCostOneWalk) {
   CacheQuery many = AskHosts(200'000, {"127.0.0.1", "holder"});
   for (int i = 0; i < 4000; ++i) many.hosts.insert("e" + std::to_string(i));
 
-  const MonoTime begin = MonoNow();
+  const Duration begin = CpuTime();
   EXPECT_EQ(AnswerCacheQuery(registry_, one), (Hits{{"holder", 50}}));
-  const Duration one_walk = MonoNow() - begin;
+  const Duration one_walk = CpuTime() - begin;
   EXPECT_EQ(AnswerCacheQuery(registry_, many), (Hits{{"127.0.0.1", 50}, {"holder", 50}}));
-  EXPECT_LT(MonoNow() - begin, 50 * one_walk) << "401 engines";
+  EXPECT_LT(CpuTime() - begin, 50 * one_walk) << "401 engines";
 }
 
 }  // namespace

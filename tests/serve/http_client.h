@@ -25,8 +25,9 @@ struct Reply {
   std::string body;
 };
 
-// One connection to 127.0.0.1 over which a test sends any bytes at all. Reads end after ten seconds
-// at the latest, so that a server that hangs is a failed test.
+// One connection to 127.0.0.1 over which a test sends any bytes at all. Reads end after half a
+// minute at the latest, so that a server that hangs is a failed test, and one on a busy machine is
+// not.
 class HttpClient {
  public:
   explicit HttpClient(uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -117,7 +118,7 @@ class HttpClient {
   bool Fill() {
     using namespace std::chrono_literals;
     pollfd waited{fd_, POLLIN, 0};
-    if (::poll(&waited, 1, static_cast<int>(std::chrono::milliseconds(10s).count())) <= 0) {
+    if (::poll(&waited, 1, static_cast<int>(std::chrono::milliseconds(30s).count())) <= 0) {
       return false;
     }
     char bytes[65536];

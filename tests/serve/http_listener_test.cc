@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <fstream>
@@ -46,7 +47,7 @@ class HttpListenerTest : public testing::Test {
   // Waits for a state that another thread brings about.
   template <typename Condition>
   static bool Eventually(Condition condition) {
-    const MonoTime until = MonoNow() + 10s;
+    const MonoTime until = MonoNow() + 30s;
     while (!condition()) {
       if (MonoNow() > until) return false;
       std::this_thread::yield();
@@ -67,6 +68,9 @@ HttpListener::Options SmallBudget() {
   return options;
 }
 
+// Seconds. What would hold up the tests that use it are time limits of ten seconds and more.
+constexpr double kAtOnce = 4;
+
 double SecondsSince(MonoTime begin) {
   return std::chrono::duration<double>(MonoNow() - begin).count();
 }
@@ -83,12 +87,17 @@ TEST_F(HttpListenerTest, KeepsAConnectionForAnyNumberOfRequests) {
 }
 
 // The client of these tests sends head and body apart and has Nagle's algorithm on, as sockets have
-// by default: with delayed acknowledgements each request would take 40 ms.
+// by default: with delayed acknowledgements each request would take 40 ms, but for the first ones,
+// which the kernel acknowledges at once. A busy machine holds up some, and not all.
 TEST_F(HttpListenerTest, AClientThatSendsHeadAndBodyApartIsNotHeldUp) {
   HttpClient client(Start());
-  const MonoTime begin = MonoNow();
-  for (int i = 0; i < 50; ++i) ASSERT_EQ(client.Post("/echo", "hello").status, 200);
-  EXPECT_LT(SecondsSince(begin), 1.0);
+  double quickest = 1;
+  for (int i = 0; i < 50; ++i) {
+    const MonoTime begin = MonoNow();
+    ASSERT_EQ(client.Post("/echo", "hello").status, 200);
+    if (i >= 25) quickest = std::min(quickest, SecondsSince(begin));
+  }
+  EXPECT_LT(quickest, 0.03);
 }
 
 TEST_F(HttpListenerTest, AnswersRequestsThatComeInOnePieceInOrder) {
@@ -151,7 +160,7 @@ TEST_F(HttpListenerTest, IdleConnectionsDoNotDelayANewOne) {
   const MonoTime begin = MonoNow();
   HttpClient client(port);
   EXPECT_EQ(client.Get("/size").status, 200);
-  EXPECT_LT(SecondsSince(begin), 1.0);
+  EXPECT_LT(SecondsSince(begin), kAtOnce);
   EXPECT_EQ(idle.front().Get("/size").status, 200);
 }
 
@@ -257,17 +266,20 @@ TEST_F(HttpListenerTest, ARequestThatDripsInIsCut) {
     HttpClient client(port);
     client.Send(begin);
     const MonoTime started = MonoNow();
-    while (!client.Readable(10ms) && SecondsSince(started) < 5) client.SendSome("x");
+    while (!client.Readable(10ms) && SecondsSince(started) < 10) client.SendSome("x");
     EXPECT_EQ(client.Read().status, 408);
     EXPECT_TRUE(client.AtEnd());
-    EXPECT_LT(SecondsSince(started), 3.0);
+    EXPECT_LT(SecondsSince(started), 8.0);
   }
 }
 
 TEST_F(HttpListenerTest, AnIdleConnectionIsClosed) {
-  HttpClient client(Start({.limits = {.idle_timeout = 100ms}}));
-  ASSERT_EQ(client.Get("/size").status, 200);
-  EXPECT_TRUE(client.AtEnd());
+  const uint16_t port = Start({.limits = {.idle_timeout = 100ms}});
+  // A busy machine may leave a client idle for longer before its request.
+  EXPECT_TRUE(Eventually([port] {
+    HttpClient client(port);
+    return client.Get("/size").status == 200 && client.AtEnd();
+  }));
 }
 
 TEST_F(HttpListenerTest, AClientThatDoesNotReadItsAnswerIsCut) {
@@ -391,13 +403,13 @@ TEST_F(HttpListenerTest, StopIsPromptWhateverClientsDo) {
   half_sent.Send("POST /echo HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf");
   HttpClient never_reads(port);
   never_reads.Send("GET /size HTTP/1.1\r\n\r\n");
-  ASSERT_TRUE(never_reads.Readable(5s));
+  ASSERT_TRUE(never_reads.Readable(30s));
   HttpClient silent(port);
   ASSERT_TRUE(Eventually([this] { return listener_->connections().open == 53; }));
 
   const MonoTime begin = MonoNow();
   listener_->Stop();
-  EXPECT_LT(SecondsSince(begin), 1.0);
+  EXPECT_LT(SecondsSince(begin), kAtOnce);
   EXPECT_TRUE(clients.front().AtEnd());
   EXPECT_FALSE(HttpClient(port).connected());
 }
@@ -448,7 +460,7 @@ TEST_F(HttpListenerTest, AnAnswerThatIsNotReadKeepsNoRoomOfBodies) {
   const std::string body(16 << 20, 'a');
   client.Send("POST /echo HTTP/1.1\r\nContent-Length: 16777216\r\n\r\n");
   client.Send(body);
-  ASSERT_TRUE(client.Readable(10s));
+  ASSERT_TRUE(client.Readable(30s));
   EXPECT_TRUE(Eventually([this] { return listener_->connections().body_bytes == 0; }));
 }
 

@@ -25,7 +25,7 @@ using std::chrono::seconds;
 using Payloads = std::vector<std::string>;
 
 inline constexpr Duration kSoon =
-    seconds(15);  // on a loaded machine; waits end when the thing is true
+    seconds(60);  // on a loaded machine; waits end when the thing is true
 
 // What consumers of one publisher saw; outlives them.
 class Board {
@@ -136,6 +136,13 @@ inline StreamOptions QuickStream(bool has_replay) {
           .backoff_max = milliseconds(200)};
 }
 
+// Whatever hangs does so for a minute.
+inline StreamOptions PatientStream(bool has_replay) {
+  StreamOptions options = QuickStream(has_replay);
+  options.replay_timeout = seconds(60);
+  return options;
+}
+
 inline Transport::Options QuickTransport() {
   return {.threads = 2,
           .max_publishers = 400,
@@ -143,6 +150,12 @@ inline Transport::Options QuickTransport() {
           .heartbeat_interval = milliseconds(500),
           .reconnect_min = milliseconds(20),
           .reconnect_max = milliseconds(100)};
+}
+
+inline Transport::Options PatientTransport() {
+  Transport::Options options = QuickTransport();
+  options.handshake_timeout = seconds(60);
+  return options;
 }
 
 class TransportTest : public testing::Test {

