@@ -104,13 +104,15 @@ void PrefixIndex::Impl::ReleaseIfUnheld(BlockRef block) {
   }
 }
 
+void PrefixIndex::Impl::ForgetOldest() {
+  const BlockRef oldest = released.Oldest();
+  const BlockRef parent = store.parent(oldest);
+  Forget(oldest);
+  ForgetNameless(parent);
+}
+
 void PrefixIndex::Impl::TrimReleased() {
-  while (released.count() > options.released_limit) {
-    const BlockRef oldest = released.Oldest();
-    const BlockRef parent = store.parent(oldest);
-    Forget(oldest);
-    ForgetNameless(parent);
-  }
+  while (released.count() > options.released_limit) ForgetOldest();
 }
 
 void PrefixIndex::Impl::Forget(BlockRef block) {
@@ -134,16 +136,20 @@ void PrefixIndex::Impl::Forget(BlockRef block) {
   ForgetIfEmpty(name_space);
 }
 
-void PrefixIndex::Impl::ForgetNameless(BlockRef block) {
-  while (block.is_block()) {
-    const Run& run = store.run(block.run());
-    if ((run.flags & Run::kUsed) == 0 || block.offset() + 1 != run.length) return;
-    if (block.offset() < run.retained) return;
-    if (store.HasNames(block) || store.HasChildRun(block)) return;
+bool PrefixIndex::Impl::IsNamelessLeaf(BlockRef block) const {
+  const Run& run = store.run(block.run());
+  if ((run.flags & Run::kUsed) == 0 || block.offset() + 1 != run.length) return false;
+  if (block.offset() < run.retained) return false;
+  return !store.HasNames(block) && !store.HasChildRun(block);
+}
+
+BlockRef PrefixIndex::Impl::ForgetNameless(BlockRef block) {
+  while (block.is_block() && IsNamelessLeaf(block)) {
     const BlockRef parent = store.parent(block);
     Forget(block);
     block = parent;
   }
+  return block;
 }
 
 void PrefixIndex::Impl::ForgetNamelessLeaves(std::span<const uint32_t> runs) {

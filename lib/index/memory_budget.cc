@@ -106,9 +106,7 @@ void PrefixIndex::Impl::KeepBudget() {
   ++trims;
   // What is only remembered first.
   while (released.count() > 0) {
-    const BlockRef parent = store.parent(released.Oldest());
-    Forget(released.Oldest());
-    ForgetNameless(parent);
+    ForgetOldest();
   }
   // Runs without children: the least recently announced first, of those the deepest.
   struct Leaf {
@@ -139,8 +137,9 @@ void PrefixIndex::Impl::KeepBudget() {
   while (store.used_bytes() > wanted && !leaves.empty()) {
     const uint32_t run = leaves.top().run;
     leaves.pop();
-    const BlockRef parent(store.run(run).parent);
+    BlockRef parent(store.run(run).parent);
     GiveUp(run);
+    parent = ForgetNameless(parent);
     if (!parent.is_block()) continue;
     if (store.run(parent.run()).first_child == RunStore::kNoRun) leaves.push(leaf(parent.run()));
   }

@@ -190,15 +190,22 @@ struct PrefixIndex::Impl {
 
   [[nodiscard]] bool IsHeld(BlockRef block) const;
 
+  // Forgets the block that was released first, and what led to it alone.
+  void ForgetOldest();
+
   // Forgets released blocks above the limit, oldest first.
   void TrimReleased();
 
   // Only for released blocks without children.
   void Forget(BlockRef block);
 
-  // Nothing names a released block without names, so nothing is lost with it. Nothing happens when
-  // it has been forgotten already.
-  void ForgetNameless(BlockRef block);
+  // Whether the block is released, has no names and leads to no other: no event can come to it.
+  // There is none between two events. False where the block has been forgotten already.
+  [[nodiscard]] bool IsNamelessLeaf(BlockRef block) const;
+
+  // Forgets the block if it is a nameless leaf, then its parent if that has become one, and so on.
+  // Returns the last block that was looked at; it stays.
+  BlockRef ForgetNameless(BlockRef block);
 
   // ForgetNameless for the last block of each.
   void ForgetNamelessLeaves(std::span<const uint32_t> runs);

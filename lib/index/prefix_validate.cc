@@ -51,6 +51,8 @@ Status PrefixIndex::Impl::ValidateRun(uint32_t id) const {
   if (!released.Check(id, begin, end)) return fail("has its released blocks in a wrong order");
   if (begin != retained || end != run.length)
     return fail("has blocks that are released and retained, or neither");
+  if (IsNamelessLeaf(BlockRef(id, run.length - 1u)))
+    return fail("ends in a block that leads nowhere");
   store.ForEach(run, RunStore::Set::kNames, [&](uint64_t key, uint64_t) {
     const auto space = spaces.find(AliasSpace{RunStore::Upper(key)});
     if (space == spaces.end()) {

@@ -127,6 +127,30 @@ TEST_F(MemoryBudget, WhereNothingIsYoungerTheDeepestGoes) {
   Check();
 }
 
+TEST_F(MemoryBudget, WhatOnlyLedToWhatWasGivenUpGoesWithIt) {
+  // A name for 100 blocks stands at the last one, in the second run; the first run has no names.
+  constexpr uint32_t kSpan = 100;
+  std::vector<LocalHash> locals(kSpan);
+  auto store_filler_spans = [&] {
+    for (int i = 0; i < 100; ++i) {
+      for (LocalHash& local : locals) local = LocalHash{random_()};
+      const EngineHash name{random_()};
+      auto writer = index_.Write();
+      StoreRequest request{.holder = holders_[1], .space = spaces_[1], .tier = Tier::kGpu};
+      request.hashes = {&name, 1};
+      request.locals = locals;
+      request.span = kSpan;
+      ASSERT_EQ(writer.Store(request), StoreOutcome::kStored);
+    }
+  };
+  while (index_.Trims() < 12) {
+    const uint64_t trims = index_.Trims();
+    store_filler_spans();
+    if (index_.Trims() != trims) Check();
+  }
+  EXPECT_GT(index_.Stats().trimmed, 0U);
+}
+
 TEST_F(MemoryBudget, WhoLosesIsTold) {
   const Stored of_other = Store(64, std::nullopt, 1);
   EXPECT_EQ(index_.TrimmedOf(holders_[1]), 0U);
