@@ -1,6 +1,7 @@
 // What the index costs, each figure beside what it is to be compared with. docs/performance.md says
 // how it is run and what came of it.
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -35,26 +36,43 @@ using index::PrefixIndex;
 // The hashes of a prompt and nothing else: what every lookup that begins with tokens has to do.
 void HashChain(State& state) {
   const auto blocks = static_cast<size_t>(state.range(0));
-  const std::vector<TokenId> tokens = Tokens(blocks * 16, 1);
+  const auto block_size = static_cast<uint32_t>(state.range(1));
+  const std::vector<TokenId> tokens = Tokens(blocks * block_size, 1);
   std::vector<PrefixHash> chain(blocks);
   for (auto _ : state) {
-    hash::HashChain(tokens, 16, nullptr, kSeed, chain);
+    hash::HashChain(tokens, block_size, nullptr, kSeed, chain);
     benchmark::DoNotOptimize(chain.data());
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
-BENCHMARK(HashChain)->RangeMultiplier(4)->Range(32, 8192)->ArgName("blocks");
+BENCHMARK(HashChain)
+    ->ArgsProduct({{32, 128, 512, 2048, 8192}, {16}})
+    ->Args({32768, 1})
+    ->ArgNames({"blocks", "tokens_a_block"});
 
 struct HeldPrompt {
+  // With no tiers the holders have known the blocks and hold none.
   explicit HeldPrompt(size_t blocks, uint32_t holders, uint32_t block_size = 16,
-                      std::vector<Tier> tiers = {Tier::kGpu})
-      : tokens(Tokens(blocks * block_size, 1)) {
+                      const std::vector<Tier>& tiers = {Tier::kGpu})
+      : tokens(Tokens(blocks * block_size, 1)), names(Names(blocks, 1)) {
     const auto locals = Locals(tokens, block_size);
-    const auto names = Names(blocks, 1);
+    const bool on_gpu = std::ranges::count(tiers, Tier::kGpu) > 0;
     for (uint32_t i = 0; i < holders; ++i) {
       const Member member = Join(index, i, block_size);
+      // Names become known on the device, where a missing parent means the root.
+      (void)Store(index, member, locals, names, Tier::kGpu);
       for (const Tier tier : tiers) (void)Store(index, member, locals, names, tier);
+      if (!on_gpu) (void)index.Write().Clear(member.holder, Tier::kGpu);
+    }
+  }
+
+  // A pool that has all of it too.
+  void AddPool() {
+    auto writer = index.Write();
+    const auto pool = writer.AddPool("pool", index::PoolLookup::kFromStart, std::nullopt);
+    for (const EngineHash name : names) {
+      writer.SetPoolBlock(pool, {"default", "m", ""}, {0, name}, Tier::kCpu);
     }
   }
 
@@ -64,8 +82,13 @@ struct HeldPrompt {
     index.Match(ScopeOf(block_size), chain, {.top = top}, {}, matches);
     return matches.ranks.empty() ? 0 : matches.ranks.front().disk;
   }
+  // Blocks of it that the pool has.
+  [[nodiscard]] uint32_t OfPool() const {
+    return matches.pools.empty() ? 0 : matches.pools.front().disk;
+  }
 
   std::vector<TokenId> tokens;
+  std::vector<EngineHash> names;
   PrefixIndex index{PrefixIndex::Options{}};
   index::Matches matches;
 };
@@ -125,108 +148,89 @@ void LookupBlockSize(State& state) {
 }
 BENCHMARK(LookupBlockSize)->Arg(1)->Arg(16)->ArgName("tokens_a_block");
 
-// Where the blocks lie: on the device, the host, the disk, on all, or in a pool alone.
-enum class Where : int64_t { kGpu, kCpu, kDisk, kAll, kPool };
-
+// By where the blocks lie.
 void LookupTier(State& state) {
-  const auto where = static_cast<Where>(state.range(0));
+  struct Case {
+    const char* label;
+    std::vector<Tier> tiers;
+    bool pool;
+  };
+  static const Case cases[] = {
+      {"gpu", {Tier::kGpu}, false},   {"cpu", {Tier::kCpu}, false},
+      {"disk", {Tier::kDisk}, false}, {"all three", {Tier::kGpu, Tier::kCpu, Tier::kDisk}, false},
+      {"pool alone", {}, true},       {"gpu and pool", {Tier::kGpu}, true},
+  };
+  const Case& where = cases[state.range(0)];
   constexpr size_t kBlocks = 2048;
-  std::vector<Tier> tiers;
-  if (where == Where::kGpu || where == Where::kAll) tiers.push_back(Tier::kGpu);
-  if (where == Where::kCpu || where == Where::kAll) tiers.push_back(Tier::kCpu);
-  if (where == Where::kDisk || where == Where::kAll) tiers.push_back(Tier::kDisk);
-  HeldPrompt prompt(kBlocks, 8, 16, {Tier::kGpu});
-  if (where != Where::kGpu) {
-    prompt.index.~PrefixIndex();
-    new (&prompt.index) PrefixIndex(PrefixIndex::Options{});
-    const auto locals = Locals(prompt.tokens);
-    const auto names = Names(kBlocks, 1);
-    // Names become known on the device, where a missing parent means the root.
-    for (uint32_t i = 0; i < 8; ++i) {
-      const Member member = Join(prompt.index, i);
-      (void)Store(prompt.index, member, locals, names, Tier::kGpu);
-      for (const Tier tier : tiers) (void)Store(prompt.index, member, locals, names, tier);
-      if (where != Where::kAll) (void)prompt.index.Write().Clear(member.holder, Tier::kGpu);
-    }
-    if (where == Where::kPool) {
-      auto writer = prompt.index.Write();
-      const auto pool = writer.AddPool("pool", index::PoolLookup::kFromStart, std::nullopt);
-      for (const EngineHash name : names) {
-        writer.SetPoolBlock(pool, {"default", "m", ""}, {0, name}, Tier::kCpu);
-      }
-    }
-  }
-  const char* labels[] = {"gpu", "cpu", "disk", "all", "pool"};
-  state.SetLabel(labels[state.range(0)]);
+  HeldPrompt prompt(kBlocks, 8, 16, where.tiers);
+  if (where.pool) prompt.AddPool();
+  state.SetLabel(where.label);
   for (auto _ : state) {
-    (void)prompt.Look();
-    const bool found = where == Where::kPool ? !prompt.matches.pools.empty() &&
-                                                   prompt.matches.pools.front().disk == kBlocks
-                                             : prompt.matches.ranks.size() == 8;
-    if (!found) state.SkipWithError("the prompt was not found");
+    const uint32_t found = prompt.Look();
+    if (!where.tiers.empty() && (found != kBlocks || prompt.matches.ranks.size() != 8)) {
+      state.SkipWithError("the prompt was not found");
+    }
+    if (where.pool && prompt.OfPool() != kBlocks) state.SkipWithError("not found in the pool");
   }
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBlocks));
 }
-BENCHMARK(LookupTier)->DenseRange(0, 4)->ArgName("where");
+BENCHMARK(LookupTier)->DenseRange(0, 5)->ArgName("where");
 
 // --- Events.
 
-// The events of one engine whose cache is full: each stores the next blocks of a conversation of
-// 512 and removes as many of those stored first, from the end of their event. Encoded as vLLM does.
+std::string Encode(wire::KvEvent event) {
+  wire::EventBatch batch;
+  batch.timestamp = 1.7e9;
+  batch.events.push_back(std::move(event));
+  return wire::EncodeVllmPositionalBatch(batch, wire::VllmSlots::kV0_11);
+}
+
+// The payloads of one engine, encoded as vLLM does: conversations of 512 blocks, and evictions as a
+// least-recently-used cache has them, of the oldest conversation from its end.
 class EngineEvents {
  public:
   explicit EngineEvents(size_t blocks_an_event) : blocks_(blocks_an_event) {}
 
-  struct Stored {
-    std::optional<EngineHash> parent;
-    std::vector<EngineHash> names;
-    std::vector<TokenId> tokens;
-  };
-
-  Stored Next() {
-    Stored stored;
-    stored.parent = last_;
-    for (size_t i = 0; i < blocks_; ++i) stored.names.push_back(EngineHash{random_()});
-    for (size_t i = 0; i < blocks_ * 16; ++i) {
-      stored.tokens.push_back(static_cast<TokenId>(random_() % 128000));
+  // Stores the next blocks of the newest conversation.
+  std::string Store() {
+    if (conversations_.empty() || conversations_.back().size() >= kConversationBlocks) {
+      conversations_.emplace_back();
     }
-    depth_ += blocks_;
-    last_ = stored.names.back();
-    if (depth_ >= 512) {
-      depth_ = 0;
-      last_.reset();
-    }
-    return stored;
-  }
-
-  static std::string Encode(const Stored& stored) {
+    std::vector<EngineHash>& names = conversations_.back();
     wire::BlockStored event;
-    event.hashes = stored.names;
-    event.parent = stored.parent;
-    event.tokens = stored.tokens;
+    if (!names.empty()) event.parent = names.back();
+    for (size_t i = 0; i < blocks_; ++i) event.hashes.push_back(EngineHash{random_()});
+    names.insert(names.end(), event.hashes.begin(), event.hashes.end());
+    for (size_t i = 0; i < blocks_ * 16; ++i) {
+      event.tokens.push_back(static_cast<TokenId>(random_() % 128000));
+    }
     event.block_size = 16;
     event.medium = "GPU";
-    return Encode(wire::KvEvent(std::move(event)));
-  }
-  static std::string EncodeRemoval(const Stored& stored) {
-    wire::BlockRemoved event;
-    event.hashes.assign(stored.names.rbegin(), stored.names.rend());
-    event.medium = "GPU";
+    held_ += blocks_;
     return Encode(wire::KvEvent(std::move(event)));
   }
 
- private:
-  static std::string Encode(wire::KvEvent event) {
-    wire::EventBatch batch;
-    batch.timestamp = 1.7e9;
-    batch.events.push_back(std::move(event));
-    return wire::EncodeVllmPositionalBatch(batch, wire::VllmSlots::kV0_11);
+  // Removes as many as were stored with one event.
+  std::string Evict() {
+    std::vector<EngineHash>& names = conversations_.front();
+    wire::BlockRemoved event;
+    event.hashes.assign(names.rbegin(), names.rbegin() + static_cast<std::ptrdiff_t>(blocks_));
+    event.medium = "GPU";
+    names.resize(names.size() - blocks_);
+    held_ -= blocks_;
+    if (names.empty()) conversations_.pop_front();
+    return Encode(wire::KvEvent(std::move(event)));
   }
+
+  [[nodiscard]] size_t held() const { return held_; }  // blocks
+
+ private:
+  static constexpr size_t kConversationBlocks = 512;  // a multiple of any event's
 
   size_t blocks_;
   std::mt19937_64 random_{7};
-  std::optional<EngineHash> last_;
-  size_t depth_ = 0;
+  std::deque<std::vector<EngineHash>> conversations_;
+  size_t held_ = 0;
 };
 
 // An index with one such engine, its cache full, and what feeds it.
@@ -239,22 +243,13 @@ class Engine {
     profile.model = "m";
     profile.block_size = 16;
     ingest_ = std::make_unique<ingest::PublisherIngest>(index, profile, ingest::IngestLimits{}, 0);
-    while (held_ < resident) {
-      live_.push_back(events_.Next());
-      Apply(EngineEvents::Encode(live_.back()));
-      held_ += blocks_an_event;
-      live_.back().tokens = {};
-    }
+    while (events_.held() < resident) Apply(events_.Store());
   }
 
-  // The next payload, a store, and the one after it, the removal that makes room for it.
+  // The next two payloads: the removal that makes room, and the store.
   std::pair<std::string, std::string> Next() {
-    live_.push_back(events_.Next());
-    auto payloads =
-        std::pair(EngineEvents::Encode(live_.back()), EngineEvents::EncodeRemoval(live_.front()));
-    live_.back().tokens = {};
-    live_.pop_front();
-    return payloads;
+    std::string removal = events_.Evict();
+    return {std::move(removal), events_.Store()};
   }
 
   void Apply(const std::string& payload) {
@@ -269,8 +264,6 @@ class Engine {
   EngineEvents events_;
   wire::Decoder decoder_;
   std::unique_ptr<ingest::PublisherIngest> ingest_;
-  std::deque<EngineEvents::Stored> live_;
-  size_t held_ = 0;
 };
 
 // From the payload's bytes to the index, stored and removed blocks alike, at a steady size.
@@ -287,9 +280,9 @@ void Apply(State& state) {
     std::vector<std::pair<std::string, std::string>> payloads;
     for (size_t i = 0; i < batches; ++i) payloads.push_back(engine->Next());
     const double begun = CpuSeconds();
-    for (const auto& [stored, removed] : payloads) {
-      engine->Apply(stored);
-      engine->Apply(removed);
+    for (const auto& [removal, store] : payloads) {
+      engine->Apply(removal);
+      engine->Apply(store);
     }
     state.SetIterationTime(CpuSeconds() - begun);
   }
@@ -315,14 +308,14 @@ void LookupBesideWriter(State& state) {
   std::atomic<bool> stop = false;     // order does not matter
   std::atomic<uint64_t> applied = 0;  // blocks
   std::thread writer([&] {
-    // Stores and removals that come round again, so that no time goes into making them.
+    // Stores and evictions that come round again, so that no time goes into making them: the
+    // second half is stored while the first is evicted, then the other way round.
     constexpr size_t kEvents = 4096;
     EngineEvents events(64);
-    std::vector<std::pair<std::string, std::string>> payloads;
-    for (size_t i = 0; i < kEvents; ++i) {
-      const auto stored = events.Next();
-      payloads.emplace_back(EngineEvents::Encode(stored), EngineEvents::EncodeRemoval(stored));
-    }
+    std::vector<std::string> stores;
+    std::vector<std::string> evictions;
+    for (size_t i = 0; i < kEvents; ++i) stores.push_back(events.Store());
+    for (size_t i = 0; i < kEvents; ++i) evictions.push_back(events.Evict());
     ingest::PublisherProfile profile;
     profile.instance_id = "writer";
     profile.model = "m";
@@ -331,9 +324,11 @@ void LookupBesideWriter(State& state) {
                                    1u << 20);
     wire::Decoder decoder(wire::Dialect::kVllm);
     for (size_t i = 0; !stop; ++i) {
-      if (const auto batch = decoder.Decode(payloads[i % kEvents].first)) ingest.Apply(*batch);
-      const auto& gone = payloads[(i + kEvents / 2) % kEvents].second;
-      if (const auto batch = decoder.Decode(gone)) ingest.Apply(*batch);
+      if (const auto batch = decoder.Decode(stores[i % kEvents])) ingest.Apply(*batch);
+      if (i >= kEvents / 2) {
+        const std::string& eviction = evictions[(i - kEvents / 2) % kEvents];
+        if (const auto batch = decoder.Decode(eviction)) ingest.Apply(*batch);
+      }
       applied += 128;
     }
   });
@@ -403,7 +398,7 @@ void Leave(State& state) {
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kEvents * 64));
 }
 BENCHMARK(Leave)
-    ->ArgsProduct({{0, 1, 2}, {100'000, 10'000'000}})
+    ->ArgsProduct({{0, 1, 2}, {100'000, 1'000'000, 10'000'000}})
     ->ArgNames({"how", "resident"})
     ->UseManualTime()
     ->Iterations(100);
