@@ -149,16 +149,17 @@ bool HttpConnection::ServeOne() {
 }
 
 bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
-  const auto [route, allow, parameter] = shared_.router.Find(head.method, head.path);
+  const HttpRouter::Match match = shared_.router.Find(head.method, head.path);
+  const std::string_view route = match.path;
   const bool reusable = head.keep_alive && !head.has_body();
   const bool head_only = head.method == "HEAD";
   if (route.empty()) {
     return Refuse({404, "unknown_path", "there is nothing at this path"}, "other", reusable, {},
                   head_only);
   }
-  if (!allow.empty()) {
-    return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, allow)}, route,
-                  reusable, allow, head_only);
+  if (!match.allow.empty()) {
+    return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, match.allow)},
+                  route, reusable, match.allow, head_only);
   }
   HttpBodyBudget::Share share(shared_.bodies);
   std::string body;
@@ -171,7 +172,7 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
     }
     if (!*whole) return false;
   }
-  return Answer(head, route, std::move(body), share);
+  return Answer(head, match, std::move(body), share);
 }
 
 HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until,
@@ -215,16 +216,16 @@ HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until,
   }
 }
 
-bool HttpConnection::Answer(const HttpHead& head, std::string_view route, std::string body,
+bool HttpConnection::Answer(const HttpHead& head, const HttpRouter::Match& match, std::string body,
                             HttpBodyBudget::Share& share) {
   const MonoTime begin = MonoNow();
   const bool keep_alive = head.keep_alive && !shared_.stopping;
-  const std::string answer = shared_.router.Answer(head, std::move(body), keep_alive);
+  const std::string answer = shared_.router.Answer(head, match, std::move(body), keep_alive);
   share.GiveBack();
   const bool sent = Send(answer);
   constexpr size_t kStatusAt = sizeof("HTTP/1.1 ") - 1;
   const int status = answer.size() < kStatusAt + 3 ? 0 : std::atoi(answer.c_str() + kStatusAt);
-  shared_.Observe(route, status, std::chrono::duration<double>(MonoNow() - begin).count());
+  shared_.Observe(match.path, status, std::chrono::duration<double>(MonoNow() - begin).count());
 
   if (input_.empty() && input_.capacity() > kReadBytes) input_ = std::string();
   return sent && keep_alive;

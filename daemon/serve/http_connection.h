@@ -91,7 +91,7 @@ class HttpConnection {
   bool ServeOne();
   bool ServeParsed(const HttpHead& head, MonoTime until);
   // `share` is given back before the answer is sent.
-  bool Answer(const HttpHead& head, std::string_view route, std::string body,
+  bool Answer(const HttpHead& head, const HttpRouter::Match& match, std::string body,
               HttpBodyBudget::Share& share);
   bool Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
               std::string_view allow = {}, bool head_only = false);

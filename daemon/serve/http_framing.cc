@@ -81,7 +81,9 @@ HttpResult<void> ParseTarget(std::string_view target, HttpHead& head) {
   if (!printable || (target.front() != '/' && target != "*")) {
     return Malformed("the request target is not a path");
   }
-  head.path = target.substr(0, target.find('?'));
+  const size_t mark = std::min(target.find('?'), target.size());
+  head.path = target.substr(0, mark);
+  head.query = target.substr(std::min(mark + 1, target.size()));
   return {};
 }
 
@@ -107,6 +109,7 @@ HttpResult<void> ParseRequestLine(std::string_view line, HttpHead& head) {
 struct SeenFields {
   bool content_length = false;
   bool transfer_encoding = false;
+  bool authorization = false;
 };
 
 HttpResult<void> ParseField(std::string_view line, HttpHead& head, SeenFields& seen) {
@@ -143,6 +146,14 @@ HttpResult<void> ParseField(std::string_view line, HttpHead& head, SeenFields& s
       return Refuse(415, "unsupported_content_type", "multipart bodies are not read here");
     }
     head.content_type = value;
+  } else if (EqualsIgnoringCase(name, "Accept")) {
+    head.accept.append(head.accept.empty() ? "" : ",").append(value);
+  } else if (EqualsIgnoringCase(name, "X-Conductor-Compat")) {
+    head.compat = value;
+  } else if (EqualsIgnoringCase(name, "Authorization")) {
+    if (seen.authorization) return Malformed("Authorization is given twice");
+    seen.authorization = true;
+    head.authorization = value;
   } else if (EqualsIgnoringCase(name, "Content-Encoding")) {
     if (!EqualsIgnoringCase(value, "identity")) {
       return Refuse(415, "unsupported_content_encoding", "bodies must be sent uncompressed");

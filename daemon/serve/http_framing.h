@@ -36,6 +36,9 @@ struct HttpHead {
   std::string path;    // of the target, without query: "/v1/query"
   std::string query;   // after the '?'
   std::string content_type;
+  std::string accept;           // its lines joined with commas
+  std::string compat;           // X-Conductor-Compat
+  std::string authorization;    // "Bearer abc"
   uint64_t content_length = 0;  // of the body; 0 when it is chunked
   bool chunked = false;
   bool keep_alive = true;         // the client will send more on this connection

@@ -84,70 +84,45 @@ std::string PercentDecoded(std::string_view text) {
   return decoded;
 }
 
-// The library takes paths as regular expressions.
-std::string Escaped(std::string_view path) {
-  std::string escaped;
-  for (const char c : path) {
-    if (c == '{' || c == '}') escaped += '\\';
-    escaped += c;
-  }
-  return escaped;
-}
-
 }  // namespace
 
+// What the library is told of a request, and what comes back.
 class HttpRouter::Server : public httplib::Server {
  public:
+  using Handler = std::function<HttpResponse()>;
+
   Server() {
     set_post_routing_handler([](const httplib::Request&, httplib::Response& response) {
       response.headers.erase("Keep-Alive");  // it would promise the library's limits
     });
-  }
-
-  void Route(const std::string& method, const std::string& path, HttpHandler handler) {
-    auto guarded = [handler = std::move(handler), path](HttpRequest request) {
-      try {
-        return handler(std::move(request));
-      } catch (const std::exception& error) {
-        log::Error("http: {} failed: {}", path, error.what());
-      } catch (...) {
-        log::Error("http: {} failed", path);
-      }
-      return HttpResponse{500, R"({"error":"internal error","reason":"internal_error"})"};
+    const auto answer = [](const httplib::Request&, httplib::Response& to) {
+      HttpResponse from = (*Current())();
+      to.status = from.status;
+      to.body = std::move(from.body);
+      to.set_header("Content-Type", from.content_type);
+      for (auto& [name, value] : from.headers) to.set_header(name, value);
     };
-    if (method == "GET") {
-      Get(Escaped(path), [guarded](const httplib::Request& request, httplib::Response& response) {
-        Fill(response, guarded(HttpRequest{"", "", request.get_param_value(kParameter)}));
-      });
-    } else {
-      Post(Escaped(path), [guarded](const httplib::Request& request, httplib::Response& response,
-                                    const httplib::ContentReader&) {
-        // The library only shows it as const; Handle() put the body there for this.
-        auto& body = const_cast<httplib::Request&>(request).body;  // NOLINT
-        Fill(response, guarded(HttpRequest{request.get_header_value("Content-Type"),
-                                           std::move(body), request.get_param_value(kParameter)}));
-      });
-    }
+    Get(kPath, answer);
+    Post(kPath, answer);
+    Put(kPath, answer);
+    Delete(kPath, answer);
   }
 
-  // The body goes around the library, which would copy it: of the request in `stream` it only
-  // reads a head that promises none, and the path of the route. So does the path's parameter, which
-  // the library would decode before it looks for slashes.
-  void Handle(MemoryStream& stream, std::string body, std::string parameter, bool close) {
+  // `handler` answers the request whose head is in `stream`.
+  void Handle(MemoryStream& stream, const Handler& handler, bool close) {
+    Current() = &handler;
     bool closed = false;
-    process_request(stream, close, closed, [&](httplib::Request& request) {
-      request.body = std::move(body);
-      request.params.emplace(kParameter, std::move(parameter));
-    });
+    process_request(stream, close, closed, [](httplib::Request&) {});
+    Current() = nullptr;
   }
+
+  static constexpr char kPath[] = "/";
 
  private:
-  static constexpr char kParameter[] = "parameter";
-
-  static void Fill(httplib::Response& to, HttpResponse from) {
-    to.status = from.status;
-    to.body = std::move(from.body);
-    to.set_header("Content-Type", from.content_type);
+  // The library hands nothing of ours through.
+  static const Handler*& Current() {
+    thread_local const Handler* current = nullptr;
+    return current;
   }
 };
 
@@ -156,7 +131,7 @@ HttpRouter::~HttpRouter() = default;
 
 void HttpRouter::Add(const std::string& method, const std::string& path, HttpHandler handler) {
   routes_.emplace_back(method, path);
-  server_->Route(method, path, std::move(handler));
+  handlers_.push_back(std::move(handler));
 }
 
 const std::vector<std::pair<std::string, std::string>>& HttpRouter::routes() const {
@@ -165,27 +140,44 @@ const std::vector<std::pair<std::string, std::string>>& HttpRouter::routes() con
 
 HttpRouter::Match HttpRouter::Find(std::string_view method, std::string_view path) const {
   Match match;
-  for (const auto& [known_method, known_path] : routes_) {
+  for (size_t i = 0; i < routes_.size(); ++i) {
+    const auto& [known_method, known_path] = routes_[i];
     const auto parameter = ParameterIn(path, known_path);
     if (!parameter) continue;
     const bool is_get = known_method == "GET";
-    if (known_method == method || (is_get && method == "HEAD")) return {known_path, {}, *parameter};
-    match = {known_path, is_get ? "GET, HEAD" : "POST", *parameter};
+    if (known_method == method || (is_get && method == "HEAD")) {
+      return {.path = known_path, .allow = {}, .parameter = *parameter, .route = i};
+    }
+    match.path = known_path;
+    match.allow.append(match.allow.empty() ? "" : ", ").append(is_get ? "GET, HEAD" : known_method);
   }
   return match;
 }
 
-std::string HttpRouter::Answer(const HttpHead& head, std::string body, bool keep_alive) {
-  const Match match = Find(head.method, head.path);
-  std::string canonical =
-      fmt::format("{} {} HTTP/1.1\r\nContent-Length: 0\r\n", head.method, match.path);
-  if (!head.content_type.empty()) {
-    canonical += fmt::format("Content-Type: {}\r\n", head.content_type);
+HttpResponse HttpRouter::Handle(const HttpHead& head, const Match& match, std::string body) const {
+  try {
+    return handlers_[match.route](HttpRequest{.content_type = head.content_type,
+                                              .accept = head.accept,
+                                              .compat = head.compat,
+                                              .query = head.query,
+                                              .body = std::move(body),
+                                              .parameter = PercentDecoded(match.parameter)});
+  } catch (const std::exception& error) {
+    log::Error("http: {} failed: {}", match.path, error.what());
+  } catch (...) {
+    log::Error("http: {} failed", match.path);
   }
-  canonical += "\r\n";
+  return HttpResponse{.status = 500,
+                      .body = R"({"error":"internal error","reason":"internal_error"})"};
+}
+
+std::string HttpRouter::Answer(const HttpHead& head, const Match& match, std::string body,
+                               bool keep_alive) {
   body.reserve(body.size() + HttpRequest::kBodyPadding);
-  MemoryStream stream(std::move(canonical));
-  server_->Handle(stream, std::move(body), PercentDecoded(match.parameter), !keep_alive);
+  MemoryStream stream(
+      fmt::format("{} {} HTTP/1.1\r\nContent-Length: 0\r\n\r\n", head.method, Server::kPath));
+  const Server::Handler handler = [&] { return Handle(head, match, std::move(body)); };
+  server_->Handle(stream, handler, !keep_alive);
   return stream.TakeAnswer();
 }
 

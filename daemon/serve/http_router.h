@@ -16,6 +16,9 @@ namespace conductor::serve {
 // A request as a handler sees it: complete, and within the limits.
 struct HttpRequest {
   std::string content_type;
+  std::string accept;  // of all its Accept lines
+  std::string compat;  // X-Conductor-Compat
+  std::string query;   // of the target, behind the '?', as it was sent
   // Its capacity leaves kBodyPadding bytes behind the end, for parsers that read ahead.
   std::string body;
   // What stands in the request's path for the {...} of the route's, percent-decoded.
@@ -28,12 +31,13 @@ struct HttpResponse {
   int status = 200;
   std::string body;
   std::string content_type = "application/json";
+  std::vector<std::pair<std::string, std::string>> headers = {};  // more of them
 };
 
 using HttpHandler = std::function<HttpResponse(HttpRequest request)>;
 
-// From a complete request to the bytes of its answer: httplib::Server matches the route, guards the
-// handler and writes the answer. The library sees only complete, canonical requests, from memory;
+// From a complete request to the bytes of its answer, which httplib::Server writes. The library
+// sees only complete, canonical requests, from memory, and not their bodies, which it would copy;
 // what Debian's 0.11.4 would do with others is in http_listener.h.
 //
 // Add() all routes first; after that any thread may call the rest.
@@ -44,27 +48,36 @@ class HttpRouter {
   HttpRouter(const HttpRouter&) = delete;
   HttpRouter& operator=(const HttpRouter&) = delete;
 
-  // `method` is GET (HEAD follows) or POST. `path` is literal, but that one segment may be a
-  // parameter: "/v1/publishers/{id}/resync". No two routes may match one path.
+  // `method` is GET (HEAD follows), POST, PUT or DELETE. `path` is literal, but that one segment
+  // may be a parameter: "/v1/publishers/{id}/resync". No two routes of one method may match one
+  // path.
   void Add(const std::string& method, const std::string& path, HttpHandler handler);
   // (method, path), in the order of Add().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
 
   struct Match {
     std::string_view path;       // as added; empty: nobody knows it
-    std::string_view allow;      // what it takes instead of this method; empty: it takes it
+    std::string allow;           // what it takes instead of this method; empty: it takes it
     std::string_view parameter;  // as it stands in the request's path
+    size_t route = 0;            // in routes(), where it takes the method
   };
   [[nodiscard]] Match Find(std::string_view method, std::string_view path) const;
 
-  // The whole answer to a request that Find() matches; a handler that throws is status 500 and a
+  // The whole answer to a request that Find() matched; a handler that throws is status 500 and a
   // line in the log. Without `keep_alive` it says that the connection ends.
-  [[nodiscard]] std::string Answer(const HttpHead& head, std::string body, bool keep_alive);
+  [[nodiscard]] std::string Answer(const HttpHead& head, const Match& match, std::string body,
+                                   bool keep_alive);
 
  private:
   class Server;
+
+  // What the route's handler says, or what is said in its place.
+  [[nodiscard]] HttpResponse Handle(const HttpHead& head, const Match& match,
+                                    std::string body) const;
+
   std::unique_ptr<Server> server_;
   std::vector<std::pair<std::string, std::string>> routes_;
+  std::vector<HttpHandler> handlers_;  // of routes_
 };
 
 }  // namespace conductor::serve
