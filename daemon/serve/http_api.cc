@@ -7,12 +7,12 @@
 #include <stop_token>
 #include <utility>
 
-#include "daemon/serve/answer_json.h"
+#include "daemon/serve/answer_document.h"
 #include "daemon/serve/answers.h"
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/metrics.h"
 #include "daemon/serve/publisher_json.h"
-#include "daemon/serve/request_json.h"
+#include "daemon/serve/requests.h"
 
 namespace conductor::serve {
 namespace {
@@ -29,10 +29,24 @@ HttpListener::Options ListenerOptions(const HttpApi::Options& options) {
   return listener;
 }
 
-HttpResponse Ok(std::string json) { return HttpResponse{.status = 200, .body = std::move(json)}; }
+HttpResponse Ok(std::string body, BodyForm form = BodyForm::kJson) {
+  return HttpResponse{.body = std::move(body), .content_type = std::string(MediaType(form))};
+}
 
-HttpResponse Failed(int status, const RequestError& error) {
-  return HttpResponse{.status = status, .body = ToJson(error)};
+HttpResponse Failed(int status, const RequestError& error, BodyForm form = BodyForm::kJson) {
+  return HttpResponse{.status = status,
+                      .body = ErrorDocument(error, form),
+                      .content_type = std::string(MediaType(form))};
+}
+
+// Of its body: JSON unless it says otherwise.
+BodyForm FormOf(const HttpRequest& request) {
+  return FormNamed(request.content_type).value_or(BodyForm::kJson);
+}
+
+// Of the answer: what it accepts, or else the form that it came in.
+BodyForm AnswerForm(const HttpRequest& request) {
+  return FormNamed(request.accept).value_or(FormOf(request));
 }
 
 // All or none: those that a failure leaves behind are taken back, but for what was there before.
@@ -75,7 +89,7 @@ struct HttpApi::Impl {
   void RouteAll();
 
   // `answer`, unless the server stops: then the walk behind it may have been cut short.
-  HttpResponse Whole(std::string answer) const;
+  HttpResponse Whole(std::string answer, BodyForm form = BodyForm::kJson) const;
   HttpResponse MooncakeQuery(const HttpRequest& request) const;
   HttpResponse CacheHits(const HttpRequest& request) const;
   HttpResponse RankedQuery(const HttpRequest& request) const;
@@ -132,9 +146,9 @@ void HttpApi::Impl::RouteAll() {
   });
 }
 
-HttpResponse HttpApi::Impl::Whole(std::string answer) const {
-  if (!stopping.stop_requested()) return Ok(std::move(answer));
-  return Failed(503, {"the daemon is being stopped", "stopping", "", {}});
+HttpResponse HttpApi::Impl::Whole(std::string answer, BodyForm form) const {
+  if (!stopping.stop_requested()) return Ok(std::move(answer), form);
+  return Failed(503, {"the daemon is being stopped", "stopping", "", {}}, form);
 }
 
 HttpResponse HttpApi::Impl::MooncakeQuery(const HttpRequest& request) const {
@@ -153,9 +167,11 @@ HttpResponse HttpApi::Impl::CacheHits(const HttpRequest& request) const {
 }
 
 HttpResponse HttpApi::Impl::RankedQuery(const HttpRequest& request) const {
-  const auto ranked = ParseQuery(request.body);
-  if (!ranked) return Failed(400, ranked.error());
-  return Whole(AnswerJson(*ranked, AnswerQuery(registry, ranked->query, stopping.get_token())));
+  const BodyForm form = FormOf(request);
+  const auto ranked = ParseQuery(request.body, form);
+  if (!ranked) return Failed(400, ranked.error(), AnswerForm(request));
+  const Answer answer = AnswerQuery(registry, ranked->query, stopping.get_token());
+  return Whole(AnswerDocument(*ranked, answer, AnswerForm(request)), AnswerForm(request));
 }
 
 HttpResponse HttpApi::Impl::Register(const HttpRequest& request) {

@@ -348,6 +348,10 @@ void MsgpackTape::Grow(size_t used) {
 }
 
 Result<MsgpackValue> MsgpackTape::Parse(std::string_view payload) {
+  return Parse(payload, /*more=*/false);
+}
+
+Result<MsgpackValue> MsgpackTape::Parse(std::string_view payload, bool more) {
   if (capacity_ > kWordsKept) {
     words_.reset();
     capacity_ = 0;
@@ -357,7 +361,7 @@ Result<MsgpackValue> MsgpackTape::Parse(std::string_view payload) {
   Parser parser(*this, payload);
   const Parser::Outcome outcome = parser.Run();
   const size_t offset = parser.offset();
-  if (outcome == Parser::Outcome::kDone && offset == payload.size()) {
+  if (outcome == Parser::Outcome::kDone && (more || offset == payload.size())) {
     return MsgpackValue(words_.get());
   }
   const std::string where = fmt::format("byte {}", offset);

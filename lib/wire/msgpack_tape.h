@@ -217,10 +217,15 @@ class MsgpackTape {
   // is cut off, is no MessagePack, has bytes after the value, nests deeper than kMaxDepth or holds
   // more than kMaxWords. The value views the tape and the payload.
   [[nodiscard]] Result<MsgpackValue> Parse(std::string_view payload);
+  // The first value of `bytes`; what follows it is not looked at.
+  [[nodiscard]] Result<MsgpackValue> ParseFirst(std::string_view bytes) {
+    return Parse(bytes, /*more=*/true);
+  }
 
  private:
   class Parser;
 
+  [[nodiscard]] Result<MsgpackValue> Parse(std::string_view payload, bool more);
   // More room; the first `used` words are kept.
   void Grow(size_t used);
 

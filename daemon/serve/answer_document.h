@@ -1,5 +1,5 @@
-#ifndef CONDUCTOR_DAEMON_SERVE_ANSWER_JSON_H_
-#define CONDUCTOR_DAEMON_SERVE_ANSWER_JSON_H_
+#ifndef CONDUCTOR_DAEMON_SERVE_ANSWER_DOCUMENT_H_
+#define CONDUCTOR_DAEMON_SERVE_ANSWER_DOCUMENT_H_
 
 #include <map>
 #include <string>
@@ -8,13 +8,15 @@
 
 #include "daemon/serve/answers.h"
 #include "daemon/serve/registry.h"
-#include "daemon/serve/request_json.h"
+#include "daemon/serve/requests.h"
 #include "lib/index/prefix_index.h"
 
 namespace conductor::serve {
 
-// The JSON bodies of answers; docs/http-api.md has the fields. The answers to queries are written
-// by hand: a fleet's has thousands of numbers, and a router asks for one with every prompt.
+// The bodies of answers; docs/http-api.md has the fields.
+
+// {"error", "reason", "field"?, "index"?}
+[[nodiscard]] std::string ErrorDocument(const RequestError& error, BodyForm form = BodyForm::kJson);
 
 // POST /query: {tenant: {instance_id: {"longest_matched", "GPU", "DP": {rank: gpu}, "CPU",
 // "DISK"}}}; {} when the tenant has no instance. An instance that the query names and nobody
@@ -22,7 +24,8 @@ namespace conductor::serve {
 [[nodiscard]] std::string MooncakeAnswerJson(const Query& query, const Answer& answer);
 
 // POST /v1/query. Instances that the query names and nobody registered are in "unknown_instances".
-[[nodiscard]] std::string AnswerJson(const RankedQuery& ranked, const Answer& answer);
+[[nodiscard]] std::string AnswerDocument(const RankedQuery& ranked, const Answer& answer,
+                                         BodyForm form);
 
 // POST /cache: {"HitStatus": {host: percent}, "status": "ok"}.
 [[nodiscard]] std::string CacheAnswerJson(const std::map<std::string, int>& hits);
@@ -43,4 +46,4 @@ namespace conductor::serve {
 
 }  // namespace conductor::serve
 
-#endif  // CONDUCTOR_DAEMON_SERVE_ANSWER_JSON_H_
+#endif  // CONDUCTOR_DAEMON_SERVE_ANSWER_DOCUMENT_H_

@@ -1,4 +1,4 @@
-#include "daemon/serve/request_json.h"
+#include "daemon/serve/requests.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -8,6 +8,8 @@
 #include <set>
 #include <string>
 #include <vector>
+
+#include "daemon/serve/answer_document.h"
 
 namespace conductor::serve {
 namespace {
@@ -511,8 +513,8 @@ TEST(InstancesOfAQuery, AreAtMost4096InEveryDialect) {
 }
 
 TEST(RequestErrorJson, HasTheFieldsThatApply) {
-  EXPECT_EQ(ToJson({"what", "missing", "", {}}), R"({"error":"what","reason":"missing"})");
-  EXPECT_EQ(ToJson({"a \"b\"", "out_of_range", "token_ids", 3}),
+  EXPECT_EQ(ErrorDocument({"what", "missing", "", {}}), R"({"error":"what","reason":"missing"})");
+  EXPECT_EQ(ErrorDocument({"a \"b\"", "out_of_range", "token_ids", 3}),
             R"({"error":"a \"b\"","reason":"out_of_range","field":"token_ids","index":3})");
 }
 

@@ -1,0 +1,175 @@
+#include "daemon/serve/answer_document.h"
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "daemon/serve/document_writer.h"
+
+namespace conductor::serve {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Seconds, or nil when there are none.
+void WriteSeconds(DocumentWriter& out, double seconds) {
+  if (seconds >= 0) {
+    out.Real(seconds, 3);
+  } else {
+    out.Nil();
+  }
+}
+
+void WriteMooncakeInstance(DocumentWriter& out, const InstanceAnswer& instance) {
+  out.Key(instance.instance_id);
+  out.Map(5);
+  out.Pair("longest_matched", instance.longest_matched());
+  out.Pair("GPU", instance.best.gpu);
+  out.Key("DP");
+  out.Map(instance.ranks.size());
+  for (const auto& [rank, figures] : instance.ranks) out.Pair(std::to_string(rank), figures.gpu);
+  out.Pair("CPU", instance.best.cpu);
+  out.Pair("DISK", instance.best.disk);
+}
+
+void WriteInstance(DocumentWriter& out, const InstanceAnswer& instance) {
+  const bool detailed = !instance.trust.detail.empty();
+  out.Map(detailed ? 13 : 12);
+  out.Pair("instance_id", instance.instance_id);
+  out.Pair("serves_model", instance.serves_model);
+  out.Pair("longest_matched", instance.longest_matched());
+  out.Pair("gpu", instance.best.gpu);
+  out.Pair("cpu", instance.best.cpu);
+  out.Pair("disk", instance.best.disk);
+  out.Pair("block_size", instance.block_size);
+  out.Pair("prompt_blocks", instance.prompt_blocks);
+  out.Key("ranks");
+  out.Map(instance.ranks.size());
+  for (const auto& [rank, figures] : instance.ranks) {
+    out.Key(std::to_string(rank));
+    out.Map(3);
+    out.Pair("gpu", figures.gpu);
+    out.Pair("cpu", figures.cpu);
+    out.Pair("disk", figures.disk);
+  }
+  out.Pair("state", stream::TrustStateName(instance.trust.state));
+  out.Pair("reason", instance.trust.reason);
+  if (detailed) out.Pair("detail", instance.trust.detail);
+  out.Key("lag_seconds");
+  WriteSeconds(out, instance.lag_seconds);
+}
+
+// The instances that the query named and nobody registered, in order.
+std::vector<std::string_view> Unanswered(const Query& query, const Answer& answer) {
+  std::set<std::string_view> answered;
+  for (const InstanceAnswer& instance : answer.instances) answered.insert(instance.instance_id);
+  std::vector<std::string_view> unanswered;
+  std::ranges::set_difference(query.instances, answered, std::back_inserter(unanswered));
+  return unanswered;
+}
+
+}  // namespace
+
+std::string ErrorDocument(const RequestError& error, BodyForm form) {
+  Json json{{"error", error.error}, {"reason", error.reason}};
+  if (!error.field.empty()) json["field"] = error.field;
+  if (error.index) json["index"] = *error.index;
+  return Render(json, form);
+}
+
+std::string MooncakeAnswerJson(const Query& query, const Answer& answer) {
+  if (answer.reason == QueryReason::kUnknownTenant) return "{}";
+  const auto out = DocumentWriter::Make(BodyForm::kJson);
+  const auto unanswered = Unanswered(query, answer);
+  out->Map(1);
+  out->Key(query.tenant);
+  out->Map(answer.instances.size() + unanswered.size());
+  for (const InstanceAnswer& instance : answer.instances) WriteMooncakeInstance(*out, instance);
+  for (const std::string_view asked : unanswered) {
+    InstanceAnswer nothing;
+    nothing.instance_id = asked;
+    WriteMooncakeInstance(*out, nothing);
+  }
+  return out->Take();
+}
+
+std::string AnswerDocument(const RankedQuery& ranked, const Answer& answer, BodyForm form) {
+  const Query& query = ranked.query;
+  const auto out = DocumentWriter::Make(form);
+  const auto unknown = Unanswered(query, answer);
+  const size_t shown = std::min<size_t>(answer.instances.size(), ranked.top.value_or(UINT32_MAX));
+  out->Map(unknown.empty() ? 6 : 7);
+  out->Pair("model", query.model);
+  out->Pair("tenant_id", query.tenant);
+  out->Pair("prompt_tokens", uint64_t{query.tokens.size()});
+  out->Key("instances");
+  out->Array(shown);
+  for (size_t i = 0; i < shown; ++i) WriteInstance(*out, answer.instances[i]);
+  if (!unknown.empty()) {
+    out->Key("unknown_instances");
+    out->Array(unknown.size());
+    for (const std::string_view instance : unknown) out->Text(instance);
+  }
+  out->Pair("reason", QueryReasonName(answer.reason));
+  out->Pair("reason_detail", answer.reason_detail);
+  return out->Take();
+}
+
+std::string CacheAnswerJson(const std::map<std::string, int>& hits) {
+  return Render(Json{{"HitStatus", Json(hits)}, {"status", "ok"}}, BodyForm::kJson);
+}
+
+std::string GlobalViewJson(const std::vector<PublisherStatus>& publishers,
+                           const std::vector<index::NamespaceStats>& namespaces) {
+  std::map<index::NamespaceKey, uint64_t> blocks;
+  for (const index::NamespaceStats& stats : namespaces) blocks[stats.key] += stats.blocks;
+  std::set<std::pair<index::NamespaceKey, std::string>> contexts;
+  std::set<index::NamespaceKey> registered;
+  for (const PublisherStatus& status : publishers) {
+    const Registration& registration = status.registration;
+    if (IsPool(registration.type)) continue;
+    index::NamespaceKey key{registration.tenant, registration.model, registration.lora_name,
+                            status.effective_block_size, registration.additional_salt};
+    contexts.emplace(key, registration.instance_id);
+    registered.insert(std::move(key));
+  }
+  for (const auto& [key, count] : blocks) {
+    if (!registered.contains(key)) contexts.emplace(key, std::string());
+  }
+  Json json = Json::array();
+  for (const auto& [key, instance_id] : contexts) {
+    const auto count = blocks.find(key);
+    json.push_back(Json{{"model_name", key.model},
+                        {"lora_name", key.lora_name},
+                        {"block_size", key.block_size},
+                        {"additional_salt", key.additional_salt},
+                        {"tenant_id", key.tenant},
+                        {"instance_id", instance_id},
+                        {"block_count", count == blocks.end() ? 0 : count->second}});
+  }
+  return Render(Json{{"context_count", contexts.size()},
+                     {"model_contexts", std::move(json)},
+                     {"hashmap", Json::array()}},
+                BodyForm::kJson);
+}
+
+std::string RegisteredJson(std::string_view instance_id, const std::vector<Registration>& ranks,
+                           const std::vector<std::string>& unused) {
+  Json json{{"status", "registered successfully"}, {"instance_id", instance_id}};
+  if (ranks.size() > 1) {
+    for (const Registration& rank : ranks) json["dp_ranks"].push_back(rank.dp_rank);
+  }
+  if (!unused.empty()) json["unused_fields"] = unused;
+  return Render(json, BodyForm::kJson);
+}
+
+std::string UnregisteredJson(std::string_view key) {
+  return Render(
+      Json{{"status", "unregistered successfully"}, {"removed_instances", Json::array({key})}},
+      BodyForm::kJson);
+}
+
+}  // namespace conductor::serve

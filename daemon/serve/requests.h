@@ -1,0 +1,50 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_REQUESTS_H_
+#define CONDUCTOR_DAEMON_SERVE_REQUESTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/serve/answers.h"
+#include "daemon/serve/registration.h"
+#include "daemon/serve/request_body.h"
+
+namespace conductor::serve {
+
+// The bodies of requests; docs/http-api.md has the fields. In all of them a null stands for an
+// absent field, and a field given twice is an error.
+
+// POST /query. `instances` has the one instance_id when one is given; block_size 0 is none.
+// Unknown fields are passed over, as that generation does.
+[[nodiscard]] Parsed<Query> ParseMooncakeQuery(const std::string& body,
+                                               BodyForm form = BodyForm::kJson);
+
+// POST /v1/query.
+struct RankedQuery {
+  Query query;
+  std::optional<uint32_t> top;  // answer the best so many; 1 or more
+};
+[[nodiscard]] Parsed<RankedQuery> ParseQuery(const std::string& body,
+                                             BodyForm form = BodyForm::kJson);
+
+// POST /register. The registration is not yet checked by Validate() and ExpandRanks().
+struct RegisterRequest {
+  Registration registration;
+  uint32_t dp_size = 1;
+  std::vector<std::string> unused;  // fields that say nothing here, for the answer to tell
+};
+[[nodiscard]] Parsed<RegisterRequest> ParseRegister(const std::string& body,
+                                                    BodyForm form = BodyForm::kJson);
+
+// POST /unregister: the key (see Registration::Key) of the publisher to remove.
+[[nodiscard]] Parsed<std::string> ParseUnregister(const std::string& body,
+                                                  BodyForm form = BodyForm::kJson);
+
+// POST /cache. Errors have that generation's words.
+[[nodiscard]] Parsed<CacheQuery> ParseCacheQuery(const std::string& body);
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_REQUESTS_H_
