@@ -1,0 +1,93 @@
+#include <fmt/format.h>
+
+#include <vector>
+
+#include "daemon/serve/answers.h"
+#include "daemon/serve/min_state.h"
+#include "daemon/serve/publisher_json.h"
+#include "daemon/serve/requests.h"
+#include "daemon/serve/routes.h"
+
+namespace conductor::serve {
+namespace {
+
+// All or none: those that a failure leaves behind are taken back, but for what was there before.
+Status AddAll(Registry& registry, const std::vector<Registration>& ranks) {
+  std::vector<std::string> added;
+  for (const Registration& rank : ranks) {
+    const auto one = registry.Add(rank);
+    if (one) {
+      if (*one == Registry::Added::kNew) added.push_back(rank.Key());
+      continue;
+    }
+    for (const std::string& key : added) (void)registry.Remove(key);
+    Error error = one.error();
+    if (ranks.size() > 1) error.what = fmt::format("rank {}: {}", rank.dp_rank, error.what);
+    return tl::unexpected(std::move(error));
+  }
+  return {};
+}
+
+HttpResponse MooncakeQuery(const RouteContext& context, const HttpRequest& request) {
+  const auto query = ParseMooncakeQuery(request.body);
+  if (!query) return Failed(400, query.error());
+  Answer answer = AnswerQuery(context.registry, *query, context.stopping);
+  ApplyMinState(context.options.legacy_min_state, answer);
+  return Whole(context, MooncakeAnswerJson(*query, answer));
+}
+
+HttpResponse CacheHits(const RouteContext& context, const HttpRequest& request) {
+  auto query = ParseCacheQuery(request.body);
+  if (!query) return Failed(400, query.error());
+  query->min_state = context.options.legacy_min_state;
+  return Whole(context,
+               CacheAnswerJson(AnswerCacheQuery(context.registry, *query, context.stopping)));
+}
+
+HttpResponse Register(const RouteContext& context, const HttpRequest& request) {
+  const auto parsed = ParseRegister(request.body);
+  if (!parsed) return Failed(400, parsed.error());
+  const auto ranks = ExpandRanks(parsed->registration, parsed->dp_size);
+  const auto added = ranks.and_then([&](const auto& all) { return AddAll(context.registry, all); });
+  if (!added) {
+    return Failed(400, {added.error().Message(), "invalid_registration", added.error().where, {}});
+  }
+  return Ok(RegisteredJson(parsed->registration.instance_id, *ranks, parsed->unused));
+}
+
+HttpResponse Unregister(const RouteContext& context, const HttpRequest& request) {
+  const auto key = ParseUnregister(request.body);
+  if (!key) return Failed(400, key.error());
+  if (!context.registry.Remove(*key)) {
+    return Failed(404, {"service not found: " + *key, "unknown_service", "", {}});
+  }
+  return Ok(UnregisteredJson(*key));
+}
+
+HttpResponse Services(const RouteContext& context, const HttpRequest&) {
+  return Ok(ServicesJson(context.registry.Publishers()));
+}
+
+HttpResponse GlobalView(const RouteContext& context, const HttpRequest&) {
+  const Registry& registry = context.registry;
+  return Ok(GlobalViewJson(registry.Publishers(), registry.index().Namespaces()));
+}
+
+}  // namespace
+
+void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context) {
+  using Answerer = HttpResponse (*)(const RouteContext&, const HttpRequest&);
+  const auto route = [&](const char* method, const char* path, Answerer answer) {
+    listener.Route(method, path, [context, answer](const HttpRequest& request) {
+      return answer(context, request);
+    });
+  };
+  route("POST", "/query", MooncakeQuery);
+  route("POST", "/register", Register);
+  route("POST", "/unregister", Unregister);
+  route("GET", "/services", Services);
+  route("GET", "/global_view", GlobalView);
+  route("POST", "/cache", CacheHits);
+}
+
+}  // namespace conductor::serve

@@ -1,0 +1,41 @@
+#ifndef CONDUCTOR_DAEMON_SERVE_ROUTES_H_
+#define CONDUCTOR_DAEMON_SERVE_ROUTES_H_
+
+#include <stop_token>
+#include <string>
+
+#include "daemon/serve/answer_document.h"
+#include "daemon/serve/http_api.h"
+#include "daemon/serve/http_listener.h"
+#include "daemon/serve/registry.h"
+
+// The routes of the HTTP API, a file for each family; docs/http-api.md describes them all.
+namespace conductor::serve {
+
+// What handlers work with; all of it outlives the listener's threads.
+struct RouteContext {
+  Registry& registry;
+  const HttpApi::Options& options;
+  std::stop_token stopping;  // of the server: walks over long prompts end
+};
+
+void AddQueryRoutes(HttpListener& listener, const RouteContext& context);      // POST /v1/query
+void AddPublisherRoutes(HttpListener& listener, const RouteContext& context);  // /v1/publishers
+// The Mooncake Conductor's.
+void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context);
+
+// Of a request's body: JSON unless it says otherwise.
+[[nodiscard]] BodyForm FormOf(const HttpRequest& request);
+// Of the answer: what it accepts, or else the form that it came in.
+[[nodiscard]] BodyForm AnswerForm(const HttpRequest& request);
+
+[[nodiscard]] HttpResponse Ok(std::string body, BodyForm form = BodyForm::kJson);
+[[nodiscard]] HttpResponse Failed(int status, const RequestError& error,
+                                  BodyForm form = BodyForm::kJson);
+// `answer`, unless the server stops: then the walk behind it may have been cut short.
+[[nodiscard]] HttpResponse Whole(const RouteContext& context, std::string answer,
+                                 BodyForm form = BodyForm::kJson);
+
+}  // namespace conductor::serve
+
+#endif  // CONDUCTOR_DAEMON_SERVE_ROUTES_H_
