@@ -1,23 +1,45 @@
+#include "daemon/serve/query_routes.h"
+
+#include <utility>
+
 #include "daemon/serve/answers.h"
 #include "daemon/serve/requests.h"
-#include "daemon/serve/routes.h"
 
 namespace conductor::serve {
 namespace {
 
-HttpResponse AnswerRanked(const RouteContext& context, const HttpRequest& request) {
-  const BodyForm form = AnswerForm(request);
-  const auto ranked = ParseQuery(request.body, FormOf(request));
-  if (!ranked) return Failed(400, ranked.error(), form);
-  const Answer answer = AnswerQuery(context.registry, ranked->query, context.stopping);
-  return Whole(context, AnswerDocument(*ranked, answer, form), form);
+BodyAnswer Refused(int status, const RequestError& error, BodyForm form) {
+  return {status, ErrorDocument(error, form)};
+}
+
+// `answer`, unless the server stops: then the walk behind it may have been cut short.
+BodyAnswer Finished(const RouteContext& context, std::string answer, BodyForm form) {
+  if (!context.stopping.stop_requested()) return {200, std::move(answer)};
+  return Refused(503, {"the daemon is being stopped", "stopping", "", {}}, form);
 }
 
 }  // namespace
 
+BodyAnswer AnswerQueryBody(const RouteContext& context, const std::string& body, BodyForm form,
+                           BodyForm answer_form) {
+  const auto ranked = ParseQuery(body, form);
+  if (!ranked) return Refused(400, ranked.error(), answer_form);
+  const Answer answer = AnswerQuery(context.registry, ranked->query, context.stopping);
+  return Finished(context, AnswerDocument(*ranked, answer, answer_form), answer_form);
+}
+
 void AddQueryRoutes(HttpListener& listener, const RouteContext& context) {
-  listener.Route("POST", "/v1/query",
-                 [context](const HttpRequest& request) { return AnswerRanked(context, request); });
+  using Answerer = BodyAnswer (*)(const RouteContext&, const std::string&, BodyForm, BodyForm);
+  const auto route = [&](const char* path, Answerer answerer) {
+    listener.Route("POST", path, [context, answerer](const HttpRequest& request) {
+      const BodyForm form = AnswerForm(request);
+      BodyAnswer answer = answerer(context, request.body, FormOf(request), form);
+      return HttpResponse{.status = answer.status,
+                          .body = std::move(answer.body),
+                          .content_type = std::string(MediaType(form))};
+    });
+  };
+  route("/v1/query", AnswerQueryBody);
 }
 
 }  // namespace conductor::serve
