@@ -156,20 +156,20 @@ std::string GlobalViewJson(const std::vector<PublisherStatus>& publishers,
                 BodyForm::kJson);
 }
 
-std::string RegisteredJson(std::string_view instance_id, const std::vector<Registration>& ranks,
-                           const std::vector<std::string>& unused) {
+std::string RegisteredDocument(std::string_view instance_id, const std::vector<Registration>& ranks,
+                               const std::vector<std::string>& unused, BodyForm form) {
   Json json{{"status", "registered successfully"}, {"instance_id", instance_id}};
   if (ranks.size() > 1) {
     for (const Registration& rank : ranks) json["dp_ranks"].push_back(rank.dp_rank);
   }
   if (!unused.empty()) json["unused_fields"] = unused;
-  return Render(json, BodyForm::kJson);
+  return Render(json, form);
 }
 
-std::string UnregisteredJson(std::string_view key) {
+std::string UnregisteredDocument(std::string_view key, BodyForm form) {
   return Render(
       Json{{"status", "unregistered successfully"}, {"removed_instances", Json::array({key})}},
-      BodyForm::kJson);
+      form);
 }
 
 }  // namespace conductor::serve

@@ -37,12 +37,12 @@ namespace conductor::serve {
 
 // POST /register, done: `ranks` are told where the request stands for several, `unused` are its
 // fields that say nothing here.
-[[nodiscard]] std::string RegisteredJson(std::string_view instance_id,
-                                         const std::vector<Registration>& ranks,
-                                         const std::vector<std::string>& unused);
+[[nodiscard]] std::string RegisteredDocument(std::string_view instance_id,
+                                             const std::vector<Registration>& ranks,
+                                             const std::vector<std::string>& unused, BodyForm form);
 
 // POST /unregister, done.
-[[nodiscard]] std::string UnregisteredJson(std::string_view key);
+[[nodiscard]] std::string UnregisteredDocument(std::string_view key, BodyForm form);
 
 }  // namespace conductor::serve
 

@@ -228,8 +228,9 @@ Status ReadSetting(const Setting& setting, const Json& value, std::string_view n
   } else if (value.is_number_unsigned() && setting.kind != Setting::Kind::kTime) {
     text = value.dump();
   } else {
-    const bool is_text =
-        setting.kind == Setting::Kind::kTime || setting.kind == Setting::Kind::kState;
+    const bool is_text = setting.kind == Setting::Kind::kTime ||
+                         setting.kind == Setting::Kind::kState ||
+                         setting.kind == Setting::Kind::kCompat;
     return tl::unexpected(
         TopLevelError(value, name, key, is_text ? "a text" : "a number",
                       fmt::format("\"{}\", as it is by default", setting.Show(Limits{}))));

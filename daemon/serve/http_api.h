@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "daemon/serve/min_state.h"
+#include "daemon/serve/mooncake_generation.h"
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
@@ -29,6 +30,8 @@ class HttpApi {
     Duration idle_timeout = std::chrono::minutes(5);
     // Of /query and /cache, whose answers have no room for a state.
     MinState legacy_min_state = MinState::kAny;
+    // Of the paths that the generations share, where a request does not say.
+    Generation compat = Generation::kGo;
   };
 
   // `registry` must outlive it.

@@ -158,8 +158,8 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
                   head_only);
   }
   if (!match.allow.empty()) {
-    return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, match.allow)},
-                  route, reusable, match.allow, head_only);
+    return Refuse(shared_.router.MethodRefusal(head, match), route, reusable, match.allow,
+                  head_only);
   }
   HttpBodyBudget::Share share(shared_.bodies);
   std::string body;

@@ -201,11 +201,13 @@ const char* StatusText(int status) {
 
 std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive, std::string_view allow,
                          bool head_only) {
+  const bool own = refusal.content_type.empty();
   const std::string body =
-      fmt::format(R"({{"error":"{}","reason":"{}"}})", refusal.error, refusal.reason);
-  std::string bytes =
-      fmt::format("HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
-                  refusal.status, StatusText(refusal.status), body.size());
+      own ? fmt::format(R"({{"error":"{}","reason":"{}"}})", refusal.error, refusal.reason)
+          : refusal.body;
+  std::string bytes = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
+                                  refusal.status, StatusText(refusal.status),
+                                  own ? "application/json" : refusal.content_type, body.size());
   if (refusal.status == 503) bytes += "Retry-After: 1\r\n";
   if (!allow.empty()) bytes += fmt::format("Allow: {}\r\n", allow);
   if (!keep_alive) bytes += "Connection: close\r\n";

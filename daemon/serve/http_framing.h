@@ -17,6 +17,9 @@ struct HttpRefusal {
   int status = 400;
   std::string reason;
   std::string error;
+  // What stands in the answer instead of reason and error, and its Content-Type; empty: nothing.
+  std::string body = {};
+  std::string content_type = {};
 
   friend bool operator==(const HttpRefusal&, const HttpRefusal&) = default;
 };
@@ -24,9 +27,9 @@ struct HttpRefusal {
 template <typename T>
 using HttpResult = tl::expected<T, HttpRefusal>;
 
-// The whole answer that tells a refusal: {"error", "reason"}, whose texts are ours and need no
-// escapes. Without `keep_alive` it says that the connection ends; `allow` is what a 405 names. A
-// 503 says to come back in a second.
+// The whole answer that tells a refusal: its body, or {"error", "reason"}, whose texts are ours and
+// need no escapes. Without `keep_alive` it says that the connection ends; `allow` is what a 405
+// names. A 503 says to come back in a second.
 [[nodiscard]] std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive,
                                        std::string_view allow = {}, bool head_only = false);
 

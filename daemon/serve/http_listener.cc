@@ -261,6 +261,10 @@ void HttpListener::Route(const std::string& method, const std::string& path, Htt
   impl_->shared.router.Add(method, path, std::move(handler));
 }
 
+void HttpListener::RefuseMethod(const std::string& path, HttpRouter::MethodRefuser body_of) {
+  impl_->shared.router.RefuseMethod(path, std::move(body_of));
+}
+
 const std::vector<std::pair<std::string, std::string>>& HttpListener::routes() const {
   return impl_->shared.router.routes();
 }

@@ -58,6 +58,8 @@ class HttpListener {
   // Before Start(). `method` is GET (HEAD follows) or POST; `path` is literal. Handlers are called
   // on many threads at once.
   void Route(const std::string& method, const std::string& path, HttpHandler handler);
+  // See HttpRouter::RefuseMethod(); before Start().
+  void RefuseMethod(const std::string& path, HttpRouter::MethodRefuser body_of);
   // (method, path), in the order of Route().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
 

@@ -154,6 +154,29 @@ HttpRouter::Match HttpRouter::Find(std::string_view method, std::string_view pat
   return match;
 }
 
+void HttpRouter::RefuseMethod(const std::string& path, MethodRefuser body_of) {
+  method_refusals_[path] = std::move(body_of);
+}
+
+HttpRefusal HttpRouter::MethodRefusal(const HttpHead& head, const Match& match) const {
+  HttpRefusal refusal{405, "method_not_allowed",
+                      fmt::format("{} takes {}", match.path, match.allow)};
+  const auto own = method_refusals_.find(match.path);
+  if (own == method_refusals_.end() || (head.method != "GET" && head.method != "POST")) {
+    return refusal;
+  }
+  auto response = own->second(HttpRequest{.content_type = head.content_type,
+                                          .accept = head.accept,
+                                          .compat = head.compat,
+                                          .query = head.query,
+                                          .body = {},
+                                          .parameter = {}});
+  if (!response) return refusal;
+  refusal.body = std::move(response->body);
+  refusal.content_type = std::move(response->content_type);
+  return refusal;
+}
+
 HttpResponse HttpRouter::Handle(const HttpHead& head, const Match& match, std::string body) const {
   try {
     return handlers_[match.route](HttpRequest{.content_type = head.content_type,

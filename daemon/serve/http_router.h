@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -52,6 +54,10 @@ class HttpRouter {
   // may be a parameter: "/v1/publishers/{id}/resync". No two routes of one method may match one
   // path.
   void Add(const std::string& method, const std::string& path, HttpHandler handler);
+  // The body with which a path refuses GET or POST where it takes the other alone, status 405;
+  // nothing: the listener's own words. `body_of` sees a request without its body.
+  using MethodRefuser = std::function<std::optional<HttpResponse>(const HttpRequest& request)>;
+  void RefuseMethod(const std::string& path, MethodRefuser body_of);
   // (method, path), in the order of Add().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
 
@@ -62,6 +68,9 @@ class HttpRouter {
     size_t route = 0;            // in routes(), where it takes the method
   };
   [[nodiscard]] Match Find(std::string_view method, std::string_view path) const;
+
+  // The refusal of a method that Find() did not match with its path.
+  [[nodiscard]] HttpRefusal MethodRefusal(const HttpHead& head, const Match& match) const;
 
   // The whole answer to a request that Find() matched; a handler that throws is status 500 and a
   // line in the log. Without `keep_alive` it says that the connection ends.
@@ -77,7 +86,8 @@ class HttpRouter {
 
   std::unique_ptr<Server> server_;
   std::vector<std::pair<std::string, std::string>> routes_;
-  std::vector<HttpHandler> handlers_;  // of routes_
+  std::vector<HttpHandler> handlers_;                                  // of routes_
+  std::map<std::string, MethodRefuser, std::less<>> method_refusals_;  // by path
 };
 
 }  // namespace conductor::serve

@@ -122,8 +122,8 @@ Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration
   const std::string key = registration.Key();
   if (const auto conflict = reservations.FindConflict(registration)) {
     if (conflict->what == Reservations::What::kEndpoint) {
-      return Fail(fmt::format("conflicting active registration for endpoint: {} (it is {})",
-                              registration.endpoint, conflict->holder),
+      return Fail(fmt::format("{}{} (it is {})", kEndpointConflict, registration.endpoint,
+                              conflict->holder),
                   "endpoint", "an endpoint of its own for each publisher");
     }
     Entry& same = entries.at(key);
@@ -139,8 +139,8 @@ Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration
         same.id ? fmt::format("other values of {}",
                               fmt::join(DifferingFields(*same.registration, registration), ", "))
                 : "it is just being added or removed";
-    return Fail(fmt::format("conflicting registration for service key: {} ({})", key, why),
-                "instance_id", "the same fields as before, or /unregister first");
+    return Fail(fmt::format("{}{} ({})", kKeyConflict, key, why), "instance_id",
+                "the same fields as before, or /unregister first");
   }
   if (entries.size() >= options.transport.max_publishers) {
     return Fail(fmt::format("the limit of {} publishers is reached", entries.size()), "instance_id",

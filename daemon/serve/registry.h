@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemon/serve/registration.h"
@@ -46,6 +47,12 @@ struct PoolView {
   stream::Trust trust;
   double lag_seconds = -1;
 };
+
+// What the errors of Registry::Add() begin with where somebody else is in the way; the key or the
+// endpoint follows.
+inline constexpr std::string_view kKeyConflict = "conflicting registration for service key: ";
+inline constexpr std::string_view kEndpointConflict =
+    "conflicting active registration for endpoint: ";
 
 // The publishers that are registered now, each with its stream and its way into the index.
 // Thread-safe. Registering or removing one does not hold up the others.

@@ -12,7 +12,6 @@
 namespace conductor::serve {
 namespace {
 
-constexpr size_t kMaxMembers = 1024;
 constexpr uint64_t kMaxToken = std::numeric_limits<TokenId>::max();
 
 // What a base64 text with padding stands for; nothing when it is none.
@@ -56,6 +55,8 @@ std::optional<uint64_t> HashOf(Value value) {
   return number;
 }
 
+}  // namespace
+
 nlohmann::ordered_json Shallow(Value value) {
   switch (value.kind()) {
     case Value::Kind::kNil:
@@ -78,8 +79,6 @@ nlohmann::ordered_json Shallow(Value value) {
   }
   return nullptr;
 }
-
-}  // namespace
 
 std::string Shown(std::string_view text) {
   constexpr size_t kMax = 64;

@@ -37,6 +37,10 @@ using Parsed = tl::expected<T, RequestError>;
 // `text` short enough for a message, cut between characters.
 [[nodiscard]] std::string Shown(std::string_view text);
 
+// A value as the reader of registrations takes it: of arrays, maps and bytes only that they
+// are there.
+[[nodiscard]] nlohmann::ordered_json Shallow(Value value);
+
 // The members of a map that have a meaning, read by name. A null stands for an absent member, and a
 // member given twice is an error. The first thing that is wrong is kept: what is asked for after
 // that may be any value, and Finish() gives the error.
@@ -96,6 +100,7 @@ class RequestBody {
   // members of a member only the type is kept: no field of a registration is there.
   [[nodiscard]] nlohmann::ordered_json Members();
 
+  static constexpr size_t kMaxMembers = 1024;  // of a registration, and of each map in it
   static constexpr int64_t kMaxNumber = std::numeric_limits<int32_t>::max();
   static constexpr size_t kMaxTexts = 4096;
 

@@ -7,8 +7,6 @@
 #include <string_view>
 #include <utility>
 
-#include "daemon/serve/registration_json.h"
-
 namespace conductor::serve {
 namespace {
 
@@ -111,9 +109,12 @@ Parsed<RankedQuery> ParseQuery(const std::string& bytes, BodyForm form) {
 Parsed<RegisterRequest> ParseRegister(const std::string& bytes, BodyForm form) {
   Body body(bytes, form, {}, Body::Others::kIgnore);
   const nlohmann::ordered_json object = body.Members();
+  if (body.failed()) return body.Finish(RegisterRequest{});
+  return RegisterFrom(ReadRegistration(object, std::nullopt));
+}
+
+Parsed<RegisterRequest> RegisterFrom(RegistrationFields fields) {
   RegisterRequest request;
-  if (body.failed()) return body.Finish(std::move(request));
-  RegistrationFields fields = ReadRegistration(object, std::nullopt);
   if (!fields.problems.empty()) return tl::unexpected(ErrorOf(fields.problems.front()));
   request.registration = std::move(fields.registration);
   request.dp_size = fields.dp_size;

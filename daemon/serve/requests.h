@@ -9,6 +9,7 @@
 
 #include "daemon/serve/answers.h"
 #include "daemon/serve/registration.h"
+#include "daemon/serve/registration_json.h"
 #include "daemon/serve/request_body.h"
 
 namespace conductor::serve {
@@ -37,6 +38,9 @@ struct RegisterRequest {
 };
 [[nodiscard]] Parsed<RegisterRequest> ParseRegister(const std::string& body,
                                                     BodyForm form = BodyForm::kJson);
+
+// The same of fields that were read already.
+[[nodiscard]] Parsed<RegisterRequest> RegisterFrom(RegistrationFields fields);
 
 // POST /unregister: the key (see Registration::Key) of the publisher to remove.
 [[nodiscard]] Parsed<std::string> ParseUnregister(const std::string& body,

@@ -18,6 +18,8 @@ using Slot = Setting::Slot;
 constexpr uint64_t kMaxSize = std::numeric_limits<int64_t>::max();
 
 constexpr std::array kSettings = {
+    Setting{"compat", Kind::kCompat, "whose form the older paths have, unless a request says",
+            [](Limits& l) -> Slot { return &l.http.compat; }, true},
     Setting{"legacy-min-state", Kind::kState, "least trust that /query and /cache give figures for",
             [](Limits& l) -> Slot { return &l.http.legacy_min_state; }, true},
     Setting{"max-publishers", Kind::kNumber, "most publishers at once",
@@ -124,6 +126,9 @@ struct Store {
   Status operator()(MinState* to) const {
     return ParseMinState(text).map([to](MinState state) { *to = state; });
   }
+  Status operator()(Generation* to) const {
+    return ParseCompat(text).map([to](Generation generation) { *to = generation; });
+  }
   template <typename T>
   Status operator()(T* to) const {
     if (setting.zero && text == "0") {
@@ -148,6 +153,9 @@ struct ShowValue {
 
   std::string operator()(const Duration* value) const { return FormatDuration(*value); }
   std::string operator()(const MinState* value) const { return std::string(MinStateName(*value)); }
+  std::string operator()(const Generation* value) const {
+    return std::string(GenerationName(*value));
+  }
   template <typename T>
   std::string operator()(const T* value) const {
     const auto number = static_cast<uint64_t>(*value);
@@ -173,6 +181,8 @@ std::string_view Setting::Shape() const {
       return "TIME";
     case Kind::kState:
       return "STATE";
+    case Kind::kCompat:
+      return "GENERATION";
   }
   return "";
 }

@@ -120,6 +120,8 @@ class Usage(Conductor):
             (("serve", "--doubt-grace", "-1s"), ["--doubt-grace: '-1s' is not a time"]),
             (("serve", "--legacy-min-state", "good"),
              ["--legacy-min-state: 'good' is not a state", "live, replaying, incomplete"]),
+            (("serve", "--compat", "dynamo"),
+             ["--compat: 'dynamo' is not a generation", "go, cpp-json or msgpack"]),
             (("serve", "--http-max-body", "2m", "--http-max-inflight", "1MiB"),
              ["--http-max-inflight: 1048576 bytes are less than the 2097152"]),
             (("serve", "--reconnect-min", "3s"),

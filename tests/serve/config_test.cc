@@ -165,10 +165,11 @@ TEST(Config, AnEmptyObjectSaysNothing) {
 TEST(Config, LimitsAndTimesStandAtTheTop) {
   const Config config = Parse(
       R"({"probe_interval": "2s", "http_max_body": "1m", "max_pending_bytes": 65536,
-          "max_publishers": 7, "legacy_min_state": "incomplete", "doubt_grace": null})");
+          "max_publishers": 7, "legacy_min_state": "incomplete", "doubt_grace": null,
+          "compat": "msgpack"})");
   EXPECT_EQ(Messages(config.problems), NoLines());
   EXPECT_EQ(config.notes, NoLines());
-  EXPECT_EQ(config.settings.size(), 5u);
+  EXPECT_EQ(config.settings.size(), 6u);
   const auto limits = LimitsFrom(config.settings, {});
   ASSERT_TRUE(limits) << limits.error().Message();
   EXPECT_EQ(limits->registry.stream.probe_interval, 2s);
@@ -176,6 +177,7 @@ TEST(Config, LimitsAndTimesStandAtTheTop) {
   EXPECT_EQ(limits->registry.transport.max_publishers, 7u);
   EXPECT_EQ(limits->http.max_body_bytes, 1u << 20);
   EXPECT_EQ(limits->http.legacy_min_state, MinState::kIncomplete);
+  EXPECT_EQ(limits->http.compat, Generation::kMsgpack);
 }
 
 TEST(Config, KeepsTheOrderOfTheFile) {
@@ -221,6 +223,10 @@ TEST(Config, SaysWhatIsWrongWithTheFileAndWhere) {
       {R"({"http_max_body": "64q"})", "conductor.json: http_max_body: '64q' is not a size "},
       {R"({"legacy_min_state": "good"})",
        "conductor.json: legacy_min_state: 'good' is not a state (expected live, replaying, "},
+      {R"({"compat": "dynamo"})",
+       "conductor.json: compat: 'dynamo' is not a generation of the Mooncake Conductor (expected "
+       "go, cpp-json or msgpack)"},
+      {R"({"compat": 1})", "conductor.json: compat: '1' is not a generation"},
       {R"({"host": ""})", "conductor.json: host: \"\" is not a host (expected a name or an "},
       {R"({"host": 7})", "conductor.json: host: 7 is not a host (expected a name or an address"},
       {R"({"kvevent_instance": []})",

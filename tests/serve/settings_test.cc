@@ -34,10 +34,11 @@ TEST(Settings, AreSetOneByOne) {
   // Each to what no setting has by default, and none changes another.
   for (const Setting& setting : AllSettings()) {
     const bool is_number = setting.kind == Setting::Kind::kNumber;
-    const char* text = setting.kind == Setting::Kind::kTime    ? "17ms"
-                       : setting.kind == Setting::Kind::kState ? "replaying"
-                       : is_number                             ? "17"
-                                                               : "17k";
+    const char* text = setting.kind == Setting::Kind::kTime     ? "17ms"
+                       : setting.kind == Setting::Kind::kState  ? "replaying"
+                       : setting.kind == Setting::Kind::kCompat ? "cpp-json"
+                       : is_number                              ? "17"
+                                                                : "17k";
     Limits limits;
     ASSERT_TRUE(setting.Set(text, limits)) << setting.name;
     for (const Setting& other : AllSettings()) {
