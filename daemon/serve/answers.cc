@@ -30,6 +30,18 @@ index::Matches MatchIn(const index::PrefixIndex& index, const index::Scope& scop
   });
 }
 
+index::Matches MatchQuery(const index::PrefixIndex& index, const index::Scope& scope,
+                          const Query& query, const std::stop_token& stop) {
+  if (query.prefixes.empty()) return MatchIn(index, scope, query.tokens, query.cache_salt, stop);
+  index::PrefixList prefixes(query.prefixes);
+  return index.Match(scope, prefixes);
+}
+
+// Whole blocks.
+uint64_t PromptBlocks(const Query& query, uint32_t block_size) {
+  return query.prefixes.empty() ? query.tokens.size() / block_size : query.prefixes.size();
+}
+
 void TakeBest(TierFigures& best, const TierFigures& other) {
   best.gpu = std::max(best.gpu, other.gpu);
   best.cpu = std::max(best.cpu, other.cpu);
@@ -269,8 +281,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop
     if (stop.stop_requested()) break;
     const index::Scope scope{query.tenant, query.model, query.lora_name, block_size,
                              query.additional_salt};
-    const index::Matches matches =
-        MatchIn(registry.index(), scope, query.tokens, query.cache_salt, stop);
+    const index::Matches matches = MatchQuery(registry.index(), scope, query, stop);
     for (const index::RankMatch& match : matches.ranks) {
       // A publisher may leave between the two looks: answers list registered instances only.
       const auto row = rows.find(match.rank->instance_id);
@@ -286,7 +297,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop
   TakeTrust(engines, registry.Engines(), query, rows);
   TakePoolTrust(registry.Pools(), behind, rows);
   for (auto& [instance_id, row] : rows) {
-    if (row.block_size != 0) row.prompt_blocks = query.tokens.size() / row.block_size;
+    if (row.block_size != 0) row.prompt_blocks = PromptBlocks(query, row.block_size);
     answer.instances.push_back(std::move(row));
   }
   std::ranges::stable_sort(answer.instances, [](const auto& a, const auto& b) {

@@ -26,6 +26,10 @@ struct Query {
   std::optional<std::string> additional_salt;  // nothing: any
   std::string cache_salt;                      // an extra key of block 0; empty: none
   std::vector<TokenId> tokens;
+  // The prompt by the prefix hashes of its whole blocks (lib/hash/block_hash.h, cache salt and
+  // extra keys in them), where a client computes them itself; empty: by tokens. Hashes match in the
+  // block size that they were made with alone.
+  std::vector<PrefixHash> prefixes;
   std::set<std::string> instances;  // candidates; empty: all that are registered
 };
 

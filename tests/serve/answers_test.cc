@@ -283,6 +283,27 @@ TEST_F(AnswersTest, TenantModelAdapterAndSaltsKeepPromptsApart) {
   EXPECT_EQ(longest(query), 0U);
 }
 
+TEST_F(AnswersTest, APromptMayBeAskedForByItsPrefixHashes) {
+  Holding(Engine("a"), 48);
+  Registration coarse = Engine("b");
+  coarse.block_size = 32;
+  Holding(coarse, 96);
+  Query query;
+  query.model = "m";
+  query.prefixes.resize(5);
+  hash::HashChain(Prompt(80), 16, nullptr, hash::kDefaultSeed, query.prefixes);
+
+  const Answer answer = AnswerQuery(registry_, query);
+  EXPECT_EQ(FiguresOf(Of(answer, "a").best), (Figures{48, 48, 48}));
+  EXPECT_EQ(Of(answer, "a").prompt_blocks, 5U);
+  EXPECT_EQ(Of(answer, "b").longest_matched(), 0U) << "its hashes are of other blocks";
+
+  query.block_size = 16;
+  EXPECT_EQ(Of(AnswerQuery(registry_, query), "a").longest_matched(), 48U);
+  query.block_size = 32;
+  EXPECT_EQ(Of(AnswerQuery(registry_, query), "a").longest_matched(), 0U);
+}
+
 TEST_F(AnswersTest, AWalkEndsWhenAStopIsRequested) {
   Registration tiny = Engine("a");
   tiny.block_size = 1;
