@@ -29,6 +29,14 @@ struct Seen {
   Tier tier;
 };
 
+// A span that a place holds, on its way to be spread over its blocks.
+struct SpanSeen {
+  uint32_t place;
+  Tier tier;
+  uint32_t first;  // block
+  uint32_t last;
+};
+
 // One place on its way along a prompt, as long as it keeps up. Between lookups all are as new.
 struct Follower {
   std::array<uint64_t, kTierCount> masks{};  // of the run that is being looked at
@@ -71,8 +79,9 @@ struct Matches::Memory {
   // For walks block by block, by place.
   std::vector<std::vector<TierBits>> bits;
   std::vector<TierBits> both;
-  std::vector<std::pair<uint32_t, EngineHash>> names;  // of one pool: block and name
-  std::vector<NamespaceKey> keys;                      // of namespaces that no engine is in
+  std::vector<SpanSeen> spans;
+  std::vector<std::tuple<uint32_t, uint32_t, EngineHash>> names;  // pool, block, name
+  std::vector<NamespaceKey> keys;                                 // of namespaces without engines
 };
 
 Matches::Matches() : memory_(std::make_unique<Memory>()) {}
@@ -100,7 +109,7 @@ class PrefixIndex::Lookup {
     const bool named = names_ && std::ranges::any_of(it.pools, [](const RosterPool& pool) {
                          return pool.profile.has_value();
                        });
-    if (gaps || named || it.max_span > 1) {
+    if (gaps || named || (it.max_span > 1 && HasSpans(it))) {
       WalkByBlock(roster, it, named);
     } else {
       WalkByRun(roster, it);
@@ -202,9 +211,10 @@ class PrefixIndex::Lookup {
       const uint64_t whole = RunStore::Leading(length);
       store_.ForEach(holders, flags, [&](uint64_t key, uint64_t mask) {
         const uint32_t place = roster.PlaceOf(RunStore::Upper(key) >> 2);
-        if (place == Roster::kNobody) return;
-        see(Seen{place, RunStore::Lower(key), mask, static_cast<Tier>(RunStore::Upper(key) & 3)},
-            mask == whole);
+        const uint32_t tier = RunStore::Upper(key) & 3;
+        // A key that is read while it changes may say anything.
+        if (place == Roster::kNobody || tier >= kTierCount) return;
+        see(Seen{place, RunStore::Lower(key), mask, static_cast<Tier>(tier)}, mask == whole);
       });
     }
     if (run.version != version) return std::nullopt;
@@ -344,12 +354,30 @@ class PrefixIndex::Lookup {
     return false;
   }
 
+  // Whether anybody holds a span that ends in a run of the prompt's. One anywhere else costs this
+  // look.
+  [[nodiscard]] bool HasSpans(const Roster& roster) {
+    BlockRef parent;
+    Step step;
+    uint32_t walked = 0;
+    bool has = false;
+    const auto see = [&has](const Seen& seen, bool) { has |= seen.span != 1; };
+    while (!has && Have(walked, RunStore::kMaxLength)) {
+      const uint32_t id = NextRun(roster, step, parent, walked);
+      if (id == RunStore::kNoRun || !Read(roster, id, parent, walked, 0, step, see, [] {})) break;
+      walked += step.matched;
+      parent = BlockRef(step.run, step.matched - 1);
+    }
+    return has;
+  }
+
   // With gaps that pools fill, with spans that count when they end, and with blocks that only pools
   // have, by name: every block's tiers for every place, then the figures.
   void WalkByBlock(uint32_t roster_number, const Roster& roster, bool named) {
     auto& bits = memory_.bits;
     if (bits.size() < roster.places()) bits.resize(roster.places());
     for (size_t place = 0; place < roster.places(); ++place) bits[place].clear();
+    memory_.spans.clear();
     BlockRef parent;
     Step step;
     uint32_t walked = 0;
@@ -358,7 +386,9 @@ class PrefixIndex::Lookup {
     const auto add = [&](uint32_t place, uint32_t block, Tier tier, uint32_t span) {
       std::vector<TierBits>& of = bits[place];
       if (of.size() <= block) of.resize(block + 1);
-      for (uint32_t i = 0; i < span && i <= block; ++i) of[block - i] |= Bit(tier);
+      of[block] |= Bit(tier);
+      if (span > 1)
+        memory_.spans.push_back({place, tier, block + 1 - std::min(span, block + 1), block});
       last = std::max(last, block + 1);
     };
     while (Have(walked, RunStore::kMaxLength)) {
@@ -385,13 +415,17 @@ class PrefixIndex::Lookup {
       }
       if (!indexed) {
         if (!named) break;
+        // Of which many are looked up together.
+        constexpr uint32_t kAtOnce = PrefixSource::kMaxAhead;
         matched = 1;
+        while (matched < kAtOnce && Have(walked + matched, kAtOnce - matched)) ++matched;
       }
       if (named) AddNamed(roster, walked, matched, add);
       walked += matched;
       if (last + roster.max_span <= walked) break;
     }
     walked_ = std::max(walked_, std::min(walked + 1, static_cast<uint32_t>(memory_.hashed)));
+    SpreadSpans();
     for (uint32_t place = 0; place < roster.places(); ++place) {
       if (place < roster.ranks.size()) {
         NoteRank(roster_number, roster, place);
@@ -402,27 +436,48 @@ class PrefixIndex::Lookup {
     }
   }
 
+  // The blocks of spans before their last ones. Each block is marked once for a place and tier,
+  // however many spans it lies in.
+  void SpreadSpans() {
+    std::ranges::sort(memory_.spans, {}, [](const SpanSeen& span) {
+      return std::tuple(span.place, span.tier, span.first);
+    });
+    uint32_t done = 0;
+    const SpanSeen* before = nullptr;
+    for (const SpanSeen& span : memory_.spans) {
+      const bool same =
+          before != nullptr && before->place == span.place && before->tier == span.tier;
+      if (!same) done = 0;
+      before = &span;
+      for (uint32_t i = std::max(done, span.first); i < span.last; ++i) {
+        memory_.bits[span.place][i] |= Bit(span.tier);
+      }
+      done = std::max(done, span.last);
+    }
+  }
+
   // What pools have of these blocks under the names that their profiles give them.
   template <typename Add>
   void AddNamed(const Roster& roster, uint32_t from, uint32_t count, Add add) {
-    for (size_t p = 0; p < roster.pools.size(); ++p) {
+    memory_.names.clear();
+    for (uint32_t p = 0; p < roster.pools.size(); ++p) {
       const RosterPool& pool = roster.pools[p];
       if (!pool.profile) continue;
-      memory_.names.clear();
       for (uint32_t block = from; block < from + count; ++block) {
-        if (const auto name = names_(*pool.profile, block))
-          memory_.names.emplace_back(block, *name);
+        if (const auto name = names_(*pool.profile, block)) {
+          memory_.names.push_back({p, block, *name});
+        }
       }
-      const auto lock = Lock();
-      const auto domain = impl_.domains.find(*roster.domain);
-      if (domain == impl_.domains.end()) continue;
-      for (const auto& [block, name] : memory_.names) {
-        const auto entry = domain->second->names.find(PoolName{0, name});
-        if (entry == domain->second->names.end()) continue;
-        const auto claim = std::ranges::find(entry->second.claims, pool.id, &Claim::pool);
-        if (claim == entry->second.claims.end()) continue;
-        add(static_cast<uint32_t>(roster.ranks.size() + p), block, claim->tier, 1);
-      }
+    }
+    const auto lock = Lock();
+    const auto domain = impl_.domains.find(*roster.domain);
+    if (domain == impl_.domains.end()) return;
+    for (const auto& [p, block, name] : memory_.names) {
+      const auto entry = domain->second->names.find(PoolName{0, name});
+      if (entry == domain->second->names.end()) continue;
+      const auto claim = std::ranges::find(entry->second.claims, roster.pools[p].id, &Claim::pool);
+      if (claim == entry->second.claims.end()) continue;
+      add(static_cast<uint32_t>(roster.ranks.size() + p), block, claim->tier, 1);
     }
   }
 
@@ -471,7 +526,6 @@ void PrefixIndex::Match(const Scope& scope, PrefixSource& source, const MatchOpt
   matches.pools.clear();
   memory.hashed = 0;
   memory.ended = false;
-  memory.keys.clear();
   // A set of holders that takes the place of another is seen before the other goes. Whoever set out
   // with the other looks again, or would find the one half gone and the other not at all. Where
   // that happens all the time it is kept from happening.
@@ -509,18 +563,23 @@ void PrefixIndex::Match(const Scope& scope, PrefixSource& source, const MatchOpt
     if (found->pool > 0) match.pool = *roster.pools[found->pool - 1].name;
     matches.ranks.push_back(match);
   }
-  // What they point to must not move.
-  memory.keys.reserve(memory.rosters.size());
+  // What they point to must not move. Texts stay, and so does their room.
+  if (memory.keys.size() < static_cast<size_t>(memory.found.end() - pools)) {
+    memory.keys.resize(static_cast<size_t>(memory.found.end() - pools));
+  }
+  size_t keys = 0;
   for (auto found = pools; found != memory.found.end(); ++found) {
     const Roster& roster = *memory.rosters[found->roster];
     const NamespaceKey* key = roster.key.get();
     if (key == nullptr) {
       const PoolDomain& domain = *roster.domain;
-      key = &memory.keys.emplace_back(NamespaceKey{.tenant = domain.tenant,
-                                                   .model = domain.model,
-                                                   .lora_name = std::string(scope.lora_name),
-                                                   .block_size = scope.block_size,
-                                                   .additional_salt = domain.additional_salt});
+      NamespaceKey& made = memory.keys[keys++];
+      made.tenant = domain.tenant;
+      made.model = domain.model;
+      made.lora_name = scope.lora_name;
+      made.block_size = scope.block_size;
+      made.additional_salt = domain.additional_salt;
+      key = &made;
     }
     matches.pools.push_back(PoolMatch{*roster.pools[found->place - roster.ranks.size()].name, key,
                                       found->cpu, found->disk});
