@@ -83,7 +83,8 @@ def tables(bench, memory, fleet):
     gpu = bench.ns("LookupTier/where:0")
     rows = [[label, ratio(bench.ns(f"LookupTier/where:{i}"), gpu)]
             for i, label in enumerate(("device", "host", "disk", "all three", "a pool alone",
-                                       "device and a pool"))]
+                                       "device and a pool", "a pool alone that continues",
+                                       "device and a pool that continues"))]
     table(["2,048 blocks held by 8, on", "of the time on the device"], rows)
     one = bench.ns("LookupBlockSize/tokens_a_block:1")
     sixteen = bench.ns("LookupBlockSize/tokens_a_block:16")
