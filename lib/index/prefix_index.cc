@@ -126,9 +126,13 @@ void PrefixIndex::Writer::DropSpace(AliasSpace id) {
   Space space = std::move(found->second);
   const std::vector<uint32_t> runs = space.runs.Take();
   impl_->spaces.erase(found);
-  for (const uint32_t run : runs) {
+  std::vector<std::pair<uint32_t, EngineHash>> names;
+  constexpr size_t kAhead = 8;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const uint32_t run = runs[i];
+    if (i + kAhead < runs.size()) impl_->store.PrefetchRun(runs[i + kAhead]);
     if ((impl_->store.run(run).flags & Run::kUsed) == 0) continue;
-    std::vector<std::pair<uint32_t, EngineHash>> names;
+    names.clear();
     impl_->store.ForEachNameOf(
         number, run, [&](uint32_t offset, EngineHash name) { names.emplace_back(offset, name); });
     impl_->store.DropNamesOf(number, run);

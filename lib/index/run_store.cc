@@ -606,7 +606,12 @@ void RunStore::DropNamesOf(uint32_t space, uint32_t id) {
         },
         Key(space, 0));
     if (mask == 0) return;
-    for (uint64_t freed = mask & ~OthersOf(it, key); freed != 0; freed &= freed - 1) {
+    const uint64_t all = mask & ~OthersOf(it, key);
+    for (uint64_t freed = all; freed != 0; freed &= freed - 1) {
+      const auto offset = static_cast<uint32_t>(std::countr_zero(freed));
+      names_.Prefetch(HashOfName(NameAt(it, Lower(key), offset)));
+    }
+    for (uint64_t freed = all; freed != 0; freed &= freed - 1) {
       FreeCell(it, Lower(key), BlockRef(id, static_cast<uint32_t>(std::countr_zero(freed))));
     }
     Put(it, Set::kNames, key, 0);

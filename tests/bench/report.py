@@ -9,6 +9,7 @@ FOLDER has index.json (Google Benchmark), memory.jsonl (index_memory), fleet.jso
 import json
 import math
 import os
+import re
 import sys
 
 INK = "#24292f"
@@ -28,7 +29,7 @@ class Benchmarks:
         for run in told["benchmarks"]:
             if run.get("run_type", "iteration") == "iteration" and "error_occurred" not in run:
                 name = run["name"].replace("/manual_time", "").replace("/real_time", "")
-                self.runs[name.split("/min_time")[0]] = run
+                self.runs[re.split("/(?:min_time|iterations):", name)[0]] = run
 
     def ns(self, name):
         """Nanoseconds an iteration; None when it was not run."""
