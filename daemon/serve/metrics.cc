@@ -202,7 +202,7 @@ constexpr PublisherNumber kPublisherNumbers[] = {
      "Blocks dropped at the end of their registered time to live.", nullptr, "",
      &Ingest<&I::expired_blocks>},
     {kGauge, "conductor_publisher_trimmed_blocks",
-     "Blocks of it that were given up for --memory-limit, since it last held nothing.", nullptr, "",
+     "Blocks of it that were given up for --memory-limit, since it was last cleared.", nullptr, "",
      &Ingest<&I::trimmed_blocks>},
     {kCounter, "conductor_publisher_rank_mismatches_total",
      "Batches whose rank is not the registered one.", nullptr, "", &Ingest<&I::rank_mismatches>},

@@ -101,7 +101,6 @@ bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef b
   }
   EraseHolding(holder, id, tier, Target{block, span});
   --holder.whole[static_cast<size_t>(tier)];
-  if (holder.trimmed > 0 && std::ranges::count(holder.whole, 0u) == kTierCount) holder.trimmed = 0;
   ReleaseIfUnheld(block);
   return true;
 }

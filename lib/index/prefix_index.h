@@ -344,7 +344,8 @@ class PrefixIndex {
   [[nodiscard]] uint64_t HeldBlocks(HolderId holder, Tier tier) const;
   // How often something was given up for memory_limit. Takes no lock.
   [[nodiscard]] uint64_t Trims() const;
-  // Holdings of it that were given up since it last held nothing.
+  // Holdings of it that were given up since a Clear left it with nothing. Removals do not count: it
+  // has what was given up still.
   [[nodiscard]] uint64_t TrimmedOf(HolderId holder) const;
   [[nodiscard]] PoolStats StatsOf(PoolId pool) const;
   // Whether a pool has declared a profile, so that a NameSource may be asked for something.
