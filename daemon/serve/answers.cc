@@ -19,15 +19,23 @@
 namespace conductor::serve {
 namespace {
 
-index::Matches MatchIn(const index::PrefixIndex& index, const index::Scope& scope,
+index::Matches MatchIn(const Registry& registry, const index::Scope& scope,
                        std::span<const TokenId> tokens, const std::string& cache_salt,
                        const std::stop_token& stop) {
+  const index::PrefixIndex& index = registry.index();
   PromptChain chain(tokens, scope.block_size, cache_salt, index.options().hash_seed, stop);
-  if (!index.HasPoolProfiles()) return index.Match(scope, chain);
-  PromptNames names(tokens, scope.block_size, std::string(scope.lora_name), cache_salt);
-  return index.Match(scope, chain, [&names](const hash::HashProfile& profile, size_t block) {
-    return names.At(profile, block);
-  });
+  HotPrefixes::Watched watched(registry.hot_prefixes(), chain);
+  index::PrefixIndex::NameSource name_at;
+  std::optional<PromptNames> names;
+  if (index.HasPoolProfiles()) {
+    names.emplace(tokens, scope.block_size, std::string(scope.lora_name), cache_salt);
+    name_at = [&names](const hash::HashProfile& profile, size_t block) {
+      return names->At(profile, block);
+    };
+  }
+  index::Matches matches = index.Match(scope, watched, name_at);
+  watched.Found(matches);
+  return matches;
 }
 
 void TakeBest(TierFigures& best, const TierFigures& other) {
@@ -269,8 +277,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop
     if (stop.stop_requested()) break;
     const index::Scope scope{query.tenant, query.model, query.lora_name, block_size,
                              query.additional_salt};
-    const index::Matches matches =
-        MatchIn(registry.index(), scope, query.tokens, query.cache_salt, stop);
+    const index::Matches matches = MatchIn(registry, scope, query.tokens, query.cache_salt, stop);
     for (const index::RankMatch& match : matches.ranks) {
       // A publisher may leave between the two looks: answers list registered instances only.
       const auto row = rows.find(match.rank->instance_id);
@@ -309,7 +316,7 @@ std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const Cach
       const auto percent = static_cast<int>(uint64_t{blocks} * 100 / prompt_blocks);
       for (const std::string& host : hosts) hits[host] = std::max({hits[host], percent, 1});
     };
-    const index::Matches matches = MatchIn(registry.index(), scope, query.tokens, {}, stop);
+    const index::Matches matches = MatchIn(registry, scope, query.tokens, {}, stop);
     for (const index::RankMatch& match : matches.ranks) {
       const auto asked = instances.find(match.rank->instance_id);
       if (asked != instances.end()) take(match.disk, asked->second);

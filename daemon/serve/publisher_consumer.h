@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "daemon/serve/churn.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/clock.h"
 #include "lib/ingest/publisher_ingest.h"
@@ -26,6 +27,7 @@ struct PublisherBoard {
   std::string last_decode_error;
   std::optional<MonoTime> last_applied;
   double last_lag_seconds = -1;
+  Churn churn{MonoNow()};  // of `ingest`, which the registry looks at now and then
 };
 
 // One publisher's stream, decoded and handed to whatever takes its events into the index: what

@@ -373,7 +373,7 @@ TEST(Register, SaysWhatIsWrongAndWhere) {
         "copies",
         {}}},
       {R"({"endpoint":"tcp://h:1","mode":"listen")" + rest,
-       {"mode: 'listen' is not a way to listen (expected connect or bind)",
+       {"mode: 'listen' is not a way to listen (expected connect, bind or ingest)",
         "invalid_value",
         "mode",
         {}}},
