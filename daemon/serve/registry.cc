@@ -368,6 +368,26 @@ tl::expected<Registry::Added, Refusal> Registry::Add(const Registration& registr
   return Added::kNew;
 }
 
+tl::expected<std::vector<Registry::Added>, Refusal> Registry::AddAll(
+    std::span<const Registration> ranks) {
+  std::vector<Added> added;
+  for (const Registration& rank : ranks) {
+    auto one = Add(rank);
+    if (one) {
+      added.push_back(*one);
+      continue;
+    }
+    for (size_t i = 0; i < added.size(); ++i) {
+      if (added[i] == Added::kNew) (void)Remove(ranks[i].Key());
+    }
+    if (ranks.size() > 1) {
+      one.error().what = fmt::format("rank {}: {}", rank.dp_rank, one.error().what);
+    }
+    return tl::unexpected(std::move(one.error()));
+  }
+  return added;
+}
+
 Entry* Registry::Impl::Settled(std::unique_lock<std::mutex>& lock, const std::string& key) {
   for (;;) {
     const auto found = entries.find(key);
@@ -454,6 +474,10 @@ tl::expected<Registry::Put, Refusal> Registry::Impl::TakePlace(const Registratio
 tl::expected<Registry::Ingested, Refusal> Registry::Ingest(
     const Registration& registration, std::span<stream::Intake::Message> messages) {
   const std::string key = registration.Key();
+  if (registration.mode != stream::ListenMode::kIngest) {
+    return Refused(Kind::kConflict, {fmt::format("{} is listened to", key), "mode",
+                                     "a publisher of mode \"ingest\", or another key"});
+  }
   const auto former = [&] {
     return Refused(Kind::kConflict,
                    {fmt::format("'{}' is over: {} lives anew since", registration.incarnation, key),

@@ -99,6 +99,10 @@ class Registry {
   // as it could be, is logged: no replay endpoint, or one that is another's socket (Reservations).
   [[nodiscard]] tl::expected<Added, Refusal> Add(const Registration& registration);
 
+  // All or none: what a failure leaves behind is taken back, but for what was there before.
+  [[nodiscard]] tl::expected<std::vector<Added>, Refusal> AddAll(
+      std::span<const Registration> ranks);
+
   enum class Put : uint8_t {
     kNew,
     kAlreadyThere,    // nothing was done
