@@ -13,6 +13,7 @@
 #include <tuple>
 #include <utility>
 
+#include "daemon/serve/hot_prefixes.h"
 #include "daemon/serve/prompt_chain.h"
 #include "lib/base/endpoint.h"
 #include "lib/index/prefix_index.h"
@@ -26,16 +27,25 @@ index::Matches& OwnMatches() {
   return matches;
 }
 
-void MatchTokens(const index::PrefixIndex& index, const index::Scope& scope,
-                 const PromptView& prompt, const QueryBounds& bounds, index::Matches& matches) {
+void MatchFrom(const Registry& registry, const index::Scope& scope, index::PrefixSource& prompt,
+               const index::PrefixIndex::NameSource& names, const QueryBounds& bounds,
+               index::Matches& matches) {
+  BoundedSource source(prompt, bounds);
+  HotPrefixes::Watched watched(registry.hot_prefixes(), source);
+  registry.index().Match(scope, watched, {}, names, matches);
+  watched.Found(matches);
+}
+
+void MatchTokens(const Registry& registry, const index::Scope& scope, const PromptView& prompt,
+                 const QueryBounds& bounds, index::Matches& matches) {
+  const index::PrefixIndex& index = registry.index();
   PromptChain chain(prompt, scope.block_size, index.options().hash_seed);
-  BoundedSource source(chain, bounds);
-  if (!index.HasPoolProfiles()) return index.Match(scope, source, {}, {}, matches);
+  if (!index.HasPoolProfiles()) return MatchFrom(registry, scope, chain, {}, bounds, matches);
   PromptNames names(prompt, scope.block_size, scope.lora_name);
-  index.Match(
-      scope, source, {},
+  MatchFrom(
+      registry, scope, chain,
       [&names](const hash::HashProfile& profile, size_t block) { return names.At(profile, block); },
-      matches);
+      bounds, matches);
 }
 
 // Whole blocks.
@@ -128,11 +138,10 @@ void LookUp(const Registry& registry, const EngineTable& table, const Query& que
                            query.additional_salt};
   index::Matches& matches = OwnMatches();
   if (query.prefixes.empty()) {
-    MatchTokens(registry.index(), scope, prompt, bounds, matches);
+    MatchTokens(registry, scope, prompt, bounds, matches);
   } else {
     index::PrefixList prefixes(query.prefixes);
-    BoundedSource source(prefixes, bounds);
-    registry.index().Match(scope, source, {}, {}, matches);
+    MatchFrom(registry, scope, prefixes, {}, bounds, matches);
   }
   for (const index::RankMatch& match : matches.ranks) {
     // Answers list registered instances only.
@@ -462,7 +471,7 @@ std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const Cach
       const auto percent = static_cast<int>(uint64_t{blocks} * 100 / prompt_blocks);
       for (const std::string& host : hosts) hits[host] = std::max({hits[host], percent, 1});
     };
-    MatchTokens(registry.index(), scope, PromptView{query.tokens, {}}, bounds, matches);
+    MatchTokens(registry, scope, PromptView{query.tokens, {}}, bounds, matches);
     for (const index::RankMatch& match : matches.ranks) {
       const auto asked = instances.find(match.rank->instance_id);
       if (asked != instances.end()) take(match.disk, asked->second);

@@ -44,6 +44,8 @@ struct HttpApi::Impl {
     const RouteContext context{registry, options, stopping.get_token()};
     AddQueryRoutes(listener, context);
     AddPublisherRoutes(listener, context);
+    AddInventoryRoutes(listener, context);
+    AddIngestRoutes(listener, context);
     AddMooncakeRoutes(listener, context);
     AddProcessRoutes();
     listener.OnExchange([this](const HttpExchange& exchange) { metrics.Count(exchange); });

@@ -1,7 +1,3 @@
-#include <fmt/format.h>
-
-#include <vector>
-
 #include "daemon/serve/answers.h"
 #include "daemon/serve/min_state.h"
 #include "daemon/serve/publisher_json.h"
@@ -10,23 +6,6 @@
 
 namespace conductor::serve {
 namespace {
-
-// All or none: those that a failure leaves behind are taken back, but for what was there before.
-Status AddAll(Registry& registry, const std::vector<Registration>& ranks) {
-  std::vector<std::string> added;
-  for (const Registration& rank : ranks) {
-    const auto one = registry.Add(rank);
-    if (one) {
-      if (*one == Registry::Added::kNew) added.push_back(rank.Key());
-      continue;
-    }
-    for (const std::string& key : added) (void)registry.Remove(key);
-    Error error = one.error();
-    if (ranks.size() > 1) error.what = fmt::format("rank {}: {}", rank.dp_rank, error.what);
-    return tl::unexpected(std::move(error));
-  }
-  return {};
-}
 
 HttpResponse MooncakeQuery(const RouteContext& context, const HttpRequest& request) {
   const auto query = ParseMooncakeQuery(request.body);
@@ -48,10 +27,11 @@ HttpResponse Register(const RouteContext& context, const HttpRequest& request) {
   const auto parsed = ParseRegister(request.body);
   if (!parsed) return Failed(400, parsed.error());
   const auto ranks = ExpandRanks(parsed->registration, parsed->dp_size);
-  const auto added = ranks.and_then([&](const auto& all) { return AddAll(context.registry, all); });
-  if (!added) {
-    return Failed(400, {added.error().Message(), "invalid_registration", added.error().where, {}});
-  }
+  const auto failed = [](const Error& error) {
+    return Failed(400, {error.Message(), "invalid_registration", error.where, {}});
+  };
+  if (!ranks) return failed(ranks.error());
+  if (const auto added = context.registry.AddAll(*ranks); !added) return failed(added.error());
   return Ok(RegisteredJson(parsed->registration.instance_id, *ranks, parsed->unused));
 }
 

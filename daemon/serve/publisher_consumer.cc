@@ -42,7 +42,7 @@ log::Level LevelOf(const stream::Trust& trust) {
 
 PublisherConsumer::PublisherConsumer(const Registration& registration,
                                      std::shared_ptr<PublisherBoard> board)
-    : name_(fmt::format("publisher {} at {}", registration.Key(), registration.endpoint)),
+    : name_(fmt::format("publisher {} at {}", registration.Key(), registration.Source())),
       decoder_(registration.type),
       board_(std::move(board)) {}
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "daemon/serve/churn.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/clock.h"
 #include "lib/ingest/publisher_ingest.h"
@@ -30,6 +31,7 @@ struct PublisherBoard {
   std::map<std::string, uint64_t> decode_skips;
   std::string last_decode_error;
   std::optional<MonoTime> last_applied;
+  Churn churn{MonoNow()};  // of `ingest`, which the registry looks at now and then
 
   void Changed() const {
     if (changes) changes->fetch_add(1);

@@ -225,9 +225,7 @@ std::optional<std::string> RequestBody::Unpack(std::string_view name, Value valu
   } else if (const auto text = value.AsText(); text && value.form() == BodyForm::kJson) {
     bytes = FromBase64(*text);
     if (!bytes) {
-      Fail("invalid_value", name,
-           fmt::format("{}{} is no base64 (expected an array, or its bytes in base64 with padding)",
-                       where_, name));
+      Fail("invalid_value", name, fmt::format("{}{} is no base64 with padding", where_, name));
       return std::string();
     }
   }
@@ -238,6 +236,19 @@ std::optional<std::string> RequestBody::Unpack(std::string_view name, Value valu
     return std::string();
   }
   return bytes;
+}
+
+std::string RequestBody::Bytes(std::string_view name) {
+  const auto value = Get(name);
+  if (!value) {
+    Fail("missing", name, fmt::format("{}{} is required", where_, name));
+    return {};
+  }
+  if (auto bytes = Unpack(name, *value, 1)) return *std::move(bytes);
+  Fail("invalid_type", name,
+       fmt::format("{}{} is {} (expected {})", where_, name, value->KindName(),
+                   value->form() == BodyForm::kJson ? "a string in base64" : "a bin"));
+  return {};
 }
 
 std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {

@@ -83,6 +83,8 @@ class RequestBody {
   // JSON a string in base64.
   enum class Packed : uint8_t { kNo, kAllowed };
 
+  // What must be there: MessagePack's bin, or in JSON a string in base64 with padding.
+  [[nodiscard]] std::string Bytes(std::string_view name);
   // An array of integers below 2^32, of four bytes each where they are packed.
   [[nodiscard]] std::vector<TokenId> Tokens(std::string_view name, Packed packed = Packed::kNo);
   // An array of 64-bit integers, unsigned or signed (their two's complement), or of decimal strings

@@ -296,10 +296,14 @@ Parsed<QueryRequest> ParseScore(const std::string& bytes, BodyForm form, uint32_
 
 Parsed<RegisterRequest> ParseRegister(const std::string& bytes, BodyForm form) {
   Body body(bytes, form, {}, Body::Others::kIgnore);
-  const nlohmann::ordered_json object = body.Members();
+  const nlohmann::ordered_json members = body.Members();
+  if (body.failed()) return body.Finish(RegisterRequest());
+  return ReadRegister(members);
+}
+
+Parsed<RegisterRequest> ReadRegister(const nlohmann::ordered_json& members) {
   RegisterRequest request;
-  if (body.failed()) return body.Finish(std::move(request));
-  RegistrationFields fields = ReadRegistration(object, std::nullopt);
+  RegistrationFields fields = ReadRegistration(members, std::nullopt);
   if (!fields.problems.empty()) return tl::unexpected(ErrorOf(fields.problems.front()));
   request.registration = std::move(fields.registration);
   request.dp_size = fields.dp_size;

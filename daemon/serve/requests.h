@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -61,6 +62,8 @@ struct RegisterRequest {
 };
 [[nodiscard]] Parsed<RegisterRequest> ParseRegister(const std::string& body,
                                                     BodyForm form = BodyForm::kJson);
+// The same of what RequestBody::Members() gives.
+[[nodiscard]] Parsed<RegisterRequest> ReadRegister(const nlohmann::ordered_json& members);
 
 // POST /unregister: the key (see Registration::Key) of the publisher to remove.
 [[nodiscard]] Parsed<std::string> ParseUnregister(const std::string& body,

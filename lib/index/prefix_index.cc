@@ -49,6 +49,25 @@ std::vector<NamespaceStats> PrefixIndex::Namespaces() const {
   return all;
 }
 
+std::vector<RankStats> PrefixIndex::Ranks(std::optional<std::string_view> instance) const {
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
+  std::vector<RankStats> all;
+  for (const auto& [key, name_space] : impl_->namespaces) {
+    for (const auto& [name, group] : name_space->groups) {
+      if (instance && name.first != *instance) continue;
+      RankStats stats{.rank = *group.rank};
+      for (const HolderId id : group.holders) {
+        const Holder& holder = impl_->holders.at(id);
+        if (!holder.visible) continue;
+        ++stats.holders;
+        for (size_t tier = 0; tier < kTierCount; ++tier) stats.blocks[tier] += holder.whole[tier];
+      }
+      if (stats.holders > 0) all.push_back(std::move(stats));
+    }
+  }
+  return all;
+}
+
 uint64_t PrefixIndex::HeldBlocks(HolderId holder, Tier tier) const {
   const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   const auto found = impl_->holders.find(holder);

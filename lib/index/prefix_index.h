@@ -209,6 +209,14 @@ struct NamespaceStats {
   uint64_t blocks = 0;
 };
 
+// What a rank of an instance holds in one namespace.
+struct RankStats {
+  RankKey rank;
+  uint32_t holders = 0;  // publishers that tell of it
+  // By Tier. What several holders of the rank hold counts for each.
+  std::array<uint64_t, kTierCount> blocks{};
+};
+
 class Matches;
 
 // The prefix index: which rank holds which block on which tier.
@@ -340,6 +348,9 @@ class PrefixIndex {
 
   [[nodiscard]] IndexStats Stats() const;
   [[nodiscard]] std::vector<NamespaceStats> Namespaces() const;
+  // By namespace, instance and rank; of holders that are visible. Pools are none. Where `instance`
+  // is given, only that one's.
+  [[nodiscard]] std::vector<RankStats> Ranks(std::optional<std::string_view> instance = {}) const;
   // Blocks that a holder holds on a tier.
   [[nodiscard]] uint64_t HeldBlocks(HolderId holder, Tier tier) const;
   // How often something was given up for memory_limit. Takes no lock.

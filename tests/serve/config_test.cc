@@ -312,7 +312,7 @@ TEST(Config, ABrokenEntryIsAProblemWithItsPath) {
        "(expected sha256, sha256_cbor, xxhash or xxhash_cbor)"},
       {WithEntry(R"("mode": "bnd")"),
        "conductor.json: kvevent_instance.e.mode: 'bnd' is not a way to listen "
-       "(expected connect or bind)"},
+       "(expected connect, bind or ingest)"},
       {WithEntry(R"("peer": "10.0.0.1")"),
        "conductor.json: kvevent_instance.e.peer: has no meaning where Conductor connects "},
       {WithEntry(R"("dp_size": 0)"),

@@ -98,9 +98,13 @@ class HttpClient {
     return Read();
   }
 
-  Reply Post(std::string_view path, std::string_view body) {
-    Send(std::string("POST ") + std::string(path) +
-         " HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n");
+  Reply Post(std::string_view path, std::string_view body) { return Request("POST", path, body); }
+
+  // `headers` are whole lines.
+  Reply Request(std::string_view method, std::string_view path, std::string_view body,
+                std::string_view headers = {}) {
+    Send(std::string(method) + " " + std::string(path) + " HTTP/1.1\r\nHost: x\r\n" +
+         std::string(headers) + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n");
     Send(body);
     return Read();
   }

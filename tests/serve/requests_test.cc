@@ -267,10 +267,7 @@ TEST(Queries, TakeExtraKeysOfEveryKind) {
 TEST(Queries, SayWhatIsWrongAndWhere) {
   const std::vector<Case> cases = {
       {R"({"model":"m","token_ids":"AQAAAA=A"})",
-       {"token_ids is no base64 (expected an array, or its bytes in base64 with padding)",
-        "invalid_value",
-        "token_ids",
-        {}}},
+       {"token_ids is no base64 with padding", "invalid_value", "token_ids", {}}},
       {R"({"model":"m","token_ids":"AQAA"})",
        {"token_ids has 3 bytes (expected a multiple of 4)", "invalid_value", "token_ids", {}}},
       {R"({"model":"m","prefix_hashes":[1,1.5]})",
@@ -533,7 +530,7 @@ TEST(Register, SaysWhatIsWrongAndWhere) {
         "copies",
         {}}},
       {R"({"endpoint":"tcp://h:1","mode":"listen")" + rest,
-       {"mode: 'listen' is not a way to listen (expected connect or bind)",
+       {"mode: 'listen' is not a way to listen (expected connect, bind or ingest)",
         "invalid_value",
         "mode",
         {}}},
