@@ -6,6 +6,7 @@
 
 #include "lib/base/bytes.h"
 #include "tests/serve/api_fixture.h"
+#include "tests/serve/http_api_page.h"
 
 namespace conductor::serve {
 namespace {
@@ -211,6 +212,11 @@ TEST_F(IngestRoute, AnEndpointOfItsOwnIsRefused) {
   EXPECT_EQ(refused["field"], "publisher.endpoint");
 }
 
+TEST_F(IngestRoute, TheDocumentsExampleHasTheFieldsOfTheAnswer) {
+  EXPECT_EQ(NamesIn(Post("/v1/ingest", Body("events", {Stored(0, 1, {7, 8})}))),
+            NamesIn(ExampleAfter("### `POST /v1/ingest`")));
+}
+
 class SmallQueue : public IngestRoute {
  protected:
   SmallQueue() : IngestRoute(Options()) {}
@@ -235,6 +241,7 @@ TEST_F(SmallQueue, WhatFindsNoRoomIsTakenLaterFromThereOn) {
     const Json answer = Post("/v1/ingest", Body("events", {rest.begin(), rest.end()}));
     if (status_ == 429) {
       was_full = true;
+      EXPECT_EQ(NamesIn(answer), NamesIn(ExampleAfter("status 429 with `Retry-After`")));
       EXPECT_NE(head_.find("Retry-After: 1\r\n"), std::string::npos);
       EXPECT_EQ(answer["reason"], "queue_full");
     } else {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/serve/api_fixture.h"
+#include "tests/serve/http_api_page.h"
 
 namespace conductor::serve {
 namespace {
@@ -236,6 +237,20 @@ TEST_F(PublisherRoutes, AnInstanceTellsWhichPrefixesQueriesFindOnIt) {
   EXPECT_EQ(hot["share"], 1);
   EXPECT_EQ(hot["model"], "m");
   EXPECT_TRUE(hot["prefix_hash"].is_string());
+}
+
+TEST_F(PublisherRoutes, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
+  Post("/v1/publishers", Absent("c", 1));
+  Ingest("a", {Stored(0, 1, 3, 100)}, {{"block_size", 4}, {"bytes_per_block", 65536}});
+  Json other = Absent("c", 1, 1);
+  other["block_size"] = 16;
+  other["endpoint"] = "tcp://127.0.0.1:2";
+  Ask("PUT", "/v1/publishers/c%7Cdefault%7C1", other);
+  Ask("DELETE", "/v1/publishers/c%7Cdefault%7C0");
+  const Json query{{"model", "m"}, {"token_ids", {100, 101, 102, 103}}, {"block_size", 4}};
+  for (int i = 0; i < 16; ++i) Post("/v1/query", query);
+  EXPECT_EQ(NamesIn(Get("/v1/namespaces")), NamesIn(ExampleAfter("### `GET /v1/namespaces`")));
+  EXPECT_EQ(NamesIn(Get("/v1/instances/a")), NamesIn(ExampleAfter("### `GET /v1/instances/{id}`")));
 }
 
 TEST_F(PublisherRoutes, AnInstanceThatNobodyRegisteredIsStatus404) {
