@@ -62,8 +62,10 @@ struct HttpApi::Impl {
 };
 
 void HttpApi::Impl::AddProcessRoutes() {
-  listener.Route("GET", "/healthz", [this](const HttpRequest&) { return Health(); });
-  listener.Route("GET", "/readyz", [this](const HttpRequest&) { return Readiness(); });
+  listener.Route(
+      "GET", "/healthz", [this](const HttpRequest&) { return Health(); }, Access::kOpen);
+  listener.Route(
+      "GET", "/readyz", [this](const HttpRequest&) { return Readiness(); }, Access::kOpen);
   listener.Route("GET", "/metrics", [this](const HttpRequest&) {
     return HttpResponse{.body = metrics.Scrape(), .content_type = Metrics::kContentType};
   });

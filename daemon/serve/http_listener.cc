@@ -257,13 +257,16 @@ HttpListener::HttpListener(const Options& options) : impl_(std::make_unique<Impl
 
 HttpListener::~HttpListener() { Stop(); }
 
-void HttpListener::Route(const std::string& method, const std::string& path, HttpHandler handler) {
-  impl_->shared.router.Add(method, path, std::move(handler));
+void HttpListener::Route(const std::string& method, const std::string& path, HttpHandler handler,
+                         Access access) {
+  impl_->shared.router.Add(method, path, std::move(handler), access);
 }
 
 const std::vector<std::pair<std::string, std::string>>& HttpListener::routes() const {
   return impl_->shared.router.routes();
 }
+
+Access HttpListener::access(size_t route) const { return impl_->shared.router.access(route); }
 
 void HttpListener::OnExchange(std::function<void(const HttpExchange&)> observer) {
   impl_->shared.observer = std::move(observer);

@@ -55,11 +55,13 @@ class HttpListener {
   HttpListener(const HttpListener&) = delete;
   HttpListener& operator=(const HttpListener&) = delete;
 
-  // Before Start(). `method` is GET (HEAD follows) or POST; `path` is literal. Handlers are called
-  // on many threads at once.
-  void Route(const std::string& method, const std::string& path, HttpHandler handler);
+  // Before Start(). See HttpRouter::Add(). Handlers are called on many threads at once.
+  void Route(const std::string& method, const std::string& path, HttpHandler handler,
+             Access access = Access::kRead);
   // (method, path), in the order of Route().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
+  // Of routes()[route].
+  [[nodiscard]] Access access(size_t route) const;
 
   // Before Start(); called on the connections' threads.
   void OnExchange(std::function<void(const HttpExchange&)> observer);

@@ -129,9 +129,11 @@ class HttpRouter::Server : public httplib::Server {
 HttpRouter::HttpRouter() : server_(std::make_unique<Server>()) {}
 HttpRouter::~HttpRouter() = default;
 
-void HttpRouter::Add(const std::string& method, const std::string& path, HttpHandler handler) {
+void HttpRouter::Add(const std::string& method, const std::string& path, HttpHandler handler,
+                     Access access) {
   routes_.emplace_back(method, path);
   handlers_.push_back(std::move(handler));
+  access_.push_back(access);
 }
 
 const std::vector<std::pair<std::string, std::string>>& HttpRouter::routes() const {

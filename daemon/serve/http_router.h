@@ -2,6 +2,7 @@
 #define CONDUCTOR_DAEMON_SERVE_HTTP_ROUTER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,6 +26,13 @@ struct HttpRequest {
   std::string parameter;
 
   static constexpr size_t kBodyPadding = 64;
+};
+
+// What a client must be allowed to ask for a route, where tokens are required at all.
+enum class Access : uint8_t {
+  kOpen,   // nothing: probes
+  kRead,   // whatever changes nothing
+  kAdmin,  // what changes what is followed, held or answered
 };
 
 struct HttpResponse {
@@ -51,9 +59,12 @@ class HttpRouter {
   // `method` is GET (HEAD follows), POST, PUT or DELETE. `path` is literal, but that one segment
   // may be a parameter: "/v1/publishers/{id}/resync". No two routes of one method may match one
   // path.
-  void Add(const std::string& method, const std::string& path, HttpHandler handler);
+  void Add(const std::string& method, const std::string& path, HttpHandler handler,
+           Access access = Access::kRead);
   // (method, path), in the order of Add().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
+  // Of routes()[route].
+  [[nodiscard]] Access access(size_t route) const { return access_[route]; }
 
   struct Match {
     std::string_view path;       // as added; empty: nobody knows it
@@ -78,6 +89,7 @@ class HttpRouter {
   std::unique_ptr<Server> server_;
   std::vector<std::pair<std::string, std::string>> routes_;
   std::vector<HttpHandler> handlers_;  // of routes_
+  std::vector<Access> access_;         // of routes_
 };
 
 }  // namespace conductor::serve

@@ -25,21 +25,27 @@ HttpResponse OnePublisher(const RouteContext& context, const std::string& id) {
 }  // namespace
 
 void AddPublisherRoutes(HttpListener& listener, const RouteContext& context) {
-  const auto of_publisher = [&](const char* method, const char* path, auto act) {
-    listener.Route(method, path, [context, act](const HttpRequest& request) {
-      return act(request.parameter) ? OnePublisher(context, request.parameter)
-                                    : NoPublisher(request.parameter);
-    });
+  const auto of_publisher = [&](const char* method, const char* path, auto act, Access access) {
+    listener.Route(
+        method, path,
+        [context, act](const HttpRequest& request) {
+          return act(request.parameter) ? OnePublisher(context, request.parameter)
+                                        : NoPublisher(request.parameter);
+        },
+        access);
   };
   Registry& registry = context.registry;
   listener.Route("GET", "/v1/publishers", [&registry](const HttpRequest&) {
     return Ok(PublishersJson(registry.Publishers()));
   });
-  of_publisher("GET", "/v1/publishers/{id}", [](const std::string&) { return true; });
-  of_publisher("POST", "/v1/publishers/{id}/resync",
-               [&registry](const std::string& id) { return registry.Resync(id); });
-  of_publisher("POST", "/v1/publishers/{id}/clear",
-               [&registry](const std::string& id) { return registry.Clear(id); });
+  of_publisher(
+      "GET", "/v1/publishers/{id}", [](const std::string&) { return true; }, Access::kRead);
+  of_publisher(
+      "POST", "/v1/publishers/{id}/resync",
+      [&registry](const std::string& id) { return registry.Resync(id); }, Access::kAdmin);
+  of_publisher(
+      "POST", "/v1/publishers/{id}/clear",
+      [&registry](const std::string& id) { return registry.Clear(id); }, Access::kAdmin);
 }
 
 }  // namespace conductor::serve
