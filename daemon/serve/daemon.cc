@@ -94,6 +94,16 @@ bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
+void WarnOfExposure(const HttpApi::Options& options) {
+  if (IsLoopback(options.host)) return;
+  if (options.auth_token_file.empty()) {
+    log::Warn(
+        "listening on {}: WHOEVER REACHES THIS ADDRESS CAN REGISTER, CLEAR AND REMOVE PUBLISHERS; "
+        "nobody is asked for a token: name a file of them with --auth-token-file",
+        options.host);
+  }
+}
+
 // Registers `publishers`; what could not be is added to `problems`.
 void RegisterAll(Registry& registry, const std::vector<Registration>& publishers,
                  std::vector<Error>& problems) {
@@ -143,12 +153,7 @@ int RunServe(const ServeOptions& options) {
   if (!registry.limit_warning().empty()) log::Warn("{}", registry.limit_warning());
 
   const HttpApi::Options& http_options = limits->http;
-  if (!IsLoopback(http_options.host)) {
-    log::Warn(
-        "listening on {}: whoever reaches this address can register and remove publishers; "
-        "there is no authentication",
-        http_options.host);
-  }
+  WarnOfExposure(http_options);
   HttpApi http(registry, http_options);
   const auto port = http.Start();
   if (!port) return Complain(kFailed, port.error());
@@ -162,6 +167,8 @@ int RunServe(const ServeOptions& options) {
               registry.size() == 1 ? " is" : "s are", broken);
   }
   http.SetReady(true);
+  // From here on the process ends by a signal only, and none comes through once one ended it.
+  if (!http_options.auth_token_file.empty()) signals.OnHangup([&http] { http.ReloadFiles(); });
 
   const std::string url = Url(http_options.host, *port);
   fmt::print("conductor: listening on {}\n", url);

@@ -10,6 +10,7 @@
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/metrics.h"
 #include "daemon/serve/routes.h"
+#include "lib/base/log.h"
 
 namespace conductor::serve {
 namespace {
@@ -50,6 +51,7 @@ struct HttpApi::Impl {
   }
 
   void AddProcessRoutes();
+  Status LoadFiles();
   HttpResponse Health() const;
   HttpResponse Readiness() const;
 
@@ -71,6 +73,17 @@ void HttpApi::Impl::AddProcessRoutes() {
   });
 }
 
+Status HttpApi::Impl::LoadFiles() {
+  if (options.auth_token_file.empty()) return {};
+  auto tokens = AuthTokens::Load(options.auth_token_file);
+  if (!tokens) return tl::unexpected(tokens.error());
+  for (const std::string& warning : tokens->warnings()) log::Warn("{}", warning);
+  log::Info("requests must show one of the {} tokens of {}", tokens->size(),
+            options.auth_token_file);
+  listener.Require(*std::move(tokens));
+  return {};
+}
+
 HttpResponse HttpApi::Impl::Health() const {
   return Ok(fmt::format(R"({{"status":"ok","version":"{}","boot_id":"{}"}})", CONDUCTOR_VERSION,
                         boot_id));
@@ -86,7 +99,16 @@ HttpApi::HttpApi(Registry& registry, const Options& options)
 
 HttpApi::~HttpApi() { Stop(); }
 
-Result<uint16_t> HttpApi::Start() { return impl_->listener.Start(); }
+Result<uint16_t> HttpApi::Start() {
+  if (auto loaded = impl_->LoadFiles(); !loaded) return tl::unexpected(loaded.error());
+  return impl_->listener.Start();
+}
+
+void HttpApi::ReloadFiles() {
+  if (auto loaded = impl_->LoadFiles(); !loaded) {
+    log::Error("{}; what was read before stands", loaded.error().Message());
+  }
+}
 
 void HttpApi::SetReady(bool ready) { impl_->ready = ready; }
 
@@ -98,5 +120,7 @@ void HttpApi::Stop() {
 const std::vector<std::pair<std::string, std::string>>& HttpApi::routes() const {
   return impl_->listener.routes();
 }
+
+Access HttpApi::access(size_t route) const { return impl_->listener.access(route); }
 
 }  // namespace conductor::serve

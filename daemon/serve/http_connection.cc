@@ -108,9 +108,9 @@ void HttpConnection::Linger() {
 }
 
 bool HttpConnection::Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
-                            std::string_view allow, bool head_only) {
-  const bool sent = Send(RefusalBytes(refusal, keep_alive, allow, head_only));
-  shared_.Observe(route, refusal.status, -1);
+                            bool head_only) {
+  const bool sent = Send(RefusalBytes(refusal, keep_alive, head_only));
+  shared_.Observe({route, refusal.status, refusal.reason, -1});
   if (sent && !keep_alive) Linger();
   return sent && keep_alive;
 }
@@ -153,13 +153,19 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
   const std::string_view route = match.path;
   const bool reusable = head.keep_alive && !head.has_body();
   const bool head_only = head.method == "HEAD";
+  const bool known = !route.empty() && match.allow.empty();
+  const Access access = known ? shared_.router.access(match.route) : Access::kRead;
+  if (const auto refusal = shared_.gate.Refusal(head.authorization, access)) {
+    return Refuse(*refusal, route.empty() ? "other" : route, reusable, head_only);
+  }
   if (route.empty()) {
-    return Refuse({404, "unknown_path", "there is nothing at this path"}, "other", reusable, {},
+    return Refuse({404, "unknown_path", "there is nothing at this path"}, "other", reusable,
                   head_only);
   }
-  if (!match.allow.empty()) {
-    return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, match.allow)},
-                  route, reusable, match.allow, head_only);
+  if (!known) {
+    return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, match.allow),
+                   fmt::format("Allow: {}", match.allow)},
+                  route, reusable, head_only);
   }
   HttpBodyBudget::Share share(shared_.bodies);
   std::string body;
@@ -225,7 +231,8 @@ bool HttpConnection::Answer(const HttpHead& head, const HttpRouter::Match& match
   const bool sent = Send(answer);
   constexpr size_t kStatusAt = sizeof("HTTP/1.1 ") - 1;
   const int status = answer.size() < kStatusAt + 3 ? 0 : std::atoi(answer.c_str() + kStatusAt);
-  shared_.Observe(match.path, status, std::chrono::duration<double>(MonoNow() - begin).count());
+  const double seconds = std::chrono::duration<double>(MonoNow() - begin).count();
+  shared_.Observe({match.path, status, {}, seconds});
 
   if (input_.empty() && input_.capacity() > kReadBytes) input_ = std::string();
   return sent && keep_alive;

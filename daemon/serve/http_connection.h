@@ -11,6 +11,7 @@
 #include "daemon/serve/file_descriptor.h"
 #include "daemon/serve/http_body_budget.h"
 #include "daemon/serve/http_framing.h"
+#include "daemon/serve/http_gate.h"
 #include "daemon/serve/http_router.h"
 #include "lib/base/clock.h"
 
@@ -20,6 +21,7 @@ namespace conductor::serve {
 struct HttpExchange {
   std::string_view route;  // as registered; "other" for unknown paths and unreadable requests
   int status;
+  std::string_view reason;  // of a refusal: "unauthorized"; empty where a handler answered
   // From the complete request to the answer's last byte handed to the kernel; negative for
   // requests that no handler saw.
   double seconds;
@@ -52,13 +54,14 @@ class HttpConnection {
     const HttpLimits limits;
     HttpBodyBudget bodies;
     HttpRouter router;
+    HttpGate gate;
     std::function<void(const HttpExchange&)> observer;
     // Set, and then readable and never read, once the server stops: every wait ends.
     std::atomic<bool> stopping = false;
     FileDescriptor stop_event;
 
-    void Observe(std::string_view route, int status, double seconds) const {
-      if (observer) observer(HttpExchange{route, status, seconds});
+    void Observe(const HttpExchange& exchange) const {
+      if (observer) observer(exchange);
     }
   };
 
@@ -94,7 +97,7 @@ class HttpConnection {
   bool Answer(const HttpHead& head, const HttpRouter::Match& match, std::string body,
               HttpBodyBudget::Share& share);
   bool Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
-              std::string_view allow = {}, bool head_only = false);
+              bool head_only = false);
 
   Shared& shared_;
   FileDescriptor socket_;

@@ -245,7 +245,7 @@ void HttpListener::Impl::AcceptLoop() {
         }
       } else {
         rejected.fetch_add(1, std::memory_order_relaxed);
-        shared.Observe("other", 503, -1);
+        shared.Observe({"other", 503, "too_many_connections", -1});
         lingering.Add(std::move(socket), too_many);
       }
       if (shared.stopping) return;
@@ -267,6 +267,8 @@ const std::vector<std::pair<std::string, std::string>>& HttpListener::routes() c
 }
 
 Access HttpListener::access(size_t route) const { return impl_->shared.router.access(route); }
+
+void HttpListener::Require(AuthTokens tokens) { impl_->shared.gate.Require(std::move(tokens)); }
 
 void HttpListener::OnExchange(std::function<void(const HttpExchange&)> observer) {
   impl_->shared.observer = std::move(observer);

@@ -37,10 +37,11 @@ struct HttpConnections {
 // of long-lived connections.
 //
 // Errors that a client sees are JSON, {"error": text, "reason": word}:
-//   400 malformed_request  404 unknown_path  405 method_not_allowed (with Allow)
-//   408 request_timeout  413 body_too_large  415, 417, 501, 505 see ParseHead()
-//   431 head_too_large  500 internal_error (a handler threw)
-//   503 too_many_connections, busy (max_inflight_bytes are taken); both with Retry-After
+//   400 malformed_request  401 unauthorized, 403 forbidden (tokens are required: before the body
+//   is read, and for paths that nobody knows too)  404 unknown_path  405 method_not_allowed (with
+//   Allow) 408 request_timeout  413 body_too_large  415, 417, 501, 505 see ParseHead() 431
+//   head_too_large  500 internal_error (a handler threw) 503 too_many_connections, busy
+//   (max_inflight_bytes are taken); both with Retry-After
 class HttpListener {
  public:
   struct Options {
@@ -62,6 +63,9 @@ class HttpListener {
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
   // Of routes()[route].
   [[nodiscard]] Access access(size_t route) const;
+
+  // From the next request on; any thread, at any time. Without a call nobody is asked for a token.
+  void Require(AuthTokens tokens);
 
   // Before Start(); called on the connections' threads.
   void OnExchange(std::function<void(const HttpExchange&)> observer);

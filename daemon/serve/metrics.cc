@@ -326,6 +326,10 @@ struct Metrics::Impl : public prometheus::Collectable {
                      .Name("conductor_http_requests_total")
                      .Help("Requests by route and status code.")
                      .Register(http)),
+        refusals(prometheus::BuildCounter()
+                     .Name("conductor_http_refusals_total")
+                     .Help("Requests that no handler saw, by reason.")
+                     .Register(http)),
         latencies(prometheus::BuildHistogram()
                       .Name("conductor_http_request_duration_seconds")
                       .Help("From the complete request to the answer's last byte.")
@@ -388,6 +392,7 @@ struct Metrics::Impl : public prometheus::Collectable {
   const double start_time = UnixNow();
   prometheus::Registry http;
   prometheus::Family<prometheus::Counter>& requests;
+  prometheus::Family<prometheus::Counter>& refusals;
   prometheus::Family<prometheus::Histogram>& latencies;
 };
 
@@ -399,6 +404,9 @@ Metrics::~Metrics() = default;
 void Metrics::Count(const HttpExchange& exchange) {
   const std::string route(exchange.route);
   impl_->requests.Add({{"route", route}, {"code", std::to_string(exchange.status)}}).Increment();
+  if (!exchange.reason.empty()) {
+    impl_->refusals.Add({{"reason", std::string(exchange.reason)}}).Increment();
+  }
   if (exchange.seconds < 0) return;
   impl_->latencies.Add({{"route", route}}, kLatencyBuckets).Observe(exchange.seconds);
 }

@@ -20,6 +20,8 @@ constexpr uint64_t kMaxSize = std::numeric_limits<int64_t>::max();
 constexpr std::array kSettings = {
     Setting{"legacy-min-state", Kind::kState, "least trust that /query and /cache give figures for",
             [](Limits& l) -> Slot { return &l.http.legacy_min_state; }, true},
+    Setting{"auth-token-file", Kind::kFile, "the tokens that requests must show",
+            [](Limits& l) -> Slot { return &l.http.auth_token_file; }, true},
     Setting{"max-publishers", Kind::kNumber, "most publishers at once",
             [](Limits& l) -> Slot { return &l.registry.transport.max_publishers; }, true, 1, 65536},
     Setting{"ingest-threads", Kind::kNumber, "threads that read events",
@@ -124,6 +126,11 @@ struct Store {
   Status operator()(MinState* to) const {
     return ParseMinState(text).map([to](MinState state) { *to = state; });
   }
+  Status operator()(std::string* to) const {
+    if (text.empty()) return Fail("is empty", {}, "the path of a file");
+    *to = text;
+    return {};
+  }
   template <typename T>
   Status operator()(T* to) const {
     if (setting.zero && text == "0") {
@@ -148,6 +155,7 @@ struct ShowValue {
 
   std::string operator()(const Duration* value) const { return FormatDuration(*value); }
   std::string operator()(const MinState* value) const { return std::string(MinStateName(*value)); }
+  std::string operator()(const std::string* value) const { return *value; }
   template <typename T>
   std::string operator()(const T* value) const {
     const auto number = static_cast<uint64_t>(*value);
@@ -173,6 +181,8 @@ std::string_view Setting::Shape() const {
       return "TIME";
     case Kind::kState:
       return "STATE";
+    case Kind::kFile:
+      return "FILE";
   }
   return "";
 }

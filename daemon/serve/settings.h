@@ -30,8 +30,9 @@ struct Setting {
     kSize,    // bytes: 65536, 64m
     kTime,    // above zero: 500ms, 5s
     kState,   // a MinState
+    kFile,    // the path of a file; none by default
   };
-  using Slot = std::variant<Duration*, uint32_t*, uint64_t*, int64_t*, MinState*>;
+  using Slot = std::variant<Duration*, uint32_t*, uint64_t*, int64_t*, MinState*, std::string*>;
 
   std::string_view name;  // "probe-interval": the flag without its dashes
   Kind kind;
@@ -44,9 +45,11 @@ struct Setting {
 
   // The file's key: "probe_interval".
   [[nodiscard]] std::string Key() const;
-  // What stands for the value in the help: "N", "SIZE", "TIME", "STATE".
+  // Whether the file may have it as a JSON number too.
+  [[nodiscard]] bool TakesNumber() const { return kind == Kind::kNumber || kind == Kind::kSize; }
+  // What stands for the value in the help: "N", "SIZE", "TIME", "STATE", "FILE".
   [[nodiscard]] std::string_view Shape() const;
-  // The value in `limits`, as Set() reads it.
+  // The value in `limits`, as Set() reads it; empty for a file that nobody named.
   [[nodiscard]] std::string Show(Limits limits) const;
   // Errors say what was given and what was expected; their `where` is empty.
   [[nodiscard]] Status Set(std::string_view text, Limits& limits) const;

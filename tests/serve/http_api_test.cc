@@ -548,6 +548,19 @@ TEST_F(HttpApiTest, EveryRouteHasItsSectionAndItsLineInTheDocument) {
   EXPECT_EQ(lines.size(), routes.size());
 }
 
+TEST_F(HttpApiTest, TheDocumentListsTheRoutesThatNeedAnAdminsToken) {
+  const std::string page = HttpApiPage();
+  std::set<std::string> admin;
+  std::set<std::string> open;
+  for (size_t i = 0; i < api_.routes().size(); ++i) {
+    const auto& [method, path] = api_.routes()[i];
+    if (api_.access(i) == Access::kAdmin) admin.insert(method + " " + path);
+    if (api_.access(i) == Access::kOpen) open.insert(method + " " + path);
+  }
+  EXPECT_EQ(Between(page, "* admin: `", '`'), admin);
+  EXPECT_EQ(Between(page, "* no token: `", '`'), open);
+}
+
 // The first JSON object after `heading` in the document.
 Json ExampleAfter(const std::string& heading) {
   const std::string page = HttpApiPage();
