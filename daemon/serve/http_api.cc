@@ -45,6 +45,7 @@ struct HttpApi::Impl {
     const RouteContext context{registry, options, stopping.get_token()};
     AddQueryRoutes(listener, context);
     AddPublisherRoutes(listener, context);
+    AddEventRoutes(listener, context);
     AddMooncakeRoutes(listener, context);
     AddProcessRoutes();
     listener.OnExchange([this](const HttpExchange& exchange) { metrics.Count(exchange); });

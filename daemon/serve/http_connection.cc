@@ -77,8 +77,8 @@ HttpConnection::Filled HttpConnection::Fill(MonoTime until) {
   }
 }
 
-bool HttpConnection::Send(std::string_view bytes) const {
-  MonoTime until = MonoNow() + shared_.limits.request_timeout;
+bool HttpConnection::Send(std::string_view bytes, Duration time) const {
+  MonoTime until = MonoNow() + time;
   bool stopping = false;
   while (!bytes.empty()) {
     const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
@@ -222,17 +222,45 @@ HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until,
   }
 }
 
+void HttpConnection::SendStream(HttpStream& stream) {
+  const Duration patience = shared_.limits.idle_timeout;
+  MonoTime next_beat = MonoNow() + shared_.limits.heartbeat;
+  while (!shared_.stopping) {
+    std::string piece = stream.Take();
+    if (piece.empty() && MonoNow() >= next_beat) piece = stream.Heartbeat();
+    if (!piece.empty()) {
+      if (!Send(piece, patience)) return;
+      next_beat = MonoNow() + shared_.limits.heartbeat;
+      continue;
+    }
+    pollfd waited[3] = {{socket_.get(), POLLIN, 0},
+                        {shared_.stop_event.get(), POLLIN, 0},
+                        {stream.ready(), POLLIN, 0}};
+    ::poll(waited, 3, MillisecondsUntil(next_beat));
+    // Whatever it still says is nobody's request; that it says no more is what is looked for.
+    if (waited[0].revents != 0) {
+      if (Fill(MonoNow() + patience) != Filled::kBytes) return;
+      input_.clear();
+    }
+  }
+}
+
 bool HttpConnection::Answer(const HttpHead& head, const HttpRouter::Match& match, std::string body,
                             HttpBodyBudget::Share& share) {
   const MonoTime begin = MonoNow();
   const bool keep_alive = head.keep_alive && !shared_.stopping;
-  const std::string answer = shared_.router.Answer(head, match, std::move(body), keep_alive);
+  const HttpAnswer answer = shared_.router.Answer(head, match, std::move(body), keep_alive);
   share.GiveBack();
-  const bool sent = Send(answer);
+  const bool sent = Send(answer.bytes);
   constexpr size_t kStatusAt = sizeof("HTTP/1.1 ") - 1;
-  const int status = answer.size() < kStatusAt + 3 ? 0 : std::atoi(answer.c_str() + kStatusAt);
+  const int status =
+      answer.bytes.size() < kStatusAt + 3 ? 0 : std::atoi(answer.bytes.c_str() + kStatusAt);
   const double seconds = std::chrono::duration<double>(MonoNow() - begin).count();
   shared_.Observe({match.path, status, {}, seconds});
+  if (answer.stream) {
+    if (sent && head.method != "HEAD") SendStream(*answer.stream);
+    return false;
+  }
 
   if (input_.empty() && input_.capacity() > kReadBytes) input_ = std::string();
   return sent && keep_alive;

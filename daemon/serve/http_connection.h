@@ -34,6 +34,8 @@ struct HttpLimits {
   // From a request's first byte to its last, and from an answer's first to its last.
   Duration request_timeout = std::chrono::seconds(10);
   Duration idle_timeout = std::chrono::minutes(5);
+  // Of a stream without events. One whose client takes nothing for idle_timeout is cut off.
+  Duration heartbeat = std::chrono::seconds(15);
 };
 
 // How long a connection that was refused stays half open, so that the client reads the answer
@@ -79,7 +81,8 @@ class HttpConnection {
   // Reads what is there into input_, waiting for it until `until`.
   [[nodiscard]] Filled Fill(MonoTime until);
   // False when the client does not take it in time.
-  bool Send(std::string_view bytes) const;
+  bool Send(std::string_view bytes, Duration time) const;
+  bool Send(std::string_view bytes) const { return Send(bytes, shared_.limits.request_timeout); }
   // Says that nothing more comes and reads what the client still sends, for a moment.
   void Linger();
 
@@ -96,6 +99,8 @@ class HttpConnection {
   // `share` is given back before the answer is sent.
   bool Answer(const HttpHead& head, const HttpRouter::Match& match, std::string body,
               HttpBodyBudget::Share& share);
+  // Until the client leaves or is not heard of, or the server stops.
+  void SendStream(HttpStream& stream);
   bool Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
               bool head_only = false);
 

@@ -35,11 +35,32 @@ enum class Access : uint8_t {
   kAdmin,  // what changes what is followed, held or answered
 };
 
+// An answer that goes on until the client leaves or the server stops. Used by one thread, and
+// destroyed at its end.
+class HttpStream {
+ public:
+  virtual ~HttpStream() = default;
+  // A descriptor that poll() finds readable once Take() has something.
+  [[nodiscard]] virtual int ready() const = 0;
+  // The next piece to send; empty while there is none.
+  [[nodiscard]] virtual std::string Take() = 0;
+  // What is sent after a while without a piece, so that either end notices that the other has left.
+  [[nodiscard]] virtual std::string Heartbeat() const = 0;
+};
+
 struct HttpResponse {
   int status = 200;
   std::string body;
   std::string content_type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers = {};  // more of them
+  // In place of `body`, with a status of 200; the connection ends with it.
+  std::shared_ptr<HttpStream> stream = nullptr;
+};
+
+// What goes out for a response: all of it, or the head and what then follows piece by piece.
+struct HttpAnswer {
+  std::string bytes;
+  std::shared_ptr<HttpStream> stream;
 };
 
 using HttpHandler = std::function<HttpResponse(HttpRequest request)>;
@@ -74,10 +95,10 @@ class HttpRouter {
   };
   [[nodiscard]] Match Find(std::string_view method, std::string_view path) const;
 
-  // The whole answer to a request that Find() matched; a handler that throws is status 500 and a
-  // line in the log. Without `keep_alive` it says that the connection ends.
-  [[nodiscard]] std::string Answer(const HttpHead& head, const Match& match, std::string body,
-                                   bool keep_alive);
+  // The answer to a request that Find() matched; a handler that throws is status 500 and a line in
+  // the log. Without `keep_alive` it says that the connection ends.
+  [[nodiscard]] HttpAnswer Answer(const HttpHead& head, const Match& match, std::string body,
+                                  bool keep_alive);
 
  private:
   class Server;

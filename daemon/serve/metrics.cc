@@ -339,6 +339,7 @@ struct Metrics::Impl : public prometheus::Collectable {
     const std::vector<PublisherStatus> publishers = registry.Publishers();
     const index::IndexStats index = registry.index().Stats();
     const HttpConnections http_connections = connections();
+    const EventStream::Counters events = registry.events().counters();
     const auto number = [](uint64_t value) { return static_cast<double>(value); };
     std::vector<MetricFamily> families = {
         FamilyOf(kGauge, "conductor_build_info", "1; the version is its label.")
@@ -378,6 +379,12 @@ struct Metrics::Impl : public prometheus::Collectable {
         Single(kGauge, "conductor_http_body_bytes",
                "Bodies of requests that are being received or handled.",
                number(http_connections.body_bytes)),
+        Single(kGauge, "conductor_event_readers", "Connections that follow /v1/events.",
+               number(events.readers)),
+        Single(kCounter, "conductor_event_stream_told_total",
+               "Events put into the queues of those connections.", number(events.told)),
+        Single(kCounter, "conductor_event_stream_lost_total",
+               "Events that did not fit there, because a client was slow.", number(events.lost)),
         Single(kGauge, "process_resident_memory_bytes", "Resident memory.", ResidentBytes()),
         Single(kGauge, "process_start_time_seconds", "Start, in seconds since 1970.", start_time),
         States(publishers),

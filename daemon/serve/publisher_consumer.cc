@@ -44,7 +44,8 @@ PublisherConsumer::PublisherConsumer(const Registration& registration,
                                      std::shared_ptr<PublisherBoard> board)
     : name_(fmt::format("publisher {} at {}", registration.Key(), registration.endpoint)),
       decoder_(registration.type),
-      board_(std::move(board)) {}
+      board_(std::move(board)),
+      teller_(board_->events, registration) {}
 
 stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
                                                    std::string_view payload) {
@@ -57,6 +58,8 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   Applied applied;
   NoteSkips(*batch, applied);
   Ingest(*batch, applied);
+  const ingest::IngestCounters counters = Counters();
+  teller_.Applied(sequence, *batch, counters);
   for (const auto& [reason, count] : batch->skipped) {
     const auto skip = std::ranges::find(batch->skips, reason, &wire::Skip::reason);
     std::string error;
@@ -65,7 +68,7 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   }
   {
     const std::lock_guard lock(board_->mutex);
-    board_->ingest = Counters();
+    board_->ingest = counters;
     board_->last_applied = MonoNow();
     if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
   }
@@ -77,6 +80,7 @@ void PublisherConsumer::NewLife() {
   log::Info("{}: what it held is dropped: it began a new life, or was in doubt for too long",
             name_);
   DropAll();
+  teller_.NewLife();
   Publish();
 }
 
@@ -93,6 +97,7 @@ void PublisherConsumer::TellTrust() {
     if (board_->trust == trust) return;
     before = std::exchange(board_->trust, trust);
   }
+  teller_.TrustChanged(trust);
   if (before.state == trust.state && before.reason == trust.reason) return;
   log::Write(LevelOf(trust),
              fmt::format("{}: {} -> {}{}{}", name_, Describe(before), Describe(trust),

@@ -31,10 +31,11 @@ struct Entry {
 
 struct Registry::Impl {
   explicit Impl(const Options& given)
-      : options(given), index(given.index), transport(given.transport) {}
+      : options(given), index(given.index), events(given.events), transport(given.transport) {}
 
   const Options options;
   index::PrefixIndex index;
+  EventStream events;
   // Guards entries, reservations and next_number; never held across a wait.
   mutable std::mutex mutex;
   std::map<std::string, Entry> entries;
@@ -148,6 +149,7 @@ Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration
   }
   entries.emplace(key, Entry{std::make_shared<const Registration>(registration),
                              std::make_shared<PublisherBoard>(), std::nullopt, nullptr});
+  entries.at(key).board->events = &events;
   reservations.Add(registration, key);
   return Added::kNew;
 }
@@ -370,6 +372,8 @@ size_t Registry::size() const {
 }
 
 const index::PrefixIndex& Registry::index() const { return impl_->index; }
+
+EventStream& Registry::events() const { return impl_->events; }
 
 const std::string& Registry::limit_warning() const { return impl_->transport.limit_warning(); }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/serve/event_stream.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/result.h"
 #include "lib/index/prefix_index.h"
@@ -59,6 +60,7 @@ class Registry {
     stream::StreamOptions stream{.replay_timeout = std::chrono::seconds(3),
                                  .backoff_max = std::chrono::milliseconds(1500)};
     ingest::IngestLimits ingest;
+    EventStream::Options events;
   };
 
   enum class Added : uint8_t {
@@ -95,6 +97,8 @@ class Registry {
   [[nodiscard]] size_t size() const;
 
   [[nodiscard]] const index::PrefixIndex& index() const;
+  // Every event of every publisher as it is applied.
+  [[nodiscard]] EventStream& events() const;
   // Why the process can serve fewer publishers than configured; empty when it can.
   [[nodiscard]] const std::string& limit_warning() const;
 

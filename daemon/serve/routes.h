@@ -21,6 +21,7 @@ struct RouteContext {
 
 void AddQueryRoutes(HttpListener& listener, const RouteContext& context);      // POST /v1/query
 void AddPublisherRoutes(HttpListener& listener, const RouteContext& context);  // /v1/publishers
+void AddEventRoutes(HttpListener& listener, const RouteContext& context);      // GET /v1/events
 // The Mooncake Conductor's.
 void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context);
 

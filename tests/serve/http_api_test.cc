@@ -593,6 +593,7 @@ TEST_F(HttpApiTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
 
 TEST_F(HttpApiTest, EveryMetricIsInTheDocument) {
   Post("/register", Absent("a", 1));
+  Get("/nowhere");
   const std::string page = HttpApiPage();
   std::set<std::string> documented;
   for (const std::string prefix : {"conductor_", "process_"}) {

@@ -90,6 +90,18 @@ class HttpClient {
     return reply;
   }
 
+  // Up to the first `end` and with it, of an answer without a length; empty when the connection
+  // ends or half a minute passes before.
+  std::string ReadUntil(std::string_view end) {
+    size_t at = 0;
+    while ((at = unread_.find(end)) == std::string::npos) {
+      if (!Fill()) return {};
+    }
+    std::string read = unread_.substr(0, at + end.size());
+    unread_.erase(0, read.size());
+    return read;
+  }
+
   // True when the server ends the connection without another byte.
   bool AtEnd() { return unread_.empty() && !Fill() && ended_; }
 
