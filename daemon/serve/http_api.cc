@@ -75,6 +75,12 @@ void HttpApi::Impl::AddProcessRoutes() {
 }
 
 Status HttpApi::Impl::LoadFiles() {
+  if (options.has_tls()) {
+    auto tls = TlsContext::Load(options.tls_cert, options.tls_key);
+    if (!tls) return tl::unexpected(tls.error());
+    for (const std::string& warning : (*tls)->warnings()) log::Warn("{}", warning);
+    listener.Secure(*std::move(tls));
+  }
   if (options.auth_token_file.empty()) return {};
   auto tokens = AuthTokens::Load(options.auth_token_file);
   if (!tokens) return tl::unexpected(tokens.error());

@@ -31,6 +31,12 @@ class HttpApi {
     // Of /query and /cache, whose answers have no room for a state.
     MinState legacy_min_state = MinState::kAny;
     std::string auth_token_file;  // empty: nobody is asked for a token
+    // In PEM. Both, or both empty: no TLS.
+    std::string tls_cert;
+    std::string tls_key;
+
+    [[nodiscard]] bool has_tls() const { return !tls_cert.empty(); }
+    [[nodiscard]] bool names_files() const { return has_tls() || !auth_token_file.empty(); }
   };
 
   // `registry` must outlive it.

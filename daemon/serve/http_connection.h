@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -13,6 +14,7 @@
 #include "daemon/serve/http_framing.h"
 #include "daemon/serve/http_gate.h"
 #include "daemon/serve/http_router.h"
+#include "daemon/serve/http_transport.h"
 #include "lib/base/clock.h"
 
 namespace conductor::serve {
@@ -60,6 +62,8 @@ class HttpConnection {
     std::function<void(const HttpExchange&)> observer;
     // Set, and then readable and never read, once the server stops: every wait ends.
     std::atomic<bool> stopping = false;
+    // Connections that ended before their transport was open, for metrics; stands for itself.
+    std::atomic<uint64_t> unopened = 0;
     FileDescriptor stop_event;
 
     void Observe(const HttpExchange& exchange) const {
@@ -67,8 +71,7 @@ class HttpConnection {
     }
   };
 
-  // `socket` does not block.
-  HttpConnection(Shared& shared, FileDescriptor socket);
+  HttpConnection(Shared& shared, std::unique_ptr<HttpTransport> transport);
 
   // Until the client leaves, misbehaves or is idle for too long, or the server stops.
   void Serve();
@@ -76,8 +79,12 @@ class HttpConnection {
  private:
   enum class Filled : uint8_t { kBytes, kClosed, kTimeout, kStopped };
 
+  // Within a request's time; false when it cannot be.
+  [[nodiscard]] bool Open();
   // Waits for `events` on the socket; kBytes: they are there.
   [[nodiscard]] Filled Wait(int16_t events, MonoTime until, bool heed_stop) const;
+  // The same for what the transport wants.
+  [[nodiscard]] Filled WaitFor(HttpTransport::Io wanted, MonoTime until, bool heed_stop) const;
   // Reads what is there into input_, waiting for it until `until`.
   [[nodiscard]] Filled Fill(MonoTime until);
   // False when the client does not take it in time.
@@ -105,7 +112,7 @@ class HttpConnection {
               bool head_only = false);
 
   Shared& shared_;
-  FileDescriptor socket_;
+  const std::unique_ptr<HttpTransport> transport_;
   std::string input_;  // received and not consumed yet: the rest of this request, or the next one
 };
 

@@ -22,6 +22,10 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.http.legacy_min_state; }, true},
     Setting{"auth-token-file", Kind::kFile, "the tokens that requests must show",
             [](Limits& l) -> Slot { return &l.http.auth_token_file; }, true},
+    Setting{"tls-cert", Kind::kFile, "its certificate, in PEM: https instead of http",
+            [](Limits& l) -> Slot { return &l.http.tls_cert; }, true},
+    Setting{"tls-key", Kind::kFile, "the certificate's private key",
+            [](Limits& l) -> Slot { return &l.http.tls_key; }, true},
     Setting{"max-publishers", Kind::kNumber, "most publishers at once",
             [](Limits& l) -> Slot { return &l.registry.transport.max_publishers; }, true, 1, 65536},
     Setting{"ingest-threads", Kind::kNumber, "threads that read events",
@@ -103,6 +107,11 @@ Status CheckTogether(const Limits& limits) {
     return Fail(fmt::format("{} bytes are less than the {} of one request (--http-max-body)",
                             http.max_inflight_bytes, http.max_body_bytes),
                 "--http-max-inflight", "room for at least one");
+  }
+  if (http.tls_cert.empty() != http.tls_key.empty()) {
+    const bool no_key = http.tls_key.empty();
+    return Fail(no_key ? "it is of no use without --tls-key" : "it is of no use without --tls-cert",
+                no_key ? "--tls-cert" : "--tls-key", "both files, or neither");
   }
   if (auto order = CheckOrder("replay-backoff-min", registry.stream.backoff_min,
                               "replay-backoff-max", registry.stream.backoff_max);

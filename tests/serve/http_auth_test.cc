@@ -6,7 +6,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
-#include <vector>
+#include <thread>
 
 #include "daemon/serve/auth_tokens.h"
 #include "daemon/serve/http_listener.h"
@@ -210,6 +210,9 @@ TEST_F(HttpAuthTest, ARefusalSaysWhatIsMissing) {
   const Reply forbidden = Ask("POST /admin", kReader);
   EXPECT_NE(forbidden.head.find("error=\"insufficient_scope\"\r\n"), std::string::npos);
   EXPECT_EQ(forbidden.body, R"({"error":"this needs an admin's token","reason":"forbidden"})");
+  // They are counted after the answer is sent.
+  const MonoTime until = MonoNow() + 30s;
+  while (unauthorized_ + forbidden_ < 3 && MonoNow() < until) std::this_thread::yield();
   EXPECT_EQ(unauthorized_, 2);
   EXPECT_EQ(forbidden_, 1);
 }

@@ -292,6 +292,18 @@ TEST_F(HttpListenerTest, AClientThatDoesNotReadItsAnswerIsCut) {
   }));
 }
 
+TEST_F(HttpListenerTest, AClientThatReadsItsAnswerInDripsIsCut) {
+  size_ = 64 << 20;
+  HttpClient client(Start({.limits = {.request_timeout = 100ms}}));
+  client.Send("GET /size HTTP/1.1\r\n\r\n");
+  EXPECT_TRUE(Eventually([&] {
+    char byte = 0;
+    client.ReadSome(&byte, 1);
+    const auto connections = listener_->connections();
+    return connections.accepted == 1 && connections.open == 0;
+  }));
+}
+
 TEST_F(HttpListenerTest, UnreadableRequestsAreRefusedAndTheConnectionEnds) {
   const uint16_t port = Start({.limits = {.max_head_bytes = 4096}});
   const std::pair<std::string, int> cases[] = {

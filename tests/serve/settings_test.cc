@@ -75,6 +75,8 @@ TEST(Settings, ThatDoNotFitOneAnotherAreAnError) {
   } cases[] = {
       {"http_max_body", "1g", "--http-max-inflight"},
       {"reconnect_min", "1m", "--reconnect-min"},
+      {"tls_cert", "cert.pem", "--tls-cert"},
+      {"tls_key", "key.pem", "--tls-key"},
       {"replay_backoff_max", "1ms", "--replay-backoff-min"},
   };
   for (const auto& [key, text, where] : cases) {
