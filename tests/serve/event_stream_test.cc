@@ -15,6 +15,7 @@
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/pool_consumer.h"
 #include "daemon/serve/routes.h"
+#include "tests/serve/eventually.h"
 #include "tests/serve/http_client.h"
 
 namespace conductor::serve {
@@ -333,12 +334,7 @@ class HttpEventsTest : public testing::Test {
 
   // Until as many follow.
   bool Readers(uint64_t count) {
-    const MonoTime until = MonoNow() + 30s;
-    while (registry_->events().counters().readers != count) {
-      if (MonoNow() > until) return false;
-      std::this_thread::yield();
-    }
-    return true;
+    return Eventually([&] { return registry_->events().counters().readers == count; });
   }
 
   const HttpApi::Options http_;

@@ -18,6 +18,7 @@
 
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/tls_transport.h"
+#include "tests/serve/eventually.h"
 #include "tests/serve/http_client.h"
 
 namespace conductor::serve {
@@ -134,17 +135,6 @@ class HttpTlsTest : public testing::Test {
     const auto port = listener_->Start();
     EXPECT_TRUE(port) << port.error().Message();
     return port.value_or(0);
-  }
-
-  // Waits for a state that another thread brings about.
-  template <typename Condition>
-  static bool Eventually(Condition condition) {
-    const MonoTime until = MonoNow() + 30s;
-    while (!condition()) {
-      if (MonoNow() > until) return false;
-      std::this_thread::yield();
-    }
-    return true;
   }
 
   bool AllAreGone() {
