@@ -55,6 +55,7 @@ class HelpFormatter : public CLI::Formatter {
 
 void AddSetting(CLI::App& serve, const serve::Setting& setting, serve::ServeOptions& options) {
   const std::string flag = fmt::format("--{}", setting.name);
+  const std::string value = setting.Show({});
   serve
       .add_option_function<std::string>(
           flag,
@@ -65,7 +66,7 @@ void AddSetting(CLI::App& serve, const serve::Setting& setting, serve::ServeOpti
             }
             options.settings.emplace_back(&setting, text);
           },
-          fmt::format("{} [{}]", setting.help, setting.Show({})))
+          value.empty() ? std::string(setting.help) : fmt::format("{} [{}]", setting.help, value))
       ->type_name(std::string(setting.Shape()))
       ->group(setting.common ? "Options" : kHidden);
 }

@@ -225,15 +225,15 @@ Status ReadSetting(const Setting& setting, const Json& value, std::string_view n
   std::string text;
   if (value.is_string()) {
     text = value.get<std::string>();
-  } else if ((value.is_number_unsigned() && setting.kind != Setting::Kind::kTime) ||
+  } else if ((value.is_number_unsigned() && setting.TakesNumber()) ||
              (value.is_number() && setting.kind == Setting::Kind::kReal)) {
     text = value.dump();
   } else {
-    const bool is_text =
-        setting.kind == Setting::Kind::kTime || setting.kind == Setting::Kind::kState;
+    const std::string shown = setting.Show(Limits{});
     return tl::unexpected(
-        TopLevelError(value, name, key, is_text ? "a text" : "a number",
-                      fmt::format("\"{}\", as it is by default", setting.Show(Limits{}))));
+        TopLevelError(value, name, key, setting.TakesNumber() ? "a number" : "a text",
+                      shown.empty() ? std::string("the path of a file")
+                                    : fmt::format("\"{}\", as it is by default", shown)));
   }
   Limits scratch;
   if (auto set = setting.Set(text, scratch); !set) {

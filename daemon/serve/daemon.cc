@@ -94,6 +94,21 @@ bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
+void WarnOfExposure(const HttpApi::Options& options) {
+  if (IsLoopback(options.host)) return;
+  if (options.auth_token_file.empty()) {
+    log::Warn(
+        "listening on {}: WHOEVER REACHES THIS ADDRESS CAN REGISTER, CLEAR AND REMOVE PUBLISHERS; "
+        "nobody is asked for a token: name a file of them with --auth-token-file",
+        options.host);
+  } else if (!options.has_tls()) {
+    log::Warn(
+        "listening on {} without TLS: tokens can be read on their way; give --tls-cert and "
+        "--tls-key, unless a proxy encrypts",
+        options.host);
+  }
+}
+
 // Registers `publishers`; what could not be is added to `problems`.
 void RegisterAll(Registry& registry, const std::vector<Registration>& publishers,
                  std::vector<Error>& problems) {
@@ -104,9 +119,10 @@ void RegisterAll(Registry& registry, const std::vector<Registration>& publishers
   }
 }
 
-std::string Url(const std::string& host, uint16_t port) {
-  const bool ipv6 = host.find(':') != std::string::npos;
-  return ipv6 ? fmt::format("http://[{}]:{}", host, port) : fmt::format("http://{}:{}", host, port);
+std::string Url(const HttpApi::Options& options, uint16_t port) {
+  const bool bare_ipv6 = options.host.find(':') != std::string::npos && options.host[0] != '[';
+  return fmt::format("{}://{}:{}", options.has_tls() ? "https" : "http",
+                     bare_ipv6 ? fmt::format("[{}]", options.host) : options.host, port);
 }
 
 // One error line each; true when they forbid to go on.
@@ -129,6 +145,10 @@ int RunServe(const ServeOptions& options) {
   if (!config) return Complain(kFailed, config.error());
   const auto limits = ReadLimits(options, *config);
   if (!limits) return Complain(kUsage, limits.error());
+  if (options.demo && limits->http.names_files()) {
+    return Complain(kUsage, {"it asks its daemon without TLS and without a token", "--demo",
+                             "neither --auth-token-file nor --tls-cert beside it"});
+  }
   for (const std::string& note : config->notes) log::Info("{}", note);
   if (Report(config->problems, options.strict)) return kFailed;
 
@@ -143,12 +163,7 @@ int RunServe(const ServeOptions& options) {
   if (!registry.limit_warning().empty()) log::Warn("{}", registry.limit_warning());
 
   const HttpApi::Options& http_options = limits->http;
-  if (!IsLoopback(http_options.host)) {
-    log::Warn(
-        "listening on {}: whoever reaches this address can register and remove publishers; "
-        "there is no authentication",
-        http_options.host);
-  }
+  WarnOfExposure(http_options);
   HttpApi http(registry, http_options);
   const auto port = http.Start();
   if (!port) return Complain(kFailed, port.error());
@@ -162,8 +177,10 @@ int RunServe(const ServeOptions& options) {
               registry.size() == 1 ? " is" : "s are", broken);
   }
   http.SetReady(true);
+  // From here on the process ends by a signal only, and none comes through once one ended it.
+  if (http_options.names_files()) signals.OnHangup([&http] { http.ReloadFiles(); });
 
-  const std::string url = Url(http_options.host, *port);
+  const std::string url = Url(http_options, *port);
   fmt::print("conductor: listening on {}\n", url);
   std::fflush(stdout);
   if (demo) demo->Start(url);

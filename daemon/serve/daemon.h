@@ -22,9 +22,9 @@ struct ServeOptions {
   GivenSettings settings;  // limits and times
 };
 
-// Runs until SIGTERM or SIGINT. Prints "conductor: listening on http://HOST:PORT" to stdout once
-// requests are answered. The process's exit code: 0 ended by a signal, 1 could not start (what and
-// where on stderr), 2 an option or environment variable that cannot be read.
+// Runs until SIGTERM or SIGINT. Prints "conductor: listening on http://HOST:PORT" (https with TLS)
+// to stdout once requests are answered. The process's exit code: 0 ended by a signal, 1 could not
+// start (what and where on stderr), 2 an option or environment variable that cannot be read.
 [[nodiscard]] int RunServe(const ServeOptions& options);
 
 }  // namespace conductor::serve

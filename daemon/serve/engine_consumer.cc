@@ -105,15 +105,20 @@ void EngineConsumer::DropAll() { ingest_.NewLife(); }
 
 ingest::IngestCounters EngineConsumer::Counters() const { return ingest_.Counters(); }
 
-void EngineConsumer::BeginRebuild() { ingest_.BeginRebuild(); }
+void EngineConsumer::BeginRebuild() {
+  ingest_.BeginRebuild();
+  TellRebuild("begun");
+}
 
 void EngineConsumer::CommitRebuild() {
   ingest_.CommitRebuild();
+  TellRebuild("complete");
   Publish();
 }
 
 void EngineConsumer::AbandonRebuild() {
   ingest_.AbandonRebuild();
+  TellRebuild("abandoned");
   Publish();
 }
 

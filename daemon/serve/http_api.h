@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/serve/http_router.h"
 #include "daemon/serve/min_state.h"
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
@@ -35,6 +36,13 @@ class HttpApi {
     index::ScoreWeights score_weights;
     // Of /query and /cache, whose answers have no room for a state.
     MinState legacy_min_state = MinState::kAny;
+    std::string auth_token_file;  // empty: nobody is asked for a token
+    // In PEM. Both, or both empty: no TLS.
+    std::string tls_cert;
+    std::string tls_key;
+
+    [[nodiscard]] bool has_tls() const { return !tls_cert.empty(); }
+    [[nodiscard]] bool names_files() const { return has_tls() || !auth_token_file.empty(); }
   };
 
   // `registry` must outlive it.
@@ -44,8 +52,12 @@ class HttpApi {
   HttpApi& operator=(const HttpApi&) = delete;
 
   // Binds and starts to answer on threads of its own; the port that was bound. The error names
-  // host and port.
+  // host and port, or the file that cannot be used.
   [[nodiscard]] Result<uint16_t> Start();
+
+  // Reads the files that the options name again. One that cannot be used changes nothing, but for a
+  // line in the log. Any thread.
+  void ReloadFiles();
 
   // What GET /readyz answers: 503 until set.
   void SetReady(bool ready);
@@ -56,6 +68,8 @@ class HttpApi {
 
   // (method, path) of every route.
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
+  // Of routes()[route].
+  [[nodiscard]] Access access(size_t route) const;
 
  private:
   struct Impl;

@@ -17,6 +17,7 @@ struct HttpRefusal {
   int status = 400;
   std::string reason;
   std::string error;
+  std::string header = {};  // one more of the answer's: "Allow: GET"
 
   friend bool operator==(const HttpRefusal&, const HttpRefusal&) = default;
 };
@@ -25,10 +26,10 @@ template <typename T>
 using HttpResult = tl::expected<T, HttpRefusal>;
 
 // The whole answer that tells a refusal: {"error", "reason"}, whose texts are ours and need no
-// escapes. Without `keep_alive` it says that the connection ends; `allow` is what a 405 names. A
-// 503 says to come back in a second.
+// escapes. Without `keep_alive` it says that the connection ends. A 503 says to come back in a
+// second.
 [[nodiscard]] std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive,
-                                       std::string_view allow = {}, bool head_only = false);
+                                       bool head_only = false);
 
 // What a head says.
 struct HttpHead {

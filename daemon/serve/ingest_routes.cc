@@ -92,8 +92,9 @@ HttpResponse Ingest(const RouteContext& context, const HttpRequest& request) {
 }  // namespace
 
 void AddIngestRoutes(HttpListener& listener, const RouteContext& context) {
-  listener.Route("POST", "/v1/ingest",
-                 [context](const HttpRequest& request) { return Ingest(context, request); });
+  listener.Route(
+      "POST", "/v1/ingest",
+      [context](const HttpRequest& request) { return Ingest(context, request); }, Access::kAdmin);
 }
 
 }  // namespace conductor::serve

@@ -326,6 +326,10 @@ struct Metrics::Impl : public prometheus::Collectable {
                      .Name("conductor_http_requests_total")
                      .Help("Requests by route and status code.")
                      .Register(http)),
+        refusals(prometheus::BuildCounter()
+                     .Name("conductor_http_refusals_total")
+                     .Help("Requests that no handler saw, by reason.")
+                     .Register(http)),
         latencies(prometheus::BuildHistogram()
                       .Name("conductor_http_request_duration_seconds")
                       .Help("From the complete request to the answer's last byte.")
@@ -335,6 +339,7 @@ struct Metrics::Impl : public prometheus::Collectable {
     const std::vector<PublisherStatus> publishers = registry.Publishers();
     const index::IndexStats index = registry.index().Stats();
     const HttpConnections http_connections = connections();
+    const EventStream::Counters events = registry.events().counters();
     const auto number = [](uint64_t value) { return static_cast<double>(value); };
     std::vector<MetricFamily> families = {
         FamilyOf(kGauge, "conductor_build_info", "1; the version is its label.")
@@ -372,9 +377,18 @@ struct Metrics::Impl : public prometheus::Collectable {
         Single(kCounter, "conductor_http_connections_rejected_total",
                "Connections answered 503 because too many were open.",
                number(http_connections.rejected)),
+        Single(kCounter, "conductor_http_tls_failures_total",
+               "Connections that ended before their TLS handshake did.",
+               number(http_connections.unopened)),
         Single(kGauge, "conductor_http_body_bytes",
                "Bodies of requests that are being received or handled.",
                number(http_connections.body_bytes)),
+        Single(kGauge, "conductor_event_readers", "Connections that follow /v1/events.",
+               number(events.readers)),
+        Single(kCounter, "conductor_event_stream_told_total",
+               "Events put into the queues of those connections.", number(events.told)),
+        Single(kCounter, "conductor_event_stream_lost_total",
+               "Events that did not fit there, because a client was slow.", number(events.lost)),
         Single(kGauge, "process_resident_memory_bytes", "Resident memory.", ResidentBytes()),
         Single(kGauge, "process_start_time_seconds", "Start, in seconds since 1970.", start_time),
         States(publishers),
@@ -389,6 +403,7 @@ struct Metrics::Impl : public prometheus::Collectable {
   const double start_time = UnixNow();
   prometheus::Registry http;
   prometheus::Family<prometheus::Counter>& requests;
+  prometheus::Family<prometheus::Counter>& refusals;
   prometheus::Family<prometheus::Histogram>& latencies;
 };
 
@@ -400,6 +415,9 @@ Metrics::~Metrics() = default;
 void Metrics::Count(const HttpExchange& exchange) {
   const std::string route(exchange.route);
   impl_->requests.Add({{"route", route}, {"code", std::to_string(exchange.status)}}).Increment();
+  if (!exchange.reason.empty()) {
+    impl_->refusals.Add({{"reason", std::string(exchange.reason)}}).Increment();
+  }
   if (exchange.seconds < 0) return;
   impl_->latencies.Add({{"route", route}}, kLatencyBuckets).Observe(exchange.seconds);
 }

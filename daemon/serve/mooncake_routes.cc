@@ -57,14 +57,15 @@ HttpResponse GlobalView(const RouteContext& context, const HttpRequest&) {
 
 void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context) {
   using Answerer = HttpResponse (*)(const RouteContext&, const HttpRequest&);
-  const auto route = [&](const char* method, const char* path, Answerer answer) {
-    listener.Route(method, path, [context, answer](const HttpRequest& request) {
-      return answer(context, request);
-    });
+  const auto route = [&](const char* method, const char* path, Answerer answer,
+                         Access access = Access::kRead) {
+    listener.Route(
+        method, path,
+        [context, answer](const HttpRequest& request) { return answer(context, request); }, access);
   };
   route("POST", "/query", MooncakeQuery);
-  route("POST", "/register", Register);
-  route("POST", "/unregister", Unregister);
+  route("POST", "/register", Register, Access::kAdmin);
+  route("POST", "/unregister", Unregister, Access::kAdmin);
   route("GET", "/services", Services);
   route("GET", "/global_view", GlobalView);
   route("POST", "/cache", CacheHits);

@@ -44,7 +44,8 @@ PublisherConsumer::PublisherConsumer(const Registration& registration,
                                      std::shared_ptr<PublisherBoard> board)
     : name_(fmt::format("publisher {} at {}", registration.Key(), registration.Source())),
       decoder_(registration.type),
-      board_(std::move(board)) {}
+      board_(std::move(board)),
+      teller_(board_->events, registration) {}
 
 stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
                                                    std::string_view payload) {
@@ -57,6 +58,8 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   Applied applied;
   NoteSkips(*batch, applied);
   Ingest(*batch, applied);
+  const ingest::IngestCounters counters = Counters();
+  teller_.Applied(sequence, *batch, counters);
   for (const auto& [reason, count] : batch->skipped) {
     const auto skip = std::ranges::find(batch->skips, reason, &wire::Skip::reason);
     std::string error;
@@ -73,6 +76,7 @@ void PublisherConsumer::NewLife() {
   log::Info("{}: what it held is dropped: it began a new life, or was in doubt for too long",
             name_);
   DropAll();
+  teller_.NewLife();
   Publish();
 }
 
@@ -90,6 +94,7 @@ void PublisherConsumer::TellTrust() {
     before = std::exchange(board_->trust, trust);
   }
   board_->Changed();
+  teller_.TrustChanged(trust);
   if (before.state == trust.state && before.reason == trust.reason) return;
   log::Write(LevelOf(trust),
              fmt::format("{}: {} -> {}{}{}", name_, Describe(before), Describe(trust),

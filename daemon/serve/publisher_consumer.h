@@ -11,6 +11,8 @@
 #include <string_view>
 
 #include "daemon/serve/churn.h"
+#include "daemon/serve/event_document.h"
+#include "daemon/serve/event_stream.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/clock.h"
 #include "lib/ingest/publisher_ingest.h"
@@ -25,6 +27,8 @@ struct PublisherBoard {
   std::shared_ptr<std::atomic<uint64_t>> changes = nullptr;
   std::atomic<double> last_lag_seconds = -1;  // in no order with the rest
 
+  // Where every event is told as it is applied; nullptr: nowhere. Set before the consumer is made.
+  EventStream* events = nullptr;
   std::mutex mutex;  // guards everything below
   stream::Trust trust;
   ingest::IngestCounters ingest;
@@ -61,6 +65,8 @@ class PublisherConsumer : public stream::Consumer {
   }
 
   [[nodiscard]] const std::string& name() const { return name_; }  // for log lines
+  // "begun", "complete" or "abandoned".
+  void TellRebuild(std::string_view phase) const { teller_.Rebuild(phase); }
   // After a change that no batch brought: counters and trust as they are now.
   void Publish();
 
@@ -73,6 +79,7 @@ class PublisherConsumer : public stream::Consumer {
   const std::string name_;  // key and endpoint
   wire::Decoder decoder_;
   std::shared_ptr<PublisherBoard> board_;
+  EventTeller teller_;
   stream::Trust of_stream_;
 };
 

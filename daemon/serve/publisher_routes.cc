@@ -116,9 +116,10 @@ HttpResponse Clear(const RouteContext& context, const HttpRequest& request) {
 void AddPublisherRoutes(HttpListener& listener, const RouteContext& context) {
   using Answerer = HttpResponse (*)(const RouteContext&, const HttpRequest&);
   const auto route = [&](const char* method, const char* path, Answerer answer) {
-    listener.Route(method, path, [context, answer](const HttpRequest& request) {
-      return answer(context, request);
-    });
+    listener.Route(
+        method, path,
+        [context, answer](const HttpRequest& request) { return answer(context, request); },
+        std::string_view(method) == "GET" ? Access::kRead : Access::kAdmin);
   };
   route("GET", "/v1/publishers", GetAll);
   route("POST", "/v1/publishers", Post);

@@ -37,11 +37,12 @@ struct Entry {
 
 struct Registry::Impl {
   explicit Impl(const Options& given)
-      : options(given), index(given.index), transport(given.transport) {}
+      : options(given), index(given.index), events(given.events), transport(given.transport) {}
 
   const Options options;
   index::PrefixIndex index;
   HotPrefixes hot_prefixes;
+  EventStream events;
   // Guards entries, reservations and next_number; never held across a wait.
   mutable std::mutex mutex;
   std::condition_variable_any replaced;  // with mutex: an Entry::replacing ended
@@ -306,6 +307,7 @@ tl::expected<Registry::Impl::Following, Refusal> Registry::Impl::Follow(
   Following following;
   following.board = std::make_shared<PublisherBoard>();
   following.board->changes = changes;
+  following.board->events = &events;
   if (registration.mode == stream::ListenMode::kIngest) {
     following.intake = std::make_shared<stream::Intake>(options.stream.max_pending_bytes,
                                                         registration.incarnation);
@@ -686,6 +688,7 @@ size_t Registry::size() const {
 const index::PrefixIndex& Registry::index() const { return impl_->index; }
 
 HotPrefixes& Registry::hot_prefixes() const { return impl_->hot_prefixes; }
+EventStream& Registry::events() const { return impl_->events; }
 
 const std::string& Registry::limit_warning() const { return impl_->transport.limit_warning(); }
 

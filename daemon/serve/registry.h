@@ -14,6 +14,7 @@
 
 #include "daemon/serve/churn.h"
 #include "daemon/serve/engine_table.h"
+#include "daemon/serve/event_stream.h"
 #include "daemon/serve/hot_prefixes.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/result.h"
@@ -74,6 +75,7 @@ class Registry {
     stream::StreamOptions stream{.replay_timeout = std::chrono::seconds(3),
                                  .backoff_max = std::chrono::milliseconds(1500)};
     ingest::IngestLimits ingest;
+    EventStream::Options events;
   };
 
   enum class Added : uint8_t {
@@ -148,6 +150,8 @@ class Registry {
   [[nodiscard]] const index::PrefixIndex& index() const;
   // Of what queries match; for them to tell it.
   [[nodiscard]] HotPrefixes& hot_prefixes() const;
+  // Every event of every publisher as it is applied.
+  [[nodiscard]] EventStream& events() const;
   // Why the process can serve fewer publishers than configured; empty when it can.
   [[nodiscard]] const std::string& limit_warning() const;
 

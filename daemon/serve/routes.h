@@ -24,6 +24,7 @@ void AddPublisherRoutes(HttpListener& listener, const RouteContext& context);  /
 // GET /v1/namespaces and /v1/instances/{id}.
 void AddInventoryRoutes(HttpListener& listener, const RouteContext& context);
 void AddIngestRoutes(HttpListener& listener, const RouteContext& context);  // POST /v1/ingest
+void AddEventRoutes(HttpListener& listener, const RouteContext& context);   // GET /v1/events
 // The Mooncake Conductor's.
 void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context);
 

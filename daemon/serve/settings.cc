@@ -21,6 +21,12 @@ constexpr uint64_t kMaxSize = std::numeric_limits<int64_t>::max();
 constexpr std::array kSettings = {
     Setting{"legacy-min-state", Kind::kState, "least trust that /query and /cache give figures for",
             [](Limits& l) -> Slot { return &l.http.legacy_min_state; }, true},
+    Setting{"auth-token-file", Kind::kFile, "the tokens that requests must show",
+            [](Limits& l) -> Slot { return &l.http.auth_token_file; }, true},
+    Setting{"tls-cert", Kind::kFile, "its certificate, in PEM: https instead of http",
+            [](Limits& l) -> Slot { return &l.http.tls_cert; }, true},
+    Setting{"tls-key", Kind::kFile, "the certificate's private key",
+            [](Limits& l) -> Slot { return &l.http.tls_key; }, true},
     Setting{"max-publishers", Kind::kNumber, "most publishers at once",
             [](Limits& l) -> Slot { return &l.registry.transport.max_publishers; }, true, 1, 65536},
     Setting{"ingest-threads", Kind::kNumber, "threads that read events",
@@ -73,6 +79,10 @@ constexpr std::array kSettings = {
     Setting{"hash-check", Kind::kNumber, "recompute one announced hash in so many; 0: none",
             [](Limits& l) -> Slot { return &l.registry.ingest.hash_check_every; }, false, 0,
             UINT32_MAX},
+    Setting{"event-readers", Kind::kNumber, "most that follow /v1/events; beyond: 503",
+            [](Limits& l) -> Slot { return &l.registry.events.max_readers; }, false, 0, 65536},
+    Setting{"event-queue", Kind::kSize, "events that wait for a slow one; beyond: lost",
+            [](Limits& l) -> Slot { return &l.registry.events.queue_bytes; }},
     Setting{"http-max-connections", Kind::kNumber, "most connections; beyond: 503",
             [](Limits& l) -> Slot { return &l.http.max_connections; }, true, 1, 65536},
     Setting{"http-max-body", Kind::kSize, "largest request; beyond: 413",
@@ -119,6 +129,11 @@ Status CheckTogether(const Limits& limits) {
                             http.max_inflight_bytes, http.max_body_bytes),
                 "--http-max-inflight", "room for at least one");
   }
+  if (http.tls_cert.empty() != http.tls_key.empty()) {
+    const bool no_key = http.tls_key.empty();
+    return Fail(no_key ? "it is of no use without --tls-key" : "it is of no use without --tls-cert",
+                no_key ? "--tls-cert" : "--tls-key", "both files, or neither");
+  }
   if (auto order = CheckOrder("replay-backoff-min", registry.stream.backoff_min,
                               "replay-backoff-max", registry.stream.backoff_max);
       !order) {
@@ -156,6 +171,11 @@ struct Store {
     *to = number;
     return {};
   }
+  Status operator()(std::string* to) const {
+    if (text.empty()) return Fail("is empty", {}, "the path of a file");
+    *to = text;
+    return {};
+  }
   template <typename T>
   Status operator()(T* to) const {
     if (setting.zero && text == "0") {
@@ -181,6 +201,7 @@ struct ShowValue {
   std::string operator()(const Duration* value) const { return FormatDuration(*value); }
   std::string operator()(const MinState* value) const { return std::string(MinStateName(*value)); }
   std::string operator()(const double* value) const { return fmt::format("{}", *value); }
+  std::string operator()(const std::string* value) const { return *value; }
   template <typename T>
   std::string operator()(const T* value) const {
     const auto number = static_cast<uint64_t>(*value);
@@ -208,6 +229,8 @@ std::string_view Setting::Shape() const {
       return "STATE";
     case Kind::kReal:
       return "X";
+    case Kind::kFile:
+      return "FILE";
   }
   return "";
 }

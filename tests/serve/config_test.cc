@@ -214,6 +214,8 @@ TEST(Config, SaysWhatIsWrongWithTheFileAndWhere) {
        "conductor.json: probe_interval: 5 is not a text (expected \"5s\", as it is by default)"},
       {R"({"probe_interval": "5"})",
        "conductor.json: probe_interval: '5' is not a time (expected a"},
+      {R"({"auth_token_file": 5})",
+       "conductor.json: auth_token_file: 5 is not a text (expected the path of a file)"},
       {R"({"max_publishers": 0})",
        "conductor.json: max_publishers: '0' is not a possible value "
        "(expected an integer from 1 to 65536)"},

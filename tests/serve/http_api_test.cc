@@ -1,6 +1,7 @@
 #include "daemon/serve/http_api.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <map>
@@ -596,6 +597,57 @@ TEST_F(HttpApiTest, ResyncAsksForAllOfAPublisherAndClearForNothing) {
   EXPECT_EQ(longest_matched(), 48);
 }
 
+// Most resident memory that the process ever had.
+uint64_t PeakBytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) << 10;
+}
+
+TEST_F(HttpApiTest, HostileBodiesAreRefusedAndTakeNoMemory) {
+  using namespace std::string_literals;
+  const std::string deep(100'000, '[');
+  std::string opened;
+  for (int i = 0; i < 100'000; ++i) opened += R"({"a":)";
+  const struct {
+    const char* what;
+    const char* type;
+    std::string body;
+  } cases[] = {
+      {"100,000 brackets", "application/json", deep},
+      {"as many as a field's value", "application/json", R"({"model":"m","token_ids":)" + deep},
+      {"100,000 objects", "application/json", opened},
+      {"100,000 arrays of one", "application/msgpack", std::string(100'000, '\x91')},
+      {"as many as a field's value", "application/msgpack",
+       "\x82\xa5model\xa1m\xa9token_ids"s + std::string(100'000, '\x91')},
+      {"maps that are keys", "application/msgpack", std::string(100'000, '\x81')},
+      {"2^32 - 1 pairs", "application/msgpack", "\xdf\xff\xff\xff\xff\xa1"s + "a\x01"},
+      {"2^32 - 1 items", "application/msgpack",
+       "\x82\xa5model\xa1m\xa9token_ids\xdd\xff\xff\xff\xff\x01"s},
+      {"2^32 - 1 bytes", "application/msgpack",
+       "\x82\xa5model\xa1m\xa9token_ids\xc6\xff\xff\xff\xff\x01"s},
+      {"2^32 - 1 bytes of text", "application/msgpack", "\xdb\xff\xff\xff\xff\x01"s},
+      {"items that claim items", "application/msgpack",
+       [] {
+         std::string body;
+         for (int i = 0; i < 100'000; ++i) body += "\xdd\xff\xff\xff\xff"s;
+         return body;
+       }()},
+  };
+  const uint64_t before = PeakBytes();
+  for (const char* path : {"/v1/query", "/query", "/register", "/unregister", "/cache"}) {
+    for (const auto& [what, type, body] : cases) {
+      client_->Send("POST "s + path + " HTTP/1.1\r\nContent-Type: " + type +
+                    "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+      const Reply reply = client_->Read();
+      EXPECT_EQ(reply.status, 400) << path << ", " << what;
+      EXPECT_LT(reply.body.size(), 1000U) << path << ", " << what;
+    }
+  }
+  // Each has at most half a megabyte, of which a parser may take some fold.
+  EXPECT_LT(PeakBytes() - before, uint64_t{64} << 20);
+}
+
 // From each line of `text` that begins with `prefix`, what stands between that and `end`.
 std::set<std::string> Between(const std::string& text, const std::string& prefix, char end) {
   std::set<std::string> found;
@@ -622,6 +674,19 @@ TEST_F(HttpApiTest, EveryRouteHasItsSectionAndItsLineInTheDocument) {
   EXPECT_EQ(lines, routes);
 }
 
+TEST_F(HttpApiTest, TheDocumentListsTheRoutesThatNeedAnAdminsToken) {
+  const std::string page = HttpApiPage();
+  std::set<std::string> admin;
+  std::set<std::string> open;
+  for (size_t i = 0; i < api_.routes().size(); ++i) {
+    const auto& [method, path] = api_.routes()[i];
+    if (api_.access(i) == Access::kAdmin) admin.insert(method + " " + path);
+    if (api_.access(i) == Access::kOpen) open.insert(method + " " + path);
+  }
+  EXPECT_EQ(Between(page, "* admin: `", '`'), admin);
+  EXPECT_EQ(Between(page, "* no token: `", '`'), open);
+}
+
 TEST_F(HttpApiTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
   Post("/register", Absent("a", 1));
   for (const char* path : {"/v1/publishers", "/services", "/global_view"}) {
@@ -637,6 +702,7 @@ TEST_F(HttpApiTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
 
 TEST_F(HttpApiTest, EveryMetricIsInTheDocument) {
   Post("/register", Absent("a", 1));
+  Get("/nowhere");
   const std::string page = HttpApiPage();
   std::set<std::string> documented;
   for (const std::string prefix : {"conductor_", "process_"}) {
