@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <simdjson.h>
 
 #include <algorithm>
 #include <initializer_list>
@@ -45,7 +46,14 @@ class Fields {
   std::string Text(std::string_view field) {
     const Json* value = Get(field);
     if (value == nullptr) return {};
-    if (value->is_string()) return value->get<std::string>();
+    if (value->is_string()) {
+      const auto& text = value->get_ref<const std::string&>();
+      if (simdjson::validate_utf8(text)) return text;
+      // Names are told in JSON and as labels of metrics, which take nothing else.
+      Problem(field, "invalid_value", fmt::format("{} is not UTF-8", DescribeJson(*value)),
+              "a string in UTF-8");
+      return {};
+    }
     Problem(field, "invalid_type", fmt::format("{} is not a text", DescribeJson(*value)),
             "a string");
     return {};

@@ -675,5 +675,23 @@ TEST(RequestErrorJson, HasTheFieldsThatApply) {
             R"({"error":"a \"b\"","reason":"out_of_range","field":"token_ids","index":3})");
 }
 
+TEST(Register, TextsThatAreNotUtf8AreToldAndNotTaken) {
+  const std::string good =
+      "\xa8"
+      "endpoint\xactcp://h:5557\xa9modelname\xa1m";
+  EXPECT_EQ(
+      ErrorOf(ParseRegister("\x83" + good + "\xabinstance_id\xa2\xe9z", BodyForm::kMsgpack)),
+      (RequestError{"instance_id: \"\xef\xbf\xbdz\" is not UTF-8 (expected a string in UTF-8)",
+                    "invalid_value",
+                    "instance_id",
+                    {}}));
+  EXPECT_EQ(ErrorOf(ParseRegister("\x84" + good +
+                                      "\xabinstance_id\xa1z\xa7"
+                                      "dp_rank\xa1\xe9",
+                                  BodyForm::kMsgpack))
+                .field,
+            "dp_rank");
+}
+
 }  // namespace
 }  // namespace conductor::serve
