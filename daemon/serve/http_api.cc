@@ -39,9 +39,9 @@ std::string RandomId() {
 struct HttpApi::Impl {
   Impl(Registry& registry, const Options& given)
       : options(given),
+        context{registry, options, stopping.get_token()},
         listener(ListenerOptions(given)),
         metrics(registry, [this] { return listener.connections(); }) {
-    const RouteContext context{registry, options, stopping.get_token()};
     AddQueryRoutes(listener, context);
     AddPublisherRoutes(listener, context);
     AddMooncakeRoutes(listener, context);
@@ -55,6 +55,7 @@ struct HttpApi::Impl {
 
   const Options options;
   std::stop_source stopping;
+  const RouteContext context;
   HttpListener listener;
   Metrics metrics;
   const std::string boot_id = RandomId();
@@ -85,6 +86,12 @@ HttpApi::HttpApi(Registry& registry, const Options& options)
 HttpApi::~HttpApi() { Stop(); }
 
 Result<uint16_t> HttpApi::Start() { return impl_->listener.Start(); }
+
+const RouteContext& HttpApi::context() const { return impl_->context; }
+
+void HttpApi::ShowQueryEndpoint(std::function<QueryStats()> stats) {
+  impl_->metrics.ShowQueryEndpoint(std::move(stats));
+}
 
 void HttpApi::SetReady(bool ready) { impl_->ready = ready; }
 

@@ -2,17 +2,21 @@
 #define CONDUCTOR_DAEMON_SERVE_HTTP_API_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "daemon/serve/min_state.h"
+#include "daemon/serve/query_stats.h"
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
 
 namespace conductor::serve {
+
+struct RouteContext;
 
 // The HTTP server of `conductor serve`; docs/http-api.md describes every route.
 class HttpApi {
@@ -40,6 +44,12 @@ class HttpApi {
   // Binds and starts to answer on threads of its own; the port that was bound. The error names
   // host and port.
   [[nodiscard]] Result<uint16_t> Start();
+
+  // What its handlers work with, for the ZeroMQ endpoint; it lives as long as this.
+  [[nodiscard]] const RouteContext& context() const;
+
+  // Before Start(): GET /metrics tells what `stats` says too.
+  void ShowQueryEndpoint(std::function<QueryStats()> stats);
 
   // What GET /readyz answers: 503 until set.
   void SetReady(bool ready);

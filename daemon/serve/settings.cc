@@ -82,6 +82,15 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.http.request_timeout; }},
     Setting{"http-idle-timeout", Kind::kTime, "an idle connection is closed after it",
             [](Limits& l) -> Slot { return &l.http.idle_timeout; }},
+    Setting{"query-threads", Kind::kNumber,
+            "threads that answer at --query-endpoint; 0: one for each processor",
+            [](Limits& l) -> Slot { return &l.query.threads; }, false, 0, 1024},
+    Setting{"query-max-body", Kind::kSize, "largest request there; beyond: 413",
+            [](Limits& l) -> Slot { return &l.query.max_body_bytes; }},
+    Setting{"query-max-queued", Kind::kNumber, "requests that wait there; beyond: 503",
+            [](Limits& l) -> Slot { return &l.query.max_queued; }, false, 1, 1 << 20},
+    Setting{"query-max-queued-bytes", Kind::kSize, "their bodies together; beyond: 503",
+            [](Limits& l) -> Slot { return &l.query.max_queued_bytes; }},
 };
 
 Status CheckOrder(std::string_view least, Duration min, std::string_view most, Duration max) {
@@ -92,7 +101,8 @@ Status CheckOrder(std::string_view least, Duration min, std::string_view most, D
 }
 
 Status CheckTogether(const Limits& limits) {
-  const auto& [registry, http] = limits;
+  const Registry::Options& registry = limits.registry;
+  const HttpApi::Options& http = limits.http;
   if (http.max_inflight_bytes < http.max_body_bytes) {
     return Fail(fmt::format("{} bytes are less than the {} of one request (--http-max-body)",
                             http.max_inflight_bytes, http.max_body_bytes),
