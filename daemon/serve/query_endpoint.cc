@@ -1,6 +1,7 @@
 #include "daemon/serve/query_endpoint.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <zmq.h>
@@ -44,6 +45,10 @@ constexpr int kMostAtOnce = 128;
 constexpr size_t kMostKeptBody = 1 << 20;
 // A peer that takes longer for ZeroMQ's handshake is cut off.
 constexpr auto kHandshakeTime = std::chrono::seconds(5);
+// While all others answer, and take what has come whenever they are done with a request, the thread
+// that is left looks so often for what has to be refused: waking it for each message would take
+// time from them.
+constexpr auto kNapTime = std::chrono::milliseconds(1);
 // What is answered last has so long to get out.
 constexpr auto kLingerTime = std::chrono::milliseconds(250);
 // Silence after which TCP asks a peer whether it is still there, in seconds.
@@ -114,6 +119,7 @@ struct QueryEndpoint::Impl {
   // What does not.
   [[nodiscard]] BodyAnswer AnswerTo(const Request& request, std::string& body) const;
   void WaitForWork() const;
+  void Nap() const;
 
   const Options options;
   const uint32_t most_answering;
@@ -136,7 +142,7 @@ struct QueryEndpoint::Impl {
   std::deque<Request> queue;
   uint64_t queued_bytes = 0;
   uint32_t answering = 0;
-  uint32_t idle = 0;
+  uint32_t idle = 0;  // threads in WaitForWork()
   bool more_to_drain = false;
   QueryStats stats;
 };
@@ -209,11 +215,12 @@ void QueryEndpoint::Impl::Run() {
       lock.lock();
       continue;
     }
-    ++idle;
+    const bool nothing_to_do = answering < most_answering;
+    idle += nothing_to_do ? 1 : 0;
     lock.unlock();
-    WaitForWork();
+    nothing_to_do ? WaitForWork() : Nap();
     lock.lock();
-    --idle;
+    idle -= nothing_to_do ? 1 : 0;
   }
 }
 
@@ -309,6 +316,11 @@ void QueryEndpoint::Impl::WakeOne() const { (void)::eventfd_write(wake.get(), 1)
 void QueryEndpoint::Impl::WaitForWork() const {
   epoll_event event{};
   (void)::epoll_wait(events.get(), &event, 1, -1);
+}
+
+void QueryEndpoint::Impl::Nap() const {
+  pollfd ended{stop.get(), POLLIN, 0};
+  (void)::poll(&ended, 1, Milliseconds(kNapTime));
 }
 
 void QueryEndpoint::Impl::Stop() {

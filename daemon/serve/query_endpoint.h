@@ -21,9 +21,9 @@ struct RouteContext;
 //
 // No thread stands between ZeroMQ's own and the one that answers. All threads share the socket
 // under a lock: whoever holds it sends its answer, takes everything that has come into the queue,
-// and leaves with the next request. One thread more than may answer waits for requests while all
-// others answer, so that what goes beyond the bounds is refused at once. (A thread that owns the
-// socket and hands out requests would cost two more wake-ups a request.)
+// and leaves with the next request. One thread more than may answer looks each millisecond while
+// all others answer, so that what goes beyond the bounds is refused at once. (A thread that owns
+// the socket and hands out requests would cost two more wake-ups a request.)
 //
 // Nobody is waited for. An answer whose client is gone, or has kMostUnread unread already, is
 // dropped and counted.
