@@ -352,7 +352,8 @@ struct Metrics::Impl : public prometheus::Collectable {
         Single(kGauge, "conductor_index_holders", "Ranks in namespaces that may hold blocks.",
                number(index.holders)),
         Single(kCounter, "conductor_index_name_conflicts_total",
-               "Held names that were announced again for another block.",
+               "Held names that were announced again for another block, and blocks that had too "
+               "many names.",
                number(index.name_conflicts)),
         Single(kGauge, "conductor_index_runs", "Pieces of chains, of up to 64 blocks.",
                number(index.runs)),

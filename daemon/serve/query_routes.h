@@ -21,6 +21,10 @@ struct BodyAnswer {
 [[nodiscard]] BodyAnswer AnswerQueryBody(const RouteContext& context, const std::string& body,
                                          BodyForm form, BodyForm answer_form);
 
+// POST /v1/score; lib/index/score.h has the policy.
+[[nodiscard]] BodyAnswer AnswerScoreBody(const RouteContext& context, const std::string& body,
+                                         BodyForm form, BodyForm answer_form);
+
 // What answers at one path.
 struct BodyRoute {
   using Answerer = BodyAnswer (*)(const RouteContext&, const std::string& body, BodyForm form,
