@@ -248,7 +248,7 @@ Status ReadTopLevel(JsonDocument document, std::string_view name, Config& config
   for (const auto& [key, value] : document.root.items()) {
     const Setting* setting = FindSetting(key);
     const bool is_known = setting != nullptr || key == "http_server_port" || key == "host" ||
-                          key == "kvevent_instance";
+                          key == "query_endpoint" || key == "kvevent_instance";
     if (value.is_null() && is_known) continue;
     if (key == "http_server_port") {
       const auto port = ReadInteger(value, key, "a port", 0, 65535);
@@ -260,6 +260,13 @@ Status ReadTopLevel(JsonDocument document, std::string_view name, Config& config
             TopLevelError(value, name, key, "a host", "a name or an address to listen on"));
       }
       config.host = value.get<std::string>();
+    } else if (key == "query_endpoint") {
+      const std::string address = value.is_string() ? value.get<std::string>() : std::string();
+      if (auto valid = CheckQueryAddress(address); !valid) {
+        return tl::unexpected(TopLevelError(value, name, key, "an address to answer queries at",
+                                            valid.error().expected));
+      }
+      config.query_endpoint = address;
     } else if (key == "kvevent_instance") {
       if (!value.is_object()) {
         return tl::unexpected(TopLevelError(value, name, key, "a set of publishers",

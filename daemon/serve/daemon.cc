@@ -15,6 +15,7 @@
 #include "daemon/serve/config.h"
 #include "daemon/serve/demo.h"
 #include "daemon/serve/http_api.h"
+#include "daemon/serve/query_endpoint.h"
 #include "daemon/serve/registry.h"
 #include "daemon/serve/stop_signals.h"
 #include "lib/base/log.h"
@@ -83,6 +84,8 @@ Result<Limits> ReadLimits(const ServeOptions& options, const Config& config) {
   if (!limits) return limits;
   limits->http.host = options.host ? *options.host : config.host.value_or(limits->http.host);
   limits->http.port = options.port ? *options.port : config.http_server_port.value_or(kDefaultPort);
+  limits->query.address =
+      options.query_endpoint ? *options.query_endpoint : config.query_endpoint.value_or("");
   return limits;
 }
 
@@ -117,6 +120,22 @@ void RegisterAll(Registry& registry, const std::vector<Registration>& publishers
       problems.push_back(Error(added.error()).Within(publisher.Key()));
     }
   }
+}
+
+Result<std::shared_ptr<QueryEndpoint>> StartQueryEndpoint(HttpApi& http,
+                                                          const QueryEndpoint::Options& options) {
+  if (!IsLocalQueryAddress(options.address)) {
+    log::Warn(
+        "answering queries at {}: whoever reaches this address can ask; bearer tokens are not "
+        "spoken there, so a wider address than loopback needs a network boundary",
+        options.address);
+  }
+  auto queries = std::make_shared<QueryEndpoint>(http.context(), options);
+  const auto bound = queries->Start();
+  if (!bound) return tl::unexpected(Error(bound.error()).Within("--query-endpoint"));
+  http.ShowQueryEndpoint([queries] { return queries->stats(); });
+  log::Info("answering queries at {}", *bound);
+  return queries;
 }
 
 std::string Url(const HttpApi::Options& options, uint16_t port) {
@@ -165,6 +184,12 @@ int RunServe(const ServeOptions& options) {
   const HttpApi::Options& http_options = limits->http;
   WarnOfExposure(http_options);
   HttpApi http(registry, http_options);
+  std::shared_ptr<QueryEndpoint> queries;
+  if (!limits->query.address.empty()) {
+    auto started = StartQueryEndpoint(http, limits->query);
+    if (!started) return Complain(kFailed, started.error());
+    queries = std::move(*started);
+  }
   const auto port = http.Start();
   if (!port) return Complain(kFailed, port.error());
 
@@ -192,6 +217,8 @@ int RunServe(const ServeOptions& options) {
   }
   signals.Ending("the HTTP requests");
   http.Stop();
+  signals.Ending("the queries over ZeroMQ");
+  if (queries) queries->Stop();
   signals.Ending("the publishers");
   return kDone;
 }

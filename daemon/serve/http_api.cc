@@ -40,9 +40,9 @@ std::string RandomId() {
 struct HttpApi::Impl {
   Impl(Registry& registry, const Options& given)
       : options(given),
+        context{registry, options, stopping.get_token()},
         listener(ListenerOptions(given)),
         metrics(registry, [this] { return listener.connections(); }) {
-    const RouteContext context{registry, options, stopping.get_token()};
     AddQueryRoutes(listener, context);
     AddPublisherRoutes(listener, context);
     AddInventoryRoutes(listener, context);
@@ -60,6 +60,7 @@ struct HttpApi::Impl {
 
   const Options options;
   std::stop_source stopping;
+  const RouteContext context;
   HttpListener listener;
   Metrics metrics;
   const std::string boot_id = RandomId();
@@ -117,6 +118,12 @@ void HttpApi::ReloadFiles() {
   if (auto loaded = impl_->LoadFiles(); !loaded) {
     log::Error("{}; what was read before stands", loaded.error().Message());
   }
+}
+
+const RouteContext& HttpApi::context() const { return impl_->context; }
+
+void HttpApi::ShowQueryEndpoint(std::function<QueryStats()> stats) {
+  impl_->metrics.ShowQueryEndpoint(std::move(stats));
 }
 
 void HttpApi::SetReady(bool ready) { impl_->ready = ready; }

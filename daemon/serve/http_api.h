@@ -2,6 +2,7 @@
 #define CONDUCTOR_DAEMON_SERVE_HTTP_API_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -9,12 +10,15 @@
 
 #include "daemon/serve/http_router.h"
 #include "daemon/serve/min_state.h"
+#include "daemon/serve/query_stats.h"
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
 #include "lib/index/score.h"
 
 namespace conductor::serve {
+
+struct RouteContext;
 
 // The HTTP server of `conductor serve`; docs/http-api.md describes every route.
 class HttpApi {
@@ -58,6 +62,12 @@ class HttpApi {
   // Reads the files that the options name again. One that cannot be used changes nothing, but for a
   // line in the log. Any thread.
   void ReloadFiles();
+
+  // What its handlers work with, for the ZeroMQ endpoint; it lives as long as this.
+  [[nodiscard]] const RouteContext& context() const;
+
+  // Before Start(): GET /metrics tells what `stats` says too.
+  void ShowQueryEndpoint(std::function<QueryStats()> stats);
 
   // What GET /readyz answers: 503 until set.
   void SetReady(bool ready);

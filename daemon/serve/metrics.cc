@@ -400,6 +400,7 @@ struct Metrics::Impl : public prometheus::Collectable {
 
   const Registry& registry;
   const std::function<HttpConnections()> connections;
+  std::function<QueryStats()> query_endpoint;  // where there is one
   const double start_time = UnixNow();
   prometheus::Registry http;
   prometheus::Family<prometheus::Counter>& requests;
@@ -411,6 +412,10 @@ Metrics::Metrics(const Registry& registry, std::function<HttpConnections()> conn
     : impl_(std::make_unique<Impl>(registry, std::move(connections))) {}
 
 Metrics::~Metrics() = default;
+
+void Metrics::ShowQueryEndpoint(std::function<QueryStats()> stats) {
+  impl_->query_endpoint = std::move(stats);
+}
 
 void Metrics::Count(const HttpExchange& exchange) {
   const std::string route(exchange.route);
@@ -424,6 +429,11 @@ void Metrics::Count(const HttpExchange& exchange) {
 
 std::string Metrics::Scrape() const {
   std::vector<MetricFamily> families = impl_->Collect();
+  if (impl_->query_endpoint) {
+    std::vector<MetricFamily> queries = QueryMetrics(impl_->query_endpoint());
+    families.insert(families.end(), std::make_move_iterator(queries.begin()),
+                    std::make_move_iterator(queries.end()));
+  }
   std::vector<MetricFamily> http = impl_->http.Collect();
   families.insert(families.end(), std::make_move_iterator(http.begin()),
                   std::make_move_iterator(http.end()));

@@ -117,19 +117,24 @@ BodyAnswer AnswerScoreBody(const RouteContext& context, const std::string& body,
   return {200, RankingDocument(*request, rankings, answer_form)};
 }
 
+std::span<const BodyRoute> BodyRoutes() {
+  static constexpr BodyRoute kRoutes[] = {
+      {"/v1/query", AnswerQueryBody},
+      {"/v1/score", AnswerScoreBody},
+  };
+  return kRoutes;
+}
+
 void AddQueryRoutes(HttpListener& listener, const RouteContext& context) {
-  using Answerer = BodyAnswer (*)(const RouteContext&, const std::string&, BodyForm, BodyForm);
-  const auto route = [&](const char* path, Answerer answerer) {
-    listener.Route("POST", path, [context, answerer](const HttpRequest& request) {
+  for (const BodyRoute& route : BodyRoutes()) {
+    listener.Route("POST", std::string(route.path), [context, route](const HttpRequest& request) {
       const BodyForm form = AnswerForm(request);
-      BodyAnswer answer = answerer(context, request.body, FormOf(request), form);
+      BodyAnswer answer = route.answer(context, request.body, FormOf(request), form);
       return HttpResponse{.status = answer.status,
                           .body = std::move(answer.body),
                           .content_type = std::string(MediaType(form))};
     });
-  };
-  route("/v1/query", AnswerQueryBody);
-  route("/v1/score", AnswerScoreBody);
+  }
 }
 
 }  // namespace conductor::serve

@@ -1,7 +1,9 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_QUERY_ROUTES_H_
 #define CONDUCTOR_DAEMON_SERVE_QUERY_ROUTES_H_
 
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "daemon/serve/document.h"
 #include "daemon/serve/routes.h"
@@ -22,6 +24,18 @@ struct BodyAnswer {
 // POST /v1/score; lib/index/score.h has the policy.
 [[nodiscard]] BodyAnswer AnswerScoreBody(const RouteContext& context, const std::string& body,
                                          BodyForm form, BodyForm answer_form);
+
+// What answers at one path.
+struct BodyRoute {
+  using Answerer = BodyAnswer (*)(const RouteContext&, const std::string& body, BodyForm form,
+                                  BodyForm answer_form);
+
+  std::string_view path;
+  Answerer answer;
+};
+
+// Everything that is asked with a body alone, by POST or over the ZeroMQ endpoint.
+[[nodiscard]] std::span<const BodyRoute> BodyRoutes();
 
 }  // namespace conductor::serve
 

@@ -113,6 +113,14 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.http.score_weights.doubtful; }},
     Setting{"score-stale", Kind::kReal, "trust in figures that nobody has confirmed",
             [](Limits& l) -> Slot { return &l.http.score_weights.stale; }},
+    Setting{"query-threads", Kind::kNumber, "threads at --query-endpoint; 0: as processors",
+            [](Limits& l) -> Slot { return &l.query.threads; }, false, 0, 1024},
+    Setting{"query-max-body", Kind::kSize, "largest request there; beyond: 413",
+            [](Limits& l) -> Slot { return &l.query.max_body_bytes; }},
+    Setting{"query-max-queued", Kind::kNumber, "requests that wait there; beyond: 503",
+            [](Limits& l) -> Slot { return &l.query.max_queued; }, false, 1, 1 << 20},
+    Setting{"query-max-queued-bytes", Kind::kSize, "their bodies together; beyond: 503",
+            [](Limits& l) -> Slot { return &l.query.max_queued_bytes; }},
 };
 
 Status CheckOrder(std::string_view least, Duration min, std::string_view most, Duration max) {
@@ -123,7 +131,8 @@ Status CheckOrder(std::string_view least, Duration min, std::string_view most, D
 }
 
 Status CheckTogether(const Limits& limits) {
-  const auto& [registry, http] = limits;
+  const Registry::Options& registry = limits.registry;
+  const HttpApi::Options& http = limits.http;
   if (http.max_inflight_bytes < http.max_body_bytes) {
     return Fail(fmt::format("{} bytes are less than the {} of one request (--http-max-body)",
                             http.max_inflight_bytes, http.max_body_bytes),

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "daemon/serve/http_api.h"
+#include "daemon/serve/query_endpoint.h"
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
@@ -20,6 +21,7 @@ namespace conductor::serve {
 struct Limits {
   Registry::Options registry;
   HttpApi::Options http;
+  QueryEndpoint::Options query;
 };
 
 // One of them as people set it: by a flag, or by a key of the configuration file. This table is the
