@@ -56,7 +56,7 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   }
   Applied applied;
   NoteSkips(*batch, applied);
-  Ingest(*batch, applied);
+  Ingest(sequence, *batch, applied);
   for (const auto& [reason, count] : batch->skipped) {
     const auto skip = std::ranges::find(batch->skips, reason, &wire::Skip::reason);
     std::string error;

@@ -81,7 +81,8 @@ void PrefixIndex::Impl::Hold(Holder& holder, HolderId id, Tier tier, bool counts
   EraseHolding(holder, id, tier, Target{target.block, span});
 }
 
-bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef block) {
+bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef block,
+                              RemovalCause cause) {
   const uint32_t span = HeldSpan(holder, id, tier, block);
   if (span == 0) return false;
   if (!copies.empty()) {
@@ -93,6 +94,7 @@ bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef b
   }
   EraseHolding(holder, id, tier, Target{block, span});
   --holder.whole[static_cast<size_t>(tier)];
+  Note(holder, tier, block, cause);
   ReleaseIfUnheld(block);
   return true;
 }
@@ -116,16 +118,21 @@ bool PrefixIndex::Impl::EraseAllOf(uint32_t publisher, BlockRef block) {
     copies.erase(CopyKey(block, it.id, it.tier));
     EraseHolding(holder, it.id, it.tier, Target{block, it.span});
     --holder.whole[static_cast<size_t>(it.tier)];
+    Note(holder, it.tier, block, RemovalCause::kRenamed);
   }
   if (held.empty()) return false;
   ReleaseIfUnheld(block);
   return true;
 }
 
-uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier) {
+uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier, RemovalCause cause) {
   Holder& holder = holders.at(id);
   const uint32_t upper = Upper(id, tier);
   const uint64_t cleared = std::exchange(holder.whole[static_cast<size_t>(tier)], 0);
+  const bool shown = holder.visible || cause == RemovalCause::kReplaced;
+  if (cleared > 0 && shown && holder.source != RemovalHistory::kNoSource) {
+    history.AddAll(holder.source, cause, tier, cleared, occasion);
+  }
   const std::vector<uint32_t> runs = holder.runs[static_cast<size_t>(tier)].Take();
   for (const uint32_t run_id : runs) {
     Run& run = store.run(run_id);
