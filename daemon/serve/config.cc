@@ -225,7 +225,8 @@ Status ReadSetting(const Setting& setting, const Json& value, std::string_view n
   std::string text;
   if (value.is_string()) {
     text = value.get<std::string>();
-  } else if (value.is_number_unsigned() && setting.kind != Setting::Kind::kTime) {
+  } else if ((value.is_number_unsigned() && setting.kind != Setting::Kind::kTime) ||
+             (value.is_number() && setting.kind == Setting::Kind::kReal)) {
     text = value.dump();
   } else {
     const bool is_text =

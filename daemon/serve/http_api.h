@@ -11,6 +11,7 @@
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
+#include "lib/index/score.h"
 
 namespace conductor::serve {
 
@@ -27,6 +28,11 @@ class HttpApi {
     // after `idle_timeout`.
     Duration request_timeout = std::chrono::seconds(10);
     Duration idle_timeout = std::chrono::minutes(5);
+    // Of one query: the time that its walk may take, the prompts of a batch, a prompt's blocks.
+    Duration query_timeout = std::chrono::seconds(5);
+    uint32_t max_prompts = 256;
+    uint32_t max_query_blocks = 1 << 22;
+    index::ScoreWeights score_weights;
     // Of /query and /cache, whose answers have no room for a state.
     MinState legacy_min_state = MinState::kAny;
   };

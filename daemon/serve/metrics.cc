@@ -202,7 +202,7 @@ constexpr PublisherNumber kPublisherNumbers[] = {
      "Blocks dropped at the end of their registered time to live.", nullptr, "",
      &Ingest<&I::expired_blocks>},
     {kGauge, "conductor_publisher_trimmed_blocks",
-     "Blocks of it that were given up for --memory-limit, since it last held nothing.", nullptr, "",
+     "Blocks of it that were given up for --memory-limit, since it was last cleared.", nullptr, "",
      &Ingest<&I::trimmed_blocks>},
     {kCounter, "conductor_publisher_rank_mismatches_total",
      "Batches whose rank is not the registered one.", nullptr, "", &Ingest<&I::rank_mismatches>},
@@ -352,7 +352,8 @@ struct Metrics::Impl : public prometheus::Collectable {
         Single(kGauge, "conductor_index_holders", "Ranks in namespaces that may hold blocks.",
                number(index.holders)),
         Single(kCounter, "conductor_index_name_conflicts_total",
-               "Held names that were announced again for another block.",
+               "Held names that were announced again for another block, and blocks that had too "
+               "many names.",
                number(index.name_conflicts)),
         Single(kGauge, "conductor_index_runs", "Pieces of chains, of up to 64 blocks.",
                number(index.runs)),

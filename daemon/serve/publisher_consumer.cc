@@ -63,12 +63,8 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
     if (skip != batch->skips.end()) error = fmt::format("{}, {}", where(), skip->Describe());
     CountSkip(std::string(wire::SkipReasonName(reason)), count, error);
   }
-  {
-    const std::lock_guard lock(board_->mutex);
-    board_->ingest = Counters();
-    board_->last_applied = MonoNow();
-    if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
-  }
+  TellCounters(MonoNow());
+  if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
   TellTrust();
   return applied;
 }
@@ -93,6 +89,7 @@ void PublisherConsumer::TellTrust() {
     if (board_->trust == trust) return;
     before = std::exchange(board_->trust, trust);
   }
+  board_->Changed();
   if (before.state == trust.state && before.reason == trust.reason) return;
   log::Write(LevelOf(trust),
              fmt::format("{}: {} -> {}{}{}", name_, Describe(before), Describe(trust),
@@ -112,11 +109,20 @@ void PublisherConsumer::CountSkip(const std::string& reason, uint64_t count,
   if (first) log::Warn("{}: {} (more of {} are only counted)", name_, error, reason);
 }
 
-void PublisherConsumer::Publish() {
+void PublisherConsumer::TellCounters(std::optional<MonoTime> applied) {
+  ingest::IngestCounters counters = Counters();
+  bool changed = false;
   {
     const std::lock_guard lock(board_->mutex);
-    board_->ingest = Counters();
+    changed = counters.block_size != board_->ingest.block_size;
+    board_->ingest = std::move(counters);
+    if (applied) board_->last_applied = applied;
   }
+  if (changed) board_->Changed();
+}
+
+void PublisherConsumer::Publish() {
+  TellCounters();
   TellTrust();
 }
 

@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_PUBLISHER_CONSUMER_H_
 #define CONDUCTOR_DAEMON_SERVE_PUBLISHER_CONSUMER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -19,13 +20,20 @@ namespace conductor::serve {
 
 // What a publisher's ingest thread tells the threads that answer requests.
 struct PublisherBoard {
+  // Counted up after a change of what EngineTable has, where somebody wants to know.
+  std::shared_ptr<std::atomic<uint64_t>> changes = nullptr;
+  std::atomic<double> last_lag_seconds = -1;  // in no order with the rest
+
   std::mutex mutex;  // guards everything below
   stream::Trust trust;
   ingest::IngestCounters ingest;
   std::map<std::string, uint64_t> decode_skips;
   std::string last_decode_error;
   std::optional<MonoTime> last_applied;
-  double last_lag_seconds = -1;
+
+  void Changed() const {
+    if (changes) changes->fetch_add(1);
+  }
 };
 
 // One publisher's stream, decoded and handed to whatever takes its events into the index: what
@@ -58,6 +66,8 @@ class PublisherConsumer : public stream::Consumer {
  private:
   void CountSkip(const std::string& reason, uint64_t count, const std::string& error);
   void TellTrust();
+  // The counters on the board become what they are; `applied`: when a batch was.
+  void TellCounters(std::optional<MonoTime> applied = std::nullopt);
 
   const std::string name_;  // key and endpoint
   wire::Decoder decoder_;

@@ -19,6 +19,10 @@ struct BodyAnswer {
 [[nodiscard]] BodyAnswer AnswerQueryBody(const RouteContext& context, const std::string& body,
                                          BodyForm form, BodyForm answer_form);
 
+// POST /v1/score; lib/index/score.h has the policy.
+[[nodiscard]] BodyAnswer AnswerScoreBody(const RouteContext& context, const std::string& body,
+                                         BodyForm form, BodyForm answer_form);
+
 }  // namespace conductor::serve
 
 #endif  // CONDUCTOR_DAEMON_SERVE_QUERY_ROUTES_H_

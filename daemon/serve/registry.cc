@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <atomic>
 #include <functional>
 #include <mutex>
 #include <utility>
@@ -40,6 +41,11 @@ struct Registry::Impl {
   std::map<std::string, Entry> entries;
   Reservations reservations;  // of all entries, held by their keys
   uint32_t next_number = 0;
+  // Counted up after each change of what Table() tells.
+  std::shared_ptr<std::atomic<uint64_t>> changes = std::make_shared<std::atomic<uint64_t>>(0);
+  mutable std::mutex table_mutex;  // guards table; taken before `mutex`
+  std::shared_ptr<const EngineTable> table =
+      std::make_shared<EngineTable>(std::vector<EngineView>{}, 0);
   // Last, so that its threads, which use the index, end first.
   stream::Transport transport;
 
@@ -146,8 +152,10 @@ Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration
     return Fail(fmt::format("the limit of {} publishers is reached", entries.size()), "instance_id",
                 "a higher --max-publishers");
   }
-  entries.emplace(key, Entry{std::make_shared<const Registration>(registration),
-                             std::make_shared<PublisherBoard>(), std::nullopt, nullptr});
+  auto board = std::make_shared<PublisherBoard>();
+  board->changes = changes;
+  entries.emplace(key, Entry{std::make_shared<const Registration>(registration), std::move(board),
+                             std::nullopt, nullptr});
   reservations.Add(registration, key);
   return Added::kNew;
 }
@@ -262,6 +270,7 @@ Result<Registry::Added> Registry::Add(const Registration& registration) {
     Entry& entry = impl_->entries.at(key);
     entry.id = *added;
     entry.lister = std::move(lister);
+    impl_->changes->fetch_add(1);
   }
   log::Info("publisher {} at {}: registered", key, registration.endpoint);
   Advise(registration, clashes);
@@ -276,6 +285,7 @@ bool Registry::Remove(const std::string& key) {
     const auto found = impl_->entries.find(key);
     if (found == impl_->entries.end() || !found->second.id) return false;
     id = *std::exchange(found->second.id, std::nullopt);
+    impl_->changes->fetch_add(1);
     lister = std::exchange(found->second.lister, nullptr);
   }
   lister.reset();  // it uses the publisher
@@ -342,10 +352,23 @@ std::vector<EngineView> Registry::Engines() const {
     const std::lock_guard lock(entry.board->mutex);
     const uint32_t learnt = entry.board->ingest.block_size;
     const uint32_t block_size = learnt != 0 ? learnt : entry.registration->block_size;
-    engines.push_back(EngineView{std::move(entry.registration), entry.board->trust, block_size,
-                                 entry.board->last_lag_seconds});
+    engines.push_back(EngineView{.registration = std::move(entry.registration),
+                                 .trust = entry.board->trust,
+                                 .block_size = block_size,
+                                 .lag_seconds = entry.board->last_lag_seconds,
+                                 .lag_now = {entry.board, &entry.board->last_lag_seconds}});
   }
   return engines;
+}
+
+std::shared_ptr<const EngineTable> Registry::Table() const {
+  const std::lock_guard lock(impl_->table_mutex);
+  // Before the look: a change meanwhile makes the next one look again.
+  const uint64_t version = impl_->changes->load();
+  if (impl_->table->version() != version) {
+    impl_->table = std::make_shared<const EngineTable>(Engines(), version);
+  }
+  return impl_->table;
 }
 
 std::vector<PoolView> Registry::Pools() const {

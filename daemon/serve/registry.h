@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/serve/engine_table.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/result.h"
 #include "lib/index/prefix_index.h"
@@ -30,14 +31,6 @@ struct PublisherStatus {
   double last_event_age_seconds = -1;  // since the last applied batch; -1: none yet
   double last_event_lag_seconds = -1;  // from the batch's own time to its application
   uint32_t effective_block_size = 0;   // registered or learnt; 0: not known yet
-};
-
-// What answers need of one engine publisher: cheap to take for every request.
-struct EngineView {
-  std::shared_ptr<const Registration> registration;
-  stream::Trust trust;
-  uint32_t block_size = 0;  // registered or learnt; 0: not known yet
-  double lag_seconds = -1;  // as PublisherStatus::last_event_lag_seconds
 };
 
 // What answers need of a pool.
@@ -91,6 +84,8 @@ class Registry {
   [[nodiscard]] std::vector<PublisherStatus> Publishers() const;
   // Those that are engines, pools left out; in order of their keys.
   [[nodiscard]] std::vector<EngineView> Engines() const;
+  // The same, for every answer: cheap where nothing has changed since the last one.
+  [[nodiscard]] std::shared_ptr<const EngineTable> Table() const;
   [[nodiscard]] std::vector<PoolView> Pools() const;
   [[nodiscard]] size_t size() const;
 

@@ -15,28 +15,6 @@ namespace {
 constexpr size_t kMaxMembers = 1024;
 constexpr uint64_t kMaxToken = std::numeric_limits<TokenId>::max();
 
-// What a base64 text with padding stands for; nothing when it is none.
-std::optional<std::string> FromBase64(std::string_view text) {
-  if (text.size() % 4 != 0 || text.size() > std::numeric_limits<int>::max()) return std::nullopt;
-  const auto plain = [](char c) {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
-           c == '/';
-  };
-  size_t padding = 0;
-  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
-  // The library skips white space at both ends.
-  if (!std::all_of(text.begin(), text.end() - static_cast<std::ptrdiff_t>(padding), plain)) {
-    return std::nullopt;
-  }
-  std::string bytes(text.size() / 4 * 3, '\0');
-  const int size = ::EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
-                                     reinterpret_cast<const unsigned char*>(text.data()),
-                                     static_cast<int>(text.size()));
-  if (size < 0) return std::nullopt;
-  bytes.resize(static_cast<size_t>(size) - padding);
-  return bytes;
-}
-
 // A 64-bit integer of either sign, or a decimal text of one.
 std::optional<uint64_t> HashOf(Value value) {
   if (const auto number = value.AsUint64()) return number;
@@ -80,6 +58,27 @@ nlohmann::ordered_json Shallow(Value value) {
 }
 
 }  // namespace
+
+std::optional<std::string> FromBase64(std::string_view text) {
+  if (text.size() % 4 != 0 || text.size() > std::numeric_limits<int>::max()) return std::nullopt;
+  const auto plain = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '/';
+  };
+  size_t padding = 0;
+  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
+  // The library skips white space at both ends.
+  if (!std::all_of(text.begin(), text.end() - static_cast<std::ptrdiff_t>(padding), plain)) {
+    return std::nullopt;
+  }
+  std::string bytes(text.size() / 4 * 3, '\0');
+  const int size = ::EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
+                                     reinterpret_cast<const unsigned char*>(text.data()),
+                                     static_cast<int>(text.size()));
+  if (size < 0) return std::nullopt;
+  bytes.resize(static_cast<size_t>(size) - padding);
+  return bytes;
+}
 
 std::string Shown(std::string_view text) {
   constexpr size_t kMax = 64;

@@ -37,6 +37,9 @@ using Parsed = tl::expected<T, RequestError>;
 // `text` short enough for a message, cut between characters.
 [[nodiscard]] std::string Shown(std::string_view text);
 
+// What a base64 text with padding stands for; nothing when it is none.
+[[nodiscard]] std::optional<std::string> FromBase64(std::string_view text);
+
 // The members of a map that have a meaning, read by name. A null stands for an absent member, and a
 // member given twice is an error. The first thing that is wrong is kept: what is asked for after
 // that may be any value, and Finish() gives the error.

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "daemon/serve/answers.h"
 #include "daemon/serve/registration.h"
 #include "daemon/serve/request_body.h"
+#include "lib/index/score.h"
 
 namespace conductor::serve {
 
@@ -28,6 +31,27 @@ struct RankedQuery {
 };
 [[nodiscard]] Parsed<RankedQuery> ParseQuery(const std::string& body,
                                              BodyForm form = BodyForm::kJson);
+
+// The same for one prompt or a batch of them, and POST /v1/score, which has a load beside it.
+struct QueryRequest {
+  std::vector<Query> prompts;
+  bool batch = false;  // they came in "prompts"
+  uint32_t top = 0;    // answer the best so many; 0: all
+  // By instance, of /v1/score alone.
+  struct Load {
+    std::optional<double> waiting;
+    std::optional<double> kv_use;
+  };
+  std::map<std::string, Load, std::less<>> load;
+  index::ScoreWeights weights;
+};
+// At most `max_prompts` in a batch.
+[[nodiscard]] Parsed<QueryRequest> ParseQueries(const std::string& body, BodyForm form,
+                                                uint32_t max_prompts);
+// `weights`: of what the request does not say.
+[[nodiscard]] Parsed<QueryRequest> ParseScore(const std::string& body, BodyForm form,
+                                              uint32_t max_prompts,
+                                              const index::ScoreWeights& weights);
 
 // POST /register. The registration is not yet checked by Validate() and ExpandRanks().
 struct RegisterRequest {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
 
 #include "daemon/serve/min_state.h"
@@ -84,6 +85,26 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.http.request_timeout; }},
     Setting{"http-idle-timeout", Kind::kTime, "an idle connection is closed after it",
             [](Limits& l) -> Slot { return &l.http.idle_timeout; }},
+    Setting{"query-timeout", Kind::kTime, "a query's answer that takes longer is a 503",
+            [](Limits& l) -> Slot { return &l.http.query_timeout; }},
+    Setting{"max-prompts", Kind::kNumber, "most prompts of one query",
+            [](Limits& l) -> Slot { return &l.http.max_prompts; }, false, 1, 65536},
+    Setting{"max-query-blocks", Kind::kNumber, "most blocks of one prompt",
+            [](Limits& l) -> Slot { return &l.http.max_query_blocks; }, false, 1, 1 << 28},
+    Setting{"score-gpu", Kind::kReal, "worth of a token on the device (/v1/score)",
+            [](Limits& l) -> Slot { return &l.http.score_weights.gpu; }},
+    Setting{"score-cpu", Kind::kReal, "worth of a token on the host",
+            [](Limits& l) -> Slot { return &l.http.score_weights.cpu; }},
+    Setting{"score-disk", Kind::kReal, "worth of a token on disk",
+            [](Limits& l) -> Slot { return &l.http.score_weights.disk; }},
+    Setting{"score-waiting", Kind::kReal, "cost of a longer queue, of the prompt",
+            [](Limits& l) -> Slot { return &l.http.score_weights.waiting; }},
+    Setting{"score-kv", Kind::kReal, "cost of fuller KV memory, of the prompt",
+            [](Limits& l) -> Slot { return &l.http.score_weights.kv; }},
+    Setting{"score-doubtful", Kind::kReal, "trust in figures that may be too high",
+            [](Limits& l) -> Slot { return &l.http.score_weights.doubtful; }},
+    Setting{"score-stale", Kind::kReal, "trust in figures that nobody has confirmed",
+            [](Limits& l) -> Slot { return &l.http.score_weights.stale; }},
 };
 
 Status CheckOrder(std::string_view least, Duration min, std::string_view most, Duration max) {
@@ -126,6 +147,17 @@ struct Store {
   Status operator()(MinState* to) const {
     return ParseMinState(text).map([to](MinState state) { *to = state; });
   }
+  Status operator()(double* to) const {
+    constexpr double kMost = 1000;
+    double number = 0;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    if (error != std::errc() || stop != end || !(number >= 0 && number <= kMost)) {
+      return Fail(fmt::format("'{}' is no possible value", text), {}, "a number from 0 to 1000");
+    }
+    *to = number;
+    return {};
+  }
   template <typename T>
   Status operator()(T* to) const {
     if (setting.zero && text == "0") {
@@ -150,6 +182,7 @@ struct ShowValue {
 
   std::string operator()(const Duration* value) const { return FormatDuration(*value); }
   std::string operator()(const MinState* value) const { return std::string(MinStateName(*value)); }
+  std::string operator()(const double* value) const { return fmt::format("{}", *value); }
   template <typename T>
   std::string operator()(const T* value) const {
     const auto number = static_cast<uint64_t>(*value);
@@ -175,6 +208,8 @@ std::string_view Setting::Shape() const {
       return "TIME";
     case Kind::kState:
       return "STATE";
+    case Kind::kReal:
+      return "X";
   }
   return "";
 }

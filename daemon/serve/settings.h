@@ -30,8 +30,9 @@ struct Setting {
     kSize,    // bytes: 65536, 64m
     kTime,    // above zero: 500ms, 5s
     kState,   // a MinState
+    kReal,    // from 0 to 1000
   };
-  using Slot = std::variant<Duration*, uint32_t*, uint64_t*, int64_t*, MinState*>;
+  using Slot = std::variant<Duration*, uint32_t*, uint64_t*, int64_t*, MinState*, double*>;
 
   std::string_view name;  // "probe-interval": the flag without its dashes
   Kind kind;
@@ -44,7 +45,7 @@ struct Setting {
 
   // The file's key: "probe_interval".
   [[nodiscard]] std::string Key() const;
-  // What stands for the value in the help: "N", "SIZE", "TIME", "STATE".
+  // What stands for the value in the help: "N", "SIZE", "TIME", "STATE", "X".
   [[nodiscard]] std::string_view Shape() const;
   // The value in `limits`, as Set() reads it.
   [[nodiscard]] std::string Show(Limits limits) const;

@@ -38,6 +38,7 @@ void PrefixIndex::Impl::AddHolding(Holder& holder, HolderId id, Tier tier, Targe
   if (target.span > 1) {
     holder.has_spans = true;
     Namespace* name_space = holder.name_space;
+    if (before == 0) ++name_space->span_entries;
     if (target.span > name_space->max_span) {
       name_space->max_span = target.span;
       unpublished.insert(name_space);
@@ -53,6 +54,7 @@ void PrefixIndex::Impl::EraseHolding(Holder& holder, HolderId id, Tier tier, Tar
   const uint64_t left = store.Get(run, Set::kHolders, key) & ~RunStore::Bit(target.block.offset());
   store.Put(run, Set::kHolders, key, left);
   if (left != 0) return;
+  if (target.span > 1) SpanEntryGone(holder.name_space);
   holder.runs[static_cast<size_t>(tier)].Left([&](uint32_t candidate) {
     const Run& it = store.run(candidate);
     if ((it.flags & Run::kUsed) == 0) return false;
@@ -66,6 +68,12 @@ void PrefixIndex::Impl::EraseHolding(Holder& holder, HolderId id, Tier tier, Tar
         RunStore::Key(upper, 0));
     return has;
   });
+}
+
+void PrefixIndex::Impl::SpanEntryGone(Namespace* name_space) {
+  if (--name_space->span_entries > 0) return;
+  name_space->max_span = 1;
+  unpublished.insert(name_space);
 }
 
 void PrefixIndex::Impl::Hold(Holder& holder, HolderId id, Tier tier, bool counts, Target target) {
@@ -120,9 +128,12 @@ bool PrefixIndex::Impl::EraseAllOf(uint32_t publisher, BlockRef block) {
     --holder.whole[static_cast<size_t>(it.tier)];
     Note(holder, it.tier, block, RemovalCause::kRenamed);
   }
-  if (held.empty()) return false;
+  return !held.empty();
+}
+
+void PrefixIndex::Impl::LetGo(BlockRef block) {
   ReleaseIfUnheld(block);
-  return true;
+  ForgetNameless(block);
 }
 
 uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier, RemovalCause cause) {
@@ -151,6 +162,7 @@ uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier, RemovalCause cause
           RunStore::Key(upper, 0));
       if (held == 0) break;
       store.Put(run, Set::kHolders, key, 0);
+      if (RunStore::Lower(key) > 1) SpanEntryGone(holder.name_space);
       for (; held != 0 && !copies.empty(); held &= held - 1) {
         copies.erase(
             CopyKey(BlockRef(run_id, static_cast<uint32_t>(std::countr_zero(held))), id, tier));

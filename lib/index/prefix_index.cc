@@ -88,7 +88,8 @@ PrefixIndex::Writer::~Writer() {
   impl_->TrimReleased();
   impl_->KeepBudget();
   impl_->PublishRosters();
-  impl_->store.gate().Collect();
+  impl_->released.Tidy();
+  impl_->store.Collect();
   impl_->mutex.unlock();
 }
 
@@ -117,12 +118,13 @@ AliasSpace PrefixIndex::Writer::AddSpace(uint32_t publisher, uint32_t group) {
 void PrefixIndex::Writer::SetVisible(HolderId id, bool visible) {
   Holder& holder = impl_->holders.at(id);
   holder.visible = visible;
+  impl_->appeared |= visible;
   impl_->unpublished.insert(holder.name_space);
 }
 
 void PrefixIndex::Writer::DropHolder(HolderId id, RemovalCause cause) {
   // Those that take its place are seen before it goes.
-  impl_->PublishRosters();
+  if (impl_->appeared) impl_->PublishRosters();
   for (const Tier tier : kTiers) impl_->ClearTier(id, tier, cause);
   impl_->EraseHolder(id);
 }
@@ -133,9 +135,13 @@ void PrefixIndex::Writer::DropSpace(AliasSpace id) {
   Space space = std::move(found->second);
   const std::vector<uint32_t> runs = space.runs.Take();
   impl_->spaces.erase(found);
-  for (const uint32_t run : runs) {
+  std::vector<std::pair<uint32_t, EngineHash>> names;
+  constexpr size_t kAhead = 8;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const uint32_t run = runs[i];
+    if (i + kAhead < runs.size()) impl_->store.PrefetchRun(runs[i + kAhead]);
     if ((impl_->store.run(run).flags & Run::kUsed) == 0) continue;
-    std::vector<std::pair<uint32_t, EngineHash>> names;
+    names.clear();
     impl_->store.ForEachNameOf(
         number, run, [&](uint32_t offset, EngineHash name) { names.emplace_back(offset, name); });
     impl_->store.DropNamesOf(number, run);
@@ -150,6 +156,9 @@ void PrefixIndex::Writer::DropSpace(AliasSpace id) {
 
 StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
   Impl& impl = *impl_;
+  // A batch may be long: the budget is not for its end alone.
+  constexpr uint64_t kBetweenLooks = 64;
+  if (impl.announced % kBetweenLooks == kBetweenLooks - 1) impl.KeepBudget();
   Holder& holder = impl.holders.at(request.holder);
   Space& space = impl.spaces.at(request.space);
   Namespace* name_space = holder.name_space;
@@ -192,6 +201,7 @@ StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
       gone.push_back(target.block);
     }
     impl.store.run(target.block.run()).stamp = stamp;
+    if (target.left.is_block()) impl.LetGo(target.left);
   }
   for (size_t i = gone.size(); i-- > 0;) {
     // Its name may have moved on within the event, and it was forgotten for want of another.

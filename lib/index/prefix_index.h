@@ -208,12 +208,13 @@ struct IndexStats {
   uint64_t released = 0;  // of these: held by nobody, remembered for their names
   uint64_t holdings = 0;  // (block, holder, tier), copies counted once
   uint64_t aliases = 0;
-  uint64_t holders = 0;         // pools' ones among them
-  uint64_t name_conflicts = 0;  // a held name was announced again for another block
-  uint64_t runs = 0;            // pieces of chains, of up to 64 blocks
-  uint64_t bytes = 0;           // of everything, what was freed and not given back among them
-  uint64_t trimmed = 0;         // blocks that were given up for memory_limit, ever ...
-  uint64_t trims = 0;           // ... and how often
+  uint64_t holders = 0;  // pools' ones among them
+  // A held name was announced again for another block, or a block had too many names.
+  uint64_t name_conflicts = 0;
+  uint64_t runs = 0;     // pieces of chains, of up to 64 blocks
+  uint64_t bytes = 0;    // of everything, what was freed and not given back among them
+  uint64_t trimmed = 0;  // blocks that were given up for memory_limit, ever ...
+  uint64_t trims = 0;    // ... and how often
 };
 
 struct NamespaceStats {
@@ -264,22 +265,30 @@ class Matches;
 //   * A name stands for the last block of its span. What a holder holds of a block on a tier has
 //     the span of the announcement that came last; an event without tokens has that of the last
 //     one with tokens under the name.
+//   * A space has at most 64 names for one block. Where one more comes, its publisher does not hold
+//     the block any more, and only the new name stands for it: names that mean something nobody
+//     tells (a salt for each user) must not pile up at a block that is never released.
 //   * Over memory_limit leaves are given up, run by run: the least recently announced first, of
-//   those
-//     the deepest; never one that something kept follows. Whoever held them is told (TrimmedOf).
+//     those the deepest; never one that something kept follows. Whoever held them is told
+//     (TrimmedOf). Names of pools take half of the limit at most; beyond, blocks of pools are not
+//     taken in, and told in PoolStats::trimmed.
 //
 // Invariants, which Validate() checks by a full walk:
 //
 //   * Every block has its parent; the blocks of a run have those before them as parents.
 //   * In a run the held blocks and their ancestors come first (`retained`), released ones after
-//   them.
-//     Blocks are forgotten from the end of a run only.
+//     them. Blocks are forgotten from the end of a run only.
 //   * A cell of a column is in the table of names exactly when somebody calls the block so.
 //   * A holder's list of runs names each run in which it has a bit; so clearing it costs in
-//     proportion to what it held, and removing or unregistering too.
+//     proportion to what it held, and removing or unregistering too (and, for each run, a move of
+//     16 bytes for each holder of it).
+//   * What was used and is free goes back to the system, a page of 4 KiB (runs), of 32 KiB (hashes
+//     and names) or a segment of a table at a time; so memory falls with what is held, but for
+//     pages that keep something.
 //
 // Threads. Changes go through a Writer, which holds a fair lock: one at a time. Match takes no lock
-// and never waits for a writer: it reads each run between two looks at the run's version. So what
+// and never waits for a writer: it reads each run between two looks at the run's version. (But for
+// names that pools' profiles give a prompt's blocks: those are looked up under the lock.) So what
 // it counts was held at some moment while it ran, block by block, and where nobody wrote meanwhile
 // it is exact; a batch is not one change to it. Only a set of holders that takes the place of
 // another is never seen half: it is looked up again when the roster of the namespace changed. The
@@ -295,19 +304,20 @@ class Matches;
 //   * Hash maps of blocks, holdings and names under one reader-writer lock, the first version: 200
 //     bytes a holding, and lookups that wait for writers. It was the model for this one's rules.
 //   * Runs of any length, split where holders differ (the usual compressed prefix tree): a byte a
-//   block
-//     less for long runs; but each eviction from the middle splits one, and the names of the moved
-//     half have to be found another way.
+//     block less for long runs; but each eviction from the middle splits one, and the names of the
+//     moved half have to be found another way.
 //   * A name table that keeps ids with 4-bit tags, 14 to a cache line: 0.4 bytes a block less, and
-//   three
-//     of four lookups of an unknown name read another name in vain: applying events was a quarter
-//     slower at ten million blocks.
+//     three of four lookups of an unknown name read another name in vain: applying events was a
+//     quarter slower at ten million blocks.
 //   * Keeping the overflow counts of that table for ever: after some churn every lookup passed ten
 //     buckets. Segments that have been exchanged once are rebuilt.
 //   * A name for each publisher in the table: 6 bytes a block and holder. Now publishers that name
 //     blocks alike share one cell.
 //   * Readers that copy a run's entries before they count them: 4,096 holders took half as long
-//   again.
+//     again.
+//   * Pools that fill gaps, and any span in the namespace, by a look at every block: seven times as
+//     long with a pool, a hundred times with 64 holders. Spans still are, where the prompt meets
+//     one.
 class PrefixIndex {
  public:
   struct Options {
@@ -349,7 +359,8 @@ class PrefixIndex {
   [[nodiscard]] uint64_t HeldBlocks(HolderId holder, Tier tier) const;
   // How often something was given up for memory_limit. Takes no lock.
   [[nodiscard]] uint64_t Trims() const;
-  // Holdings of it that were given up since it last held nothing.
+  // Holdings of it that were given up since a Clear left it with nothing. Removals do not count: it
+  // has what was given up still.
   [[nodiscard]] uint64_t TrimmedOf(HolderId holder) const;
   [[nodiscard]] PoolStats StatsOf(PoolId pool) const;
   // Whether a pool has declared a profile, so that a NameSource may be asked for something.

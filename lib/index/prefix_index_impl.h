@@ -51,8 +51,9 @@ struct Namespace {
   uint32_t number = 0;
   Domain* domain = nullptr;  // that pools look for names in; nullptr: none does
   uint64_t blocks = 0;
-  uint32_t max_span = 1;                                     // that anybody ever held here
-  std::map<PoolId, HolderId> pool_holders;                   // of pools that hold something here
+  uint32_t max_span = 1;      // that anybody has held here since nobody held any above 1
+  uint64_t span_entries = 0;  // of holders in runs, with spans above 1
+  std::map<PoolId, HolderId> pool_holders;                   // of pools that ever held something
   std::map<std::pair<std::string, uint32_t>, Group> groups;  // by instance and rank
 };
 
@@ -60,6 +61,7 @@ struct Target {
   BlockRef block;      // the last one of the span
   uint32_t span = 1;   // blocks, as the name was announced last
   bool fresh = false;  // added a moment ago: nobody holds it yet
+  BlockRef left;       // that the name stood for before; to be let go of (LetGo)
 };
 
 struct Space {
@@ -136,6 +138,7 @@ struct PrefixIndex::Impl {
   std::vector<uint32_t> free_numbers;
   std::set<Namespace*> unpublished;  // whose roster is not what it should be
   bool domains_unpublished = false;
+  bool appeared = false;  // something that lookups should see since rosters were published
   absl::node_hash_map<HolderId, Holder> holders;
   absl::node_hash_map<AliasSpace, Space> spaces;
   std::map<PoolId, Pool> pools;
@@ -154,6 +157,7 @@ struct PrefixIndex::Impl {
   uint64_t batches = 0;
   uint64_t bytes_beside_store = 0;  // counted now and then
   uint64_t bytes_kept = 0;          // after the last time that something was given up
+  uint64_t pool_names = 0;          // of all domains
 
   RemovalHistory history;
   Occasion occasion;  // of the writer at work
@@ -232,6 +236,9 @@ struct PrefixIndex::Impl {
                                                bool* heard = nullptr) const;
   void Bind(AliasSpace id, Space& space, EngineHash name, Target target, bool heard, size_t more);
   void Unbind(AliasSpace id, Space& space, EngineHash name, BlockRef block);
+  // Before the space gets one more name for the block: where it has kMaxNamesOfBlock, its publisher
+  // does not hold the block any more, and the names go.
+  void MakeRoomForName(AliasSpace id, Space& space, BlockRef block);
   void SetSpan(Space& space, EngineHash name, uint32_t span);
 
   // What `name` stands for in a store that derives the span with `prefixes` after `parent` for it;
@@ -253,6 +260,8 @@ struct PrefixIndex::Impl {
                                   BlockRef block) const;
   void AddHolding(Holder& holder, HolderId id, Tier tier, Target target);
   void EraseHolding(Holder& holder, HolderId id, Tier tier, Target target);
+  // One of Namespace::span_entries is gone.
+  void SpanEntryGone(Namespace* name_space);
 
   // `counts`: what is held already counts once more.
   void Hold(Holder& holder, HolderId id, Tier tier, bool counts, Target target);
@@ -261,7 +270,11 @@ struct PrefixIndex::Impl {
              RemovalCause cause = RemovalCause::kRemoved);
 
   // What any holder of the publisher holds of the block, on every tier; true when there was any.
+  // The block is not released by it: LetGo is.
   bool EraseAllOf(uint32_t publisher, BlockRef block);
+
+  // A block that lost a name and perhaps its holdings: released and forgotten where it should be.
+  void LetGo(BlockRef block);
 
   uint64_t ClearTier(HolderId id, Tier tier, RemovalCause cause);
 
@@ -300,8 +313,13 @@ struct PrefixIndex::Impl {
   // --- For Validate.
 
   [[nodiscard]] Status ValidateDomain(const Domain& domain) const;
+  // The lists of runs, in order, as they are asked for.
+  struct ListsInOrder {
+    std::map<uint32_t, std::vector<uint32_t>> of_holders;  // by holder and tier
+    std::map<uint32_t, std::vector<uint32_t>> of_spaces;
+  };
   // The first broken invariant of one run.
-  [[nodiscard]] Status ValidateRun(uint32_t run) const;
+  [[nodiscard]] Status ValidateRun(uint32_t run, ListsInOrder& lists) const;
 };
 
 }  // namespace conductor::index

@@ -301,6 +301,80 @@ TEST_F(HttpApiTest, TheRankedQuerySaysWhyNothingMatches) {
   EXPECT_EQ(some["unknown_instances"], Json{"x"});
 }
 
+TEST_F(HttpApiTest, AScoreRanksTheInstancesThatServeTheModel) {
+  Post("/register", Absent("a", 1));
+  Post("/register", Absent("b", 2));
+  Json other = Absent("c", 3);
+  other["modelname"] = "other";
+  Post("/register", other);
+  const Json answer =
+      Post("/v1/score", {{"model", "m"},
+                         {"token_ids", std::vector<int>(40)},
+                         {"load", {{"a", {{"waiting", 3}}}, {"b", {{"waiting", 1}}}}}});
+  EXPECT_EQ(status_, 200);
+  ASSERT_EQ(answer["ranking"].size(), 2U);
+  EXPECT_EQ(answer["ranking"][0]["instance_id"], "b");
+  EXPECT_EQ(answer["ranking"][0]["score"], 0.0);
+  EXPECT_EQ(answer["ranking"][1]["instance_id"], "a");
+  EXPECT_NEAR(answer["ranking"][1]["parts"]["queue"].get<double>(), 0.5 * 40 * 2 / 3, 0.01);
+  EXPECT_EQ(Post("/v1/score", {{"model", "m"}, {"token_ids", {1}}, {"top", 1}})["ranking"].size(),
+            1U);
+}
+
+TEST_F(HttpApiTest, EqualScoresTakeTurns) {
+  Post("/register", Absent("a", 1));
+  Post("/register", Absent("b", 2));
+  std::map<std::string, int> first;
+  for (int i = 0; i < 10; ++i) {
+    const Json answer = Post("/v1/score", {{"model", "m"}, {"token_ids", {1}}});
+    ++first[answer["ranking"][0]["instance_id"].get<std::string>()];
+  }
+  EXPECT_EQ(first, (std::map<std::string, int>{{"a", 5}, {"b", 5}}));
+}
+
+TEST_F(HttpApiTest, ABatchIsAnsweredInOrder) {
+  Post("/register", Absent("a", 1));
+  const Json answer =
+      Post("/v1/query",
+           {{"model", "m"}, {"prompts", {{{"token_ids", {1}}}, {{"token_ids", {1, 2, 3}}}}}});
+  ASSERT_EQ(answer["answers"].size(), 2U);
+  EXPECT_EQ(answer["answers"][0]["prompt_tokens"], 1);
+  EXPECT_EQ(answer["answers"][1]["prompt_tokens"], 3);
+  EXPECT_EQ(Post("/v1/query", {{"model", "m"}, {"prompts", Json::array()}}),
+            (Json{{"answers", Json::array()}}));
+}
+
+TEST_F(HttpApiTest, TheNearestRegisteredNameIsTold) {
+  Post("/register", Absent("a", 1));
+  EXPECT_EQ(Post("/v1/query", {{"model", "n"}, {"token_ids", {1}}})["nearest"], "m");
+  EXPECT_EQ(Post("/v1/query", {{"model", "m"}, {"token_ids", {1}}, {"block_size", 64}})["nearest"],
+            "16");
+  EXPECT_EQ(
+      Post("/v1/query", {{"model", "m"}, {"token_ids", {1}}, {"tenant_id", "defaul"}})["nearest"],
+      "default");
+}
+
+TEST_F(HttpApiTest, MsgpackIsAnsweredInMsgpack) {
+  Post("/register", Absent("a", 1));
+  std::string body;
+  Json::to_msgpack({{"model", "m"}, {"token_ids", {1, 2}}}, body);
+  const auto ask = [&](const std::string& headers) {
+    client_->Send("POST /v1/query HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) +
+                  "\r\n" + headers + "\r\n" + body);
+    return client_->Read();
+  };
+  const Reply msgpack = ask("Content-Type: application/msgpack\r\n");
+  EXPECT_EQ(msgpack.status, 200);
+  EXPECT_NE(msgpack.head.find("Content-Type: application/msgpack"), std::string::npos);
+  EXPECT_EQ(Json::from_msgpack(msgpack.body)["instances"][0]["instance_id"], "a");
+  const Reply json = ask("Content-Type: application/msgpack\r\nAccept: application/json\r\n");
+  EXPECT_EQ(Json::parse(json.body)["prompt_tokens"], 2);
+  body = "\xc1";
+  const Reply wrong = ask("Content-Type: application/msgpack\r\n");
+  EXPECT_EQ(wrong.status, 400);
+  EXPECT_EQ(Json::from_msgpack(wrong.body)["reason"], "invalid_msgpack");
+}
+
 TEST_F(HttpApiTest, ErrorsOfBodiesAreStatus400WithTheField) {
   for (const char* path : {"/v1/query", "/query", "/register", "/unregister", "/cache"}) {
     EXPECT_EQ(PostText(path, "{")["reason"], "invalid_json") << path;

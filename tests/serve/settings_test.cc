@@ -36,6 +36,7 @@ TEST(Settings, AreSetOneByOne) {
     const bool is_number = setting.kind == Setting::Kind::kNumber;
     const char* text = setting.kind == Setting::Kind::kTime    ? "17ms"
                        : setting.kind == Setting::Kind::kState ? "replaying"
+                       : setting.kind == Setting::Kind::kReal  ? "0.017"
                        : is_number                             ? "17"
                                                                : "17k";
     Limits limits;
