@@ -140,7 +140,9 @@ uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier, RemovalCause cause
   Holder& holder = holders.at(id);
   const uint32_t upper = Upper(id, tier);
   const uint64_t cleared = std::exchange(holder.whole[static_cast<size_t>(tier)], 0);
-  const bool shown = holder.visible || cause == RemovalCause::kReplaced;
+  // A hidden set that is thrown away was never told of.
+  const bool shown =
+      holder.visible || cause == RemovalCause::kCleared || cause == RemovalCause::kReplaced;
   if (cleared > 0 && shown && holder.source != RemovalHistory::kNoSource) {
     history.AddAll(holder.source, cause, tier, cleared, occasion);
   }

@@ -101,7 +101,6 @@ void RemovalHistory::Overwrite(const Entry& entry) {
 
 void RemovalHistory::Find(std::string_view instance_id, std::span<const PrefixHash> blocks,
                           uint64_t from, uint64_t to, std::vector<Removal>& found) const {
-  // Few blocks are asked for, and few sources are of the instance.
   std::vector<uint8_t> of_instance;
   for (const Source& source : sources_) {
     of_instance.push_back(source.rank && source.rank->instance_id == instance_id ? 1 : 0);
@@ -115,7 +114,7 @@ void RemovalHistory::Find(std::string_view instance_id, std::span<const PrefixHa
     const Entry& entry = ring_[at];
     if (of_instance[entry.source] == 0) continue;
     const bool of_block = (entry.when >> kOfBlockShift & 1) != 0;
-    if (of_block && std::ranges::find(blocks, PrefixHash{entry.block}) == blocks.end()) continue;
+    if (of_block && !std::ranges::binary_search(blocks, PrefixHash{entry.block})) continue;
     found.push_back(Tell(number, entry));
   }
 }

@@ -93,7 +93,8 @@ class RemovalHistory {
   [[nodiscard]] size_t sources() const { return sources_.size() - free_.size(); }
 
   // Adds to `found` what left of the instance, newest first, of the entries from number `from` up
-  // to `to` that are there: entries of any of `blocks`, and of all that a rank held.
+  // to `to` that are there: entries of any of `blocks`, which are in order, and of all that a rank
+  // held.
   void Find(std::string_view instance_id, std::span<const PrefixHash> blocks, uint64_t from,
             uint64_t to, std::vector<Removal>& found) const;
 

@@ -67,11 +67,13 @@ std::vector<Removal> PrefixIndex::Removals(const NamespaceKey& name_space,
                                            std::string_view instance_id,
                                            std::span<const PrefixHash> blocks) const {
   std::vector<Removal> found;
+  std::vector<PrefixHash> sorted(blocks.begin(), blocks.end());
+  std::ranges::sort(sorted);
   const auto same_whole = [](const Removal& a, const Removal& b) {
     return !a.block && !b.block && a.tier == b.tier && a.publisher == b.publisher &&
            a.rank->dp_rank == b.rank->dp_rank;
   };
-  ScanHistory(impl_->mutex, impl_->history, instance_id, blocks, [&](std::vector<Removal>& piece) {
+  ScanHistory(impl_->mutex, impl_->history, instance_id, sorted, [&](std::vector<Removal>& piece) {
     for (Removal& removal : piece) {
       if (removal.rank->name_space != name_space) continue;
       const bool told = std::ranges::any_of(
