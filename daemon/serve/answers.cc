@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "daemon/serve/hot_prefixes.h"
+#include "daemon/serve/nearest_name.h"
 #include "daemon/serve/prompt_chain.h"
 #include "lib/base/endpoint.h"
 #include "lib/index/prefix_index.h"
@@ -228,32 +229,7 @@ void TakePoolTrust(const std::vector<PoolView>& pools, const Rows& rows, uint32_
   }
 }
 
-// How many letters have to be changed, put in or left out to make one of the other.
-size_t Distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
-// Long names are compared by their beginnings: requests must not cost more than they are worth.
-std::string Nearest(const std::set<std::string>& names, std::string_view wanted) {
-  constexpr size_t kCompared = 128;
-  const auto distance = [wanted](const std::string& name) {
-    return Distance(std::string_view(name).substr(0, kCompared), wanted.substr(0, kCompared));
-  };
-  const auto nearest = std::ranges::min_element(names, {}, distance);
-  return nearest == names.end() ? std::string() : *nearest;
-}
-
-std::string Nearest(const std::set<uint32_t>& sizes, uint32_t wanted) {
+std::string NearestSize(const std::set<uint32_t>& sizes, uint32_t wanted) {
   const auto nearest = std::ranges::min_element(sizes, {}, [wanted](uint32_t size) {
     return std::max(size, wanted) - std::min(size, wanted);
   });
@@ -285,17 +261,17 @@ void Explain(const EngineTable& table, const Query& query, const std::set<uint32
   }
   if (!tenants.contains(query.tenant)) {
     answer.reason = QueryReason::kUnknownTenant;
-    answer.nearest = Nearest(tenants, query.tenant);
+    answer.nearest = NearestName(tenants, query.tenant);
     answer.reason_detail = fmt::format("no engine is registered for tenant '{}'; there are: {}",
                                        query.tenant, Listed(tenants));
   } else if (!models.contains(query.model)) {
     answer.reason = QueryReason::kUnknownModel;
-    answer.nearest = Nearest(models, query.model);
+    answer.nearest = NearestName(models, query.model);
     answer.reason_detail = fmt::format("no engine is registered for model '{}'; there are: {}",
                                        query.model, Listed(models));
   } else if (query.block_size && !size_unknown && !block_sizes.contains(*query.block_size)) {
     answer.reason = QueryReason::kUnknownBlockSize;
-    answer.nearest = Nearest(block_sizes, *query.block_size);
+    answer.nearest = NearestSize(block_sizes, *query.block_size);
     answer.reason_detail =
         fmt::format("model '{}' has no engine with blocks of {} tokens; there are: {}", query.model,
                     *query.block_size, Listed(block_sizes));

@@ -57,7 +57,7 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   }
   Applied applied;
   NoteSkips(*batch, applied);
-  Ingest(*batch, applied);
+  Ingest(sequence, *batch, applied);
   const ingest::IngestCounters counters = Counters();
   teller_.Applied(sequence, *batch, counters);
   for (const auto& [reason, count] : batch->skipped) {

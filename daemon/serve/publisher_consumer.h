@@ -55,7 +55,8 @@ class PublisherConsumer : public stream::Consumer {
   PublisherConsumer(const Registration& registration, std::shared_ptr<PublisherBoard> board);
 
   // Takes the events in. What the batch's decoding lost is in `applied` already.
-  virtual void Ingest(const wire::EventBatch& batch, Applied& applied) = 0;
+  virtual void Ingest(stream::Sequence sequence, const wire::EventBatch& batch,
+                      Applied& applied) = 0;
   // Everything that was told goes.
   virtual void DropAll() = 0;
   [[nodiscard]] virtual ingest::IngestCounters Counters() const = 0;

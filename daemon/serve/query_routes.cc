@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "daemon/serve/answers.h"
+#include "daemon/serve/explain_routes.h"
 #include "daemon/serve/requests.h"
 #include "lib/index/score.h"
 
 namespace conductor::serve {
-namespace {
 
 BodyAnswer Refused(int status, const RequestError& error, BodyForm form) {
   return {status, ErrorDocument(error, form)};
@@ -23,13 +23,12 @@ QueryBounds BoundsOf(const RouteContext& context) {
           context.options.max_query_blocks};
 }
 
-// Why an answer that was cut short is none.
-BodyAnswer CutShort(const RouteContext& context, const Answer& answer, BodyForm form) {
-  if (answer.too_many_blocks > 0) {
+BodyAnswer CutShort(const RouteContext& context, uint64_t too_many_blocks, BodyForm form) {
+  if (too_many_blocks > 0) {
     return Refused(400,
                    {fmt::format("the prompt has {} blocks (expected at most {}: "
                                 "--max-query-blocks)",
-                                answer.too_many_blocks, context.options.max_query_blocks),
+                                too_many_blocks, context.options.max_query_blocks),
                     "too_many",
                     "token_ids",
                     {}},
@@ -41,6 +40,8 @@ BodyAnswer CutShort(const RouteContext& context, const Answer& answer, BodyForm 
   return Refused(
       503, {"the answer took longer than --query-timeout allows", "query_timeout", "", {}}, form);
 }
+
+namespace {
 
 index::FigureTrust TrustOf(const stream::Trust& trust) {
   switch (trust.state) {
@@ -96,7 +97,8 @@ BodyAnswer AnswerQueryBody(const RouteContext& context, const std::string& body,
   answers.reserve(request->prompts.size());
   for (const Query& query : request->prompts) {
     answers.push_back(AnswerQuery(context.registry, query, bounds, request->top));
-    if (answers.back().cut_short) return CutShort(context, answers.back(), answer_form);
+    if (answers.back().cut_short)
+      return CutShort(context, answers.back().too_many_blocks, answer_form);
   }
   return {200, AnswerDocument(*request, answers, answer_form)};
 }
@@ -111,7 +113,7 @@ BodyAnswer AnswerScoreBody(const RouteContext& context, const std::string& body,
   rankings.reserve(request->prompts.size());
   for (const Query& query : request->prompts) {
     Answer answer = AnswerQuery(context.registry, query, bounds);
-    if (answer.cut_short) return CutShort(context, answer, answer_form);
+    if (answer.cut_short) return CutShort(context, answer.too_many_blocks, answer_form);
     rankings.push_back(RankOf(std::move(answer), query, *request));
   }
   return {200, RankingDocument(*request, rankings, answer_form)};
@@ -126,7 +128,7 @@ std::span<const BodyRoute> BodyRoutes() {
 }
 
 void AddQueryRoutes(HttpListener& listener, const RouteContext& context) {
-  for (const BodyRoute& route : BodyRoutes()) {
+  const auto add = [&](const BodyRoute& route) {
     listener.Route("POST", std::string(route.path), [context, route](const HttpRequest& request) {
       const BodyForm form = AnswerForm(request);
       BodyAnswer answer = route.answer(context, request.body, FormOf(request), form);
@@ -134,7 +136,10 @@ void AddQueryRoutes(HttpListener& listener, const RouteContext& context) {
                           .body = std::move(answer.body),
                           .content_type = std::string(MediaType(form))};
     });
-  }
+  };
+  for (const BodyRoute& route : BodyRoutes()) add(route);
+  // For people: not over ZeroMQ.
+  add({"/v1/explain", AnswerExplainBody});
 }
 
 }  // namespace conductor::serve

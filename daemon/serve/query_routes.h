@@ -1,11 +1,14 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_QUERY_ROUTES_H_
 #define CONDUCTOR_DAEMON_SERVE_QUERY_ROUTES_H_
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "daemon/serve/document.h"
+#include "daemon/serve/prompt_chain.h"
+#include "daemon/serve/request_body.h"
 #include "daemon/serve/routes.h"
 
 namespace conductor::serve {
@@ -15,6 +18,14 @@ struct BodyAnswer {
   int status = 200;  // HTTP's
   std::string body;
 };
+
+[[nodiscard]] BodyAnswer Refused(int status, const RequestError& error, BodyForm form);
+
+// What one request may cost.
+[[nodiscard]] QueryBounds BoundsOf(const RouteContext& context);
+// Why an answer that was cut short is none. `too_many_blocks`: as in Answer.
+[[nodiscard]] BodyAnswer CutShort(const RouteContext& context, uint64_t too_many_blocks,
+                                  BodyForm form);
 
 // POST /v1/query: the body in `form`, the answer (or the error) in `answer_form`. JSON bodies are
 // read in place where Document::Parse says so. Any thread.

@@ -114,13 +114,19 @@ void ReadPrompt(Body& body, Query& query) {
   }
 }
 
-// /v1/query and /v1/score: what is said once, and the prompts.
-void ReadQueries(Body& body, uint32_t max_prompts, QueryRequest& request) {
+// The fields of /v1's questions that are no prompt.
+Query ReadCommon(Body& body) {
   Query common = ReadQuery(body);
   if (body.Get("block_size") && !common.block_size) {
     body.Fail("out_of_range", "block_size",
               fmt::format("block_size is 0 (expected an integer from 1 to {})", kMaxNumber));
   }
+  return common;
+}
+
+// /v1/query and /v1/score: what is said once, and the prompts.
+void ReadQueries(Body& body, uint32_t max_prompts, QueryRequest& request) {
+  Query common = ReadCommon(body);
   if (body.Get("instances")) {
     common.instances = body.Texts("instances");
     if (common.instances.empty()) {
@@ -291,6 +297,18 @@ Parsed<QueryRequest> ParseScore(const std::string& bytes, BodyForm form, uint32_
   ReadQueries(body, max_prompts, request);
   ReadLoad(body, request);
   ReadWeights(body, request.weights);
+  return body.Finish(std::move(request));
+}
+
+Parsed<ExplainRequest> ParseExplain(const std::string& bytes, BodyForm form) {
+  Body body(bytes, form,
+            {"model", "tenant_id", "lora_name", "block_size", "cache_salt", "additional_salt",
+             "token_ids", "tokens", "prefix_hashes", "extra_keys", "instance_id"},
+            Body::Others::kRefuse);
+  ExplainRequest request;
+  request.query = ReadCommon(body);
+  request.instance_id = body.RequiredText("instance_id");
+  ReadPrompt(body, request.query);
   return body.Finish(std::move(request));
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "daemon/serve/answers.h"
+#include "daemon/serve/explanation.h"
 #include "daemon/serve/registration.h"
 #include "daemon/serve/request_body.h"
 #include "lib/index/score.h"
@@ -53,6 +54,10 @@ struct QueryRequest {
 [[nodiscard]] Parsed<QueryRequest> ParseScore(const std::string& body, BodyForm form,
                                               uint32_t max_prompts,
                                               const index::ScoreWeights& weights);
+
+// POST /v1/explain: one prompt and one instance.
+[[nodiscard]] Parsed<ExplainRequest> ParseExplain(const std::string& body,
+                                                  BodyForm form = BodyForm::kJson);
 
 // POST /register. The registration is not yet checked by Validate() and ExpandRanks().
 struct RegisterRequest {

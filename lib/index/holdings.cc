@@ -89,7 +89,8 @@ void PrefixIndex::Impl::Hold(Holder& holder, HolderId id, Tier tier, bool counts
   EraseHolding(holder, id, tier, Target{target.block, span});
 }
 
-bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef block) {
+bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef block,
+                              RemovalCause cause) {
   const uint32_t span = HeldSpan(holder, id, tier, block);
   if (span == 0) return false;
   if (!copies.empty()) {
@@ -101,6 +102,7 @@ bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef b
   }
   EraseHolding(holder, id, tier, Target{block, span});
   --holder.whole[static_cast<size_t>(tier)];
+  Note(holder, tier, block, cause);
   ReleaseIfUnheld(block);
   return true;
 }
@@ -124,6 +126,7 @@ bool PrefixIndex::Impl::EraseAllOf(uint32_t publisher, BlockRef block) {
     copies.erase(CopyKey(block, it.id, it.tier));
     EraseHolding(holder, it.id, it.tier, Target{block, it.span});
     --holder.whole[static_cast<size_t>(it.tier)];
+    Note(holder, it.tier, block, RemovalCause::kRenamed);
   }
   return !held.empty();
 }
@@ -133,10 +136,16 @@ void PrefixIndex::Impl::LetGo(BlockRef block) {
   ForgetNameless(block);
 }
 
-uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier) {
+uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier, RemovalCause cause) {
   Holder& holder = holders.at(id);
   const uint32_t upper = Upper(id, tier);
   const uint64_t cleared = std::exchange(holder.whole[static_cast<size_t>(tier)], 0);
+  // A hidden set that is thrown away was never told of.
+  const bool shown =
+      holder.visible || cause == RemovalCause::kCleared || cause == RemovalCause::kReplaced;
+  if (cleared > 0 && shown && holder.source != RemovalHistory::kNoSource) {
+    history.AddAll(holder.source, cause, tier, cleared, occasion);
+  }
   const std::vector<uint32_t> runs = holder.runs[static_cast<size_t>(tier)].Take();
   for (const uint32_t run_id : runs) {
     Run& run = store.run(run_id);

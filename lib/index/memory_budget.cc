@@ -89,6 +89,10 @@ void PrefixIndex::Impl::GiveUp(uint32_t id) {
     const HolderId holder_id{RunStore::Upper(entry.key) >> 2};
     const auto tier = static_cast<Tier>(RunStore::Upper(entry.key) & 3);
     Holder& holder = holders.at(holder_id);
+    // Runs are given up whole: where a chain breaks is the first block that was held of one.
+    const auto first = static_cast<uint32_t>(std::countr_zero(entry.mask));
+    Note(holder, tier, BlockRef(id, first), RemovalCause::kTrimmed,
+         static_cast<uint64_t>(std::popcount(entry.mask)));
     for (uint64_t rest = entry.mask; rest != 0; rest &= rest - 1) {
       const BlockRef block(id, static_cast<uint32_t>(std::countr_zero(rest)));
       if (!copies.empty()) copies.erase(CopyKey(block, holder_id, tier));

@@ -48,6 +48,7 @@ void PrefixIndex::Impl::EraseHolder(HolderId id) {
     }
   }
   if (found->second.pool) name_space->pool_holders.erase(*found->second.pool);
+  history.Retire(found->second.source);
   holders.erase(found);
   ForgetIfEmpty(name_space);
 }

@@ -15,7 +15,9 @@ bool Counts(Tier tier, CopyMode copies) { return tier == Tier::kGpu && copies ==
 }  // namespace
 
 PrefixIndex::Impl::Impl(Options given)
-    : options(given), store((uint64_t{std::random_device()()} << 32) + std::random_device()()) {}
+    : options(given),
+      store((uint64_t{std::random_device()()} << 32) + std::random_device()()),
+      history(given.history) {}
 
 PrefixIndex::PrefixIndex(Options options) : impl_(std::make_unique<Impl>(options)) {}
 PrefixIndex::~PrefixIndex() = default;
@@ -90,7 +92,11 @@ uint64_t PrefixIndex::TrimmedOf(HolderId holder) const {
   return found == impl_->holders.end() ? 0 : found->second.trimmed;
 }
 
-PrefixIndex::Writer PrefixIndex::Write() { return Writer(impl_.get()); }
+PrefixIndex::Writer PrefixIndex::Write(const Occasion& occasion) {
+  Writer writer(impl_.get());
+  impl_->occasion = occasion;
+  return writer;
+}
 
 PrefixIndex::Writer::Writer(Impl* impl) : impl_(impl) { impl_->mutex.lock(); }
 
@@ -106,13 +112,16 @@ PrefixIndex::Writer::~Writer() {
   impl_->mutex.unlock();
 }
 
-HolderId PrefixIndex::Writer::AddHolder(const RankKey& rank, uint32_t publisher, bool visible) {
+HolderId PrefixIndex::Writer::AddHolder(const RankKey& rank, uint32_t publisher, bool visible,
+                                        std::string called) {
   Namespace* name_space = impl_->FindOrAddNamespace(rank.name_space);
   const HolderId id = impl_->NewHolder(name_space, publisher, visible);
   Group& group = name_space->groups[{rank.instance_id, rank.dp_rank}];
   if (!group.rank) group.rank = std::make_shared<const RankKey>(rank);
   group.holders.push_back(id);
-  impl_->holders.at(id).group = &group;
+  Holder& holder = impl_->holders.at(id);
+  holder.group = &group;
+  holder.source = impl_->history.AddSource(group.rank, std::move(called));
   return id;
 }
 
@@ -132,10 +141,10 @@ void PrefixIndex::Writer::SetVisible(HolderId id, bool visible) {
   impl_->unpublished.insert(holder.name_space);
 }
 
-void PrefixIndex::Writer::DropHolder(HolderId id) {
+void PrefixIndex::Writer::DropHolder(HolderId id, RemovalCause cause) {
   // Those that take its place are seen before it goes.
   if (impl_->appeared) impl_->PublishRosters();
-  for (const Tier tier : kTiers) impl_->ClearTier(id, tier);
+  for (const Tier tier : kTiers) impl_->ClearTier(id, tier, cause);
   impl_->EraseHolder(id);
 }
 
@@ -257,14 +266,14 @@ bool PrefixIndex::Writer::Knows(AliasSpace space, EngineHash name) const {
   return impl_->FindName(space, impl_->spaces.at(space), name).has_value();
 }
 
-RemoveOutcome PrefixIndex::Writer::Remove(HolderId id, AliasSpace space, Tier tier,
-                                          EngineHash name) {
+RemoveOutcome PrefixIndex::Writer::Remove(HolderId id, AliasSpace space, Tier tier, EngineHash name,
+                                          RemovalCause cause) {
   const auto found = impl_->FindName(space, impl_->spaces.at(space), name);
   if (!found) return RemoveOutcome::kUnknownName;
   Holder& holder = impl_->holders.at(id);
   if (impl_->NamespaceOf(found->block) != holder.name_space) return RemoveOutcome::kOtherNamespace;
-  return impl_->Leave(holder, id, tier, found->block) ? RemoveOutcome::kRemoved
-                                                      : RemoveOutcome::kNotHeld;
+  return impl_->Leave(holder, id, tier, found->block, cause) ? RemoveOutcome::kRemoved
+                                                             : RemoveOutcome::kNotHeld;
 }
 
 bool PrefixIndex::Writer::Holds(HolderId id, AliasSpace space, Tier tier, EngineHash name) const {
@@ -273,7 +282,7 @@ bool PrefixIndex::Writer::Holds(HolderId id, AliasSpace space, Tier tier, Engine
 }
 
 uint64_t PrefixIndex::Writer::Clear(HolderId holder, Tier tier) {
-  return impl_->ClearTier(holder, tier);
+  return impl_->ClearTier(holder, tier, RemovalCause::kCleared);
 }
 
 }  // namespace conductor::index

@@ -17,6 +17,7 @@
 #include "lib/hash/block_hash.h"
 #include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_source.h"
+#include "lib/index/removal_history.h"
 
 namespace conductor::index {
 
@@ -189,6 +190,18 @@ struct HeldRun {
   std::span<const Name> names;              // that the space has for any of the blocks
 };
 
+// One block of a chain, as PrefixIndex::Look tells it.
+struct BlockView {
+  struct Holding {
+    std::shared_ptr<const RankKey> rank;
+    std::array<bool, kTierCount> on{};  // by Tier
+  };
+
+  // It is held, or was and is remembered for its names (Options::released_limit), or leads to such.
+  bool known = false;
+  std::vector<Holding> holdings;  // one for each rank that holds it, visible ones
+};
+
 // Sizes for people and metrics.
 struct IndexStats {
   uint64_t blocks = 0;    // distinct blocks known, released ones among them
@@ -319,6 +332,8 @@ class PrefixIndex {
     uint64_t hash_seed = hash::kDefaultSeed;
     size_t released_limit = 65536;  // blocks
     uint64_t memory_limit = 0;      // bytes, about, for IndexStats::bytes; 0: none
+    // What left that is remembered: entries of 32 bytes, which no figure of bytes counts; 0: none.
+    uint64_t history = 65536;
   };
 
   // What the prompt's block is called under a pool's declared profile; nothing when it cannot be
@@ -333,9 +348,9 @@ class PrefixIndex {
 
   [[nodiscard]] const Options& options() const;
 
-  // All changes. Keep it for one batch, never across a wait.
+  // All changes. Keep it for one batch, never across a wait. `occasion` is for the history.
   class Writer;
-  [[nodiscard]] Writer Write();
+  [[nodiscard]] Writer Write(const Occasion& occasion = {});
 
   // The ranks and pools in `scope` that hold at least the first block, in no order; of those that
   // are among the best `top` when `options` says so, the best first. Holders that are not visible
@@ -368,6 +383,21 @@ class PrefixIndex {
   // cursor. What is given up for memory_limit meanwhile is missing.
   void VisitHeld(HolderId holder, AliasSpace space,
                  const std::function<void(const HeldRun&)>& visit) const;
+
+  // What is known of the last block of a chain, which is given from the prompt's first block on.
+  // Of a span only the last block is held.
+  [[nodiscard]] BlockView Look(const NamespaceKey& name_space,
+                               std::span<const PrefixHash> chain) const;
+  // What of the history (Options::history) is of the instance's ranks in the namespace, newest
+  // first: entries of any of `blocks`, and the newest entry of all that was held for each rank,
+  // publisher and tier. Scans the history; others write on meanwhile.
+  [[nodiscard]] std::vector<Removal> Removals(const NamespaceKey& name_space,
+                                              std::string_view instance_id,
+                                              std::span<const PrefixHash> blocks) const;
+  // The newest entry of all that was held by any rank of the instance in any namespace.
+  [[nodiscard]] std::optional<Removal> LastLeft(std::string_view instance_id) const;
+  // The names of the pools of the domain that have a block called so.
+  [[nodiscard]] std::vector<std::string> PoolsWith(const PoolDomain& domain, PoolName name) const;
 
   // Every invariant checked by a full walk; the first one broken is told. For tests.
   [[nodiscard]] Status Validate() const;
@@ -404,12 +434,14 @@ class PrefixIndex::Writer {
   Writer& operator=(Writer&&) = delete;
 
   // `publisher` groups the holders and alias spaces of one life of one publisher: any number that
-  // the caller keeps apart.
-  [[nodiscard]] HolderId AddHolder(const RankKey& rank, uint32_t publisher, bool visible);
+  // the caller keeps apart. `called` is what Removal::publisher says.
+  [[nodiscard]] HolderId AddHolder(const RankKey& rank, uint32_t publisher, bool visible,
+                                   std::string called = {});
   [[nodiscard]] AliasSpace AddSpace(uint32_t publisher, uint32_t group = 0);
   void SetVisible(HolderId holder, bool visible);
-  // Everything it holds goes, then the id is invalid.
-  void DropHolder(HolderId holder);
+  // Everything it holds goes, then the id is invalid. What was not visible leaves no trace in the
+  // history.
+  void DropHolder(HolderId holder, RemovalCause cause = RemovalCause::kUnregistered);
   // Its names go, then the id is invalid. What its publisher holds stays until its holders go.
   void DropSpace(AliasSpace space);
 
@@ -427,7 +459,8 @@ class PrefixIndex::Writer {
   [[nodiscard]] NamespaceId NamespaceIdOf(HolderId holder) const;
   // What looks the names up soon will find them in the cache. For events of several blocks.
   void Prefetch(std::span<const EngineHash> names) const;
-  RemoveOutcome Remove(HolderId holder, AliasSpace space, Tier tier, EngineHash name);
+  RemoveOutcome Remove(HolderId holder, AliasSpace space, Tier tier, EngineHash name,
+                       RemovalCause cause = RemovalCause::kRemoved);
   // True when the holder holds the block of `name` on `tier`.
   [[nodiscard]] bool Holds(HolderId holder, AliasSpace space, Tier tier, EngineHash name) const;
   // Drops all that the holder holds on the tier; the number of blocks.

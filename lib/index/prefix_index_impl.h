@@ -21,6 +21,7 @@
 #include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_index.h"
 #include "lib/index/released_blocks.h"
+#include "lib/index/removal_history.h"
 #include "lib/index/roster.h"
 #include "lib/index/run_list.h"
 #include "lib/index/run_store.h"
@@ -31,6 +32,7 @@
 //   pool_names.cc    what pools have, joined by what engines call it
 //   rosters.cc       what lookups know of namespaces, ranks and pools
 //   prefix_match.cc  a prompt's way through
+//   removals.cc      what is told of blocks that are not held
 //   prefix_validate.cc
 namespace conductor::index {
 
@@ -109,10 +111,11 @@ struct Holder {
   std::optional<PoolId> pool;  // in place of a group
   uint32_t publisher;
   bool visible;
-  bool has_spans = false;                    // ever held one of several blocks
-  std::array<RunList, kTierCount> runs;      // with blocks of it on the tier
-  std::array<uint64_t, kTierCount> whole{};  // holdings
-  uint64_t trimmed = 0;                      // holdings that were given up for room
+  bool has_spans = false;                       // ever held one of several blocks
+  std::array<RunList, kTierCount> runs;         // with blocks of it on the tier
+  std::array<uint64_t, kTierCount> whole{};     // holdings
+  uint64_t trimmed = 0;                         // holdings that were given up for room
+  uint32_t source = RemovalHistory::kNoSource;  // of what it loses; pools have none
 };
 
 struct PrefixIndex::Impl {
@@ -155,6 +158,9 @@ struct PrefixIndex::Impl {
   uint64_t bytes_beside_store = 0;  // counted now and then
   uint64_t bytes_kept = 0;          // after the last time that something was given up
   uint64_t pool_names = 0;          // of all domains
+
+  RemovalHistory history;
+  Occasion occasion;  // of the writer at work
 
   Namespace* FindOrAddNamespace(const NamespaceKey& key);
   [[nodiscard]] Namespace* NamespaceOf(BlockRef block) const {
@@ -260,7 +266,8 @@ struct PrefixIndex::Impl {
   // `counts`: what is held already counts once more.
   void Hold(Holder& holder, HolderId id, Tier tier, bool counts, Target target);
   // One copy less; false when there was none.
-  bool Leave(Holder& holder, HolderId id, Tier tier, BlockRef block);
+  bool Leave(Holder& holder, HolderId id, Tier tier, BlockRef block,
+             RemovalCause cause = RemovalCause::kRemoved);
 
   // What any holder of the publisher holds of the block, on every tier; true when there was any.
   // The block is not released by it: LetGo is.
@@ -269,7 +276,14 @@ struct PrefixIndex::Impl {
   // A block that lost a name and perhaps its holdings: released and forgotten where it should be.
   void LetGo(BlockRef block);
 
-  uint64_t ClearTier(HolderId id, Tier tier);
+  uint64_t ClearTier(HolderId id, Tier tier, RemovalCause cause);
+
+  // For the history: the holder does not hold the block any more, or `count` from it on.
+  void Note(const Holder& holder, Tier tier, BlockRef block, RemovalCause cause,
+            uint64_t count = 1) {
+    if (holder.source == RemovalHistory::kNoSource) return;
+    history.AddBlock(holder.source, cause, tier, store.prefix(block), count, occasion);
+  }
 
   // Adds a holder that is nobody's group yet.
   HolderId NewHolder(Namespace* name_space, uint32_t publisher, bool visible);
