@@ -323,6 +323,23 @@ TEST_F(HttpApiTest, AScoreRanksTheInstancesThatServeTheModel) {
             1U);
 }
 
+TEST_F(HttpApiTest, AnExplanationSaysWhatIsWrongWithAnInstance) {
+  Post("/register", Absent("a", 1));
+  const Json prompt = std::vector<int>(40);
+  const Json answer =
+      Post("/v1/explain", {{"model", "x"}, {"token_ids", prompt}, {"instance_id", "a"}});
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(answer["cause"], "other_namespace");
+  EXPECT_EQ(answer["field_of"], "request");
+  EXPECT_EQ(answer["field"], "model");
+  EXPECT_EQ(answer["expected"], "m");
+  EXPECT_EQ(Post("/v1/explain", {{"model", "m"}, {"token_ids", prompt}})["field"], "instance_id");
+  EXPECT_EQ(status_, 400);
+  const Json refused = Post(
+      "/v1/explain", {{"model", "m"}, {"token_ids", prompt}, {"instance_id", "a"}, {"top", 1}});
+  EXPECT_EQ(refused["reason"], "unknown_field");
+}
+
 TEST_F(HttpApiTest, EqualScoresTakeTurns) {
   Post("/register", Absent("a", 1));
   Post("/register", Absent("b", 2));
@@ -693,6 +710,10 @@ TEST_F(HttpApiTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
     EXPECT_EQ(NamesIn(Get(path)), NamesIn(ExampleAfter(std::string("### `GET ") + path + "`")))
         << path;
   }
+  EXPECT_EQ(
+      NamesIn(Post("/v1/explain",
+                   {{"model", "m"}, {"token_ids", std::vector<int>(40)}, {"instance_id", "a"}})),
+      NamesIn(ExampleAfter("### `POST /v1/explain`")));
   Json pool = Absent("p", 2);
   pool["type"] = "Mooncake";
   Post("/register", pool);

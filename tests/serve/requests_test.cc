@@ -384,6 +384,23 @@ TEST(RankedQuery, CutsLongUnknownNamesInItsMessage) {
   EXPECT_LT(error.error.size(), 200U);
 }
 
+TEST(Explain, IsAQueryForOneInstance) {
+  const auto request =
+      ParseExplain(R"({"model": "m", "token_ids": [1, 2], "instance_id": "a", "cache_salt": "s"})");
+  ASSERT_TRUE(request.has_value()) << request.error().error;
+  EXPECT_EQ(request->instance_id, "a");
+  EXPECT_EQ(request->query.model, "m");
+  EXPECT_EQ(request->query.cache_salt, "s");
+  EXPECT_EQ(request->query.tokens, (std::vector<TokenId>{1, 2}));
+  EXPECT_EQ(ParseExplain(R"({"model": "m", "token_ids": [1]})").error().field, "instance_id");
+  EXPECT_EQ(ParseExplain(R"({"model": "m", "instance_id": "a"})").error().field, "token_ids");
+  for (const char* field : {"prompts", "instances", "top"}) {
+    const std::string body =
+        std::string(R"({"model": "m", "token_ids": [1], "instance_id": "a", ")") + field + "\": 1}";
+    EXPECT_EQ(ParseExplain(body).error().reason, "unknown_field") << field;
+  }
+}
+
 TEST(Register, ReadsTheLateGenerationsFields) {
   const auto request = ParseRegister(
       R"({"endpoint":"tcp://h:5557","replay_endpoint":"tcp://h:5558","type":"vLLM","modelname":"m",
