@@ -74,7 +74,7 @@ constexpr std::array kSettings = {
     Setting{"memory-limit", Kind::kSize, "the index; beyond, leaves are given up; 0: no limit",
             [](Limits& l) -> Slot { return &l.registry.index.memory_limit; }, true, 0, UINT32_MAX,
             true},
-    Setting{"history", Kind::kNumber, "what left the index, for /v1/explain; 0: nothing is kept",
+    Setting{"history", Kind::kNumber, "what left the index, for /v1/explain; 0: none",
             [](Limits& l) -> Slot { return &l.registry.index.history; }, false, 0, 1 << 26},
     Setting{"hash-seed", Kind::kNumber, "seed of Conductor's own block hashes",
             [](Limits& l) -> Slot { return &l.registry.index.hash_seed; }, false, 0, UINT64_MAX},

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <fstream>
@@ -106,7 +107,7 @@ TEST(AuthTokens, AShortOneIsWarnedAbout) {
 }
 
 TEST(AuthTokens, AFileThatOthersReadIsWarnedAboutAndOneThatIsMissingIsAnError) {
-  const std::string path = testing::TempDir() + "conductor_tokens";
+  const std::string path = testing::TempDir() + "conductor_tokens_" + std::to_string(::getpid());
   std::ofstream(path) << "read " << kReader << "\n";
   ::chmod(path.c_str(), 0644);
   const auto open = AuthTokens::Load(path);

@@ -4,6 +4,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -24,13 +25,18 @@
 namespace conductor::serve {
 namespace {
 
+// A file that no other test has: they run beside each other.
+std::string Place(const std::string& name) {
+  return testing::TempDir() + "tls_" + std::to_string(::getpid()) + "_" + name;
+}
+
 using namespace std::chrono_literals;
 
 // A certificate that vouches for itself, and its key, in files.
 struct Identity {
   // Valid until `seconds` from now; the key has a passphrase unless that is nullptr.
   explicit Identity(const std::string& name, long seconds = 3600, const char* passphrase = nullptr)
-      : cert(testing::TempDir() + name + ".crt"), key(testing::TempDir() + name + ".key") {
+      : cert(Place(name + std::string(".crt"))), key(Place(name + std::string(".key"))) {
     EVP_PKEY* pair = ::EVP_EC_gen("P-256");
     X509* x509 = ::X509_new();
     ::X509_set_version(x509, X509_VERSION_3);
@@ -286,9 +292,9 @@ TEST(TlsContext, FilesThatCannotBeUsedAreNamed) {
   const Identity good("good");
   const Identity other("other");
   const Identity locked("locked", 3600, "secret");
-  const std::string empty = testing::TempDir() + "empty.pem";
+  const std::string empty = Place("empty.pem");
   std::ofstream(empty) << "";
-  const std::string nonsense = testing::TempDir() + "nonsense.pem";
+  const std::string nonsense = Place("nonsense.pem");
   std::ofstream(nonsense) << "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n";
   const struct {
     std::string cert;
