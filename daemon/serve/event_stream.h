@@ -80,7 +80,8 @@ class EventStream {
   template <typename Text>
   void Tell(const EventFacts& event, Text text) {
     std::shared_ptr<const std::string> block;
-    for (const auto& queue : *Queues()) {
+    const std::shared_ptr<const QueueList> queues = Queues();  // which a reader's end would free
+    for (const auto& queue : *queues) {
       if (!queue->filter.Takes(event)) continue;
       if (!block) block = std::make_shared<const std::string>(Block(event.type, text()));
       Put(*queue, block);
