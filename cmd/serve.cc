@@ -30,6 +30,10 @@ Result<std::string> ParseLogLevel(const std::string& text) {
   return log::ParseLevel(text).map([&](log::Level) { return text; });
 }
 
+Result<std::string> ParseQueryEndpoint(const std::string& text) {
+  return serve::CheckQueryAddress(text).map([&] { return text; });
+}
+
 Result<std::string> ParseHost(const std::string& text) {
   if (text.empty()) return Fail("is empty", {}, "a name or an address to listen on");
   return text;
@@ -55,6 +59,7 @@ class HelpFormatter : public CLI::Formatter {
 
 void AddSetting(CLI::App& serve, const serve::Setting& setting, serve::ServeOptions& options) {
   const std::string flag = fmt::format("--{}", setting.name);
+  const std::string value = setting.Show({});
   serve
       .add_option_function<std::string>(
           flag,
@@ -65,7 +70,7 @@ void AddSetting(CLI::App& serve, const serve::Setting& setting, serve::ServeOpti
             }
             options.settings.emplace_back(&setting, text);
           },
-          fmt::format("{} [{}]", setting.help, setting.Show({})))
+          value.empty() ? std::string(setting.help) : fmt::format("{} [{}]", setting.help, value))
       ->type_name(std::string(setting.Shape()))
       ->group(setting.common ? "Options" : kHidden);
 }
@@ -97,6 +102,8 @@ void AddServe(CLI::App& app, Run& run) {
   AddFlag(serve, "--host", options->host, ParseHost, "HOST", "address to listen on [127.0.0.1]");
   AddNumberFlag(serve, "--port", options->port, "a port", 0, 65535,
                 "port to listen on [13333]; 0: a free one");
+  AddFlag(serve, "--query-endpoint", options->query_endpoint, ParseQueryEndpoint, "ADDRESS",
+          "answer queries over ZeroMQ too: tcp://127.0.0.1:13334");
   AddFlag(serve, "--log-level", options->log_level, ParseLogLevel, "LEVEL",
           "DEBUG, INFO, WARN or ERROR [INFO]");
   serve.add_flag("--strict", options->strict, "a broken entry of the file is fatal");

@@ -62,13 +62,85 @@ void WriteInstance(DocumentWriter& out, const InstanceAnswer& instance) {
   WriteSeconds(out, instance.lag_seconds);
 }
 
-// The instances that the query named and nobody registered, in order.
-std::vector<std::string_view> Unanswered(const Query& query, const Answer& answer) {
-  std::set<std::string_view> answered;
-  for (const InstanceAnswer& instance : answer.instances) answered.insert(instance.instance_id);
-  std::vector<std::string_view> unanswered;
-  std::ranges::set_difference(query.instances, answered, std::back_inserter(unanswered));
-  return unanswered;
+// What every answer to one prompt begins with; `pairs` follow.
+void BeginAnswer(DocumentWriter& out, const Query& query, const Answer& answer, size_t pairs) {
+  out.Map(pairs + 3);
+  out.Pair("model", query.model);
+  out.Pair("tenant_id", query.tenant);
+  out.Key("prompt_tokens");
+  const uint32_t block_size = answer.instances.empty() ? 0 : answer.instances.front().block_size;
+  if (query.prefixes.empty()) {
+    out.Uint(query.tokens.size());
+  } else if (block_size > 0) {
+    out.Uint(query.prefixes.size() * block_size);
+  } else {
+    out.Nil();
+  }
+}
+
+size_t EndingPairs(const Answer& answer) {
+  return 2 + (answer.unknown_instances.empty() ? 0 : 1) + (answer.nearest.empty() ? 0 : 1);
+}
+
+void EndAnswer(DocumentWriter& out, const Answer& answer) {
+  if (!answer.unknown_instances.empty()) {
+    out.Key("unknown_instances");
+    out.Array(answer.unknown_instances.size());
+    for (const std::string& instance : answer.unknown_instances) out.Text(instance);
+  }
+  out.Pair("reason", QueryReasonName(answer.reason));
+  out.Pair("reason_detail", answer.reason_detail);
+  if (!answer.nearest.empty()) out.Pair("nearest", answer.nearest);
+}
+
+void WriteAnswer(DocumentWriter& out, const Query& query, const Answer& answer) {
+  BeginAnswer(out, query, answer, 1 + EndingPairs(answer));
+  out.Key("instances");
+  out.Array(answer.instances.size());
+  for (const InstanceAnswer& instance : answer.instances) WriteInstance(out, instance);
+  EndAnswer(out, answer);
+}
+
+void WriteScore(DocumentWriter& out, const InstanceAnswer& instance, const index::Score& score) {
+  constexpr int kDecimals = 3;
+  const auto real = [&out](std::string_view key, double number) {
+    out.Key(key);
+    out.Real(number, kDecimals);
+  };
+  out.Map(11);
+  out.Pair("instance_id", instance.instance_id);
+  real("score", score.total);
+  out.Pair("longest_matched", instance.longest_matched());
+  out.Pair("gpu", instance.best.gpu);
+  out.Pair("cpu", instance.best.cpu);
+  out.Pair("disk", instance.best.disk);
+  out.Pair("block_size", instance.block_size);
+  out.Pair("state", stream::TrustStateName(instance.trust.state));
+  out.Pair("reason", instance.trust.reason);
+  out.Key("lag_seconds");
+  WriteSeconds(out, instance.lag_seconds);
+  out.Key("parts");
+  out.Map(6);
+  real("saved_gpu", score.saved_gpu);
+  real("saved_cpu", score.saved_cpu);
+  real("saved_disk", score.saved_disk);
+  real("trust", score.trust);
+  real("queue", score.queue);
+  real("memory", score.memory);
+}
+
+void WriteRanking(DocumentWriter& out, const QueryRequest& request, const Query& query,
+                  const Ranking& ranking) {
+  const Answer& answer = ranking.answer;
+  BeginAnswer(out, query, answer, 1 + EndingPairs(answer));
+  const size_t all = ranking.scores.size();
+  const size_t shown = request.top == 0 ? all : std::min<size_t>(request.top, all);
+  out.Key("ranking");
+  out.Array(shown);
+  for (size_t i = 0; i < shown; ++i) {
+    WriteScore(out, answer.instances[ranking.scores[i].input], ranking.scores[i]);
+  }
+  EndAnswer(out, answer);
 }
 
 }  // namespace
@@ -83,12 +155,11 @@ std::string ErrorDocument(const RequestError& error, BodyForm form) {
 std::string MooncakeAnswerJson(const Query& query, const Answer& answer) {
   if (answer.reason == QueryReason::kUnknownTenant) return "{}";
   const auto out = DocumentWriter::Make(BodyForm::kJson);
-  const auto unanswered = Unanswered(query, answer);
   out->Map(1);
   out->Key(query.tenant);
-  out->Map(answer.instances.size() + unanswered.size());
+  out->Map(answer.instances.size() + answer.unknown_instances.size());
   for (const InstanceAnswer& instance : answer.instances) WriteMooncakeInstance(*out, instance);
-  for (const std::string_view asked : unanswered) {
+  for (const std::string& asked : answer.unknown_instances) {
     InstanceAnswer nothing;
     nothing.instance_id = asked;
     WriteMooncakeInstance(*out, nothing);
@@ -96,25 +167,29 @@ std::string MooncakeAnswerJson(const Query& query, const Answer& answer) {
   return out->Take();
 }
 
-std::string AnswerDocument(const RankedQuery& ranked, const Answer& answer, BodyForm form) {
-  const Query& query = ranked.query;
+std::string AnswerDocument(const QueryRequest& request, const std::vector<Answer>& answers,
+                           BodyForm form) {
   const auto out = DocumentWriter::Make(form);
-  const auto unknown = Unanswered(query, answer);
-  const size_t shown = std::min<size_t>(answer.instances.size(), ranked.top.value_or(UINT32_MAX));
-  out->Map(unknown.empty() ? 6 : 7);
-  out->Pair("model", query.model);
-  out->Pair("tenant_id", query.tenant);
-  out->Pair("prompt_tokens", uint64_t{query.tokens.size()});
-  out->Key("instances");
-  out->Array(shown);
-  for (size_t i = 0; i < shown; ++i) WriteInstance(*out, answer.instances[i]);
-  if (!unknown.empty()) {
-    out->Key("unknown_instances");
-    out->Array(unknown.size());
-    for (const std::string_view instance : unknown) out->Text(instance);
+  if (request.batch) {
+    out->Map(1);
+    out->Key("answers");
+    out->Array(answers.size());
   }
-  out->Pair("reason", QueryReasonName(answer.reason));
-  out->Pair("reason_detail", answer.reason_detail);
+  for (size_t i = 0; i < answers.size(); ++i) WriteAnswer(*out, request.prompts[i], answers[i]);
+  return out->Take();
+}
+
+std::string RankingDocument(const QueryRequest& request, const std::vector<Ranking>& rankings,
+                            BodyForm form) {
+  const auto out = DocumentWriter::Make(form);
+  if (request.batch) {
+    out->Map(1);
+    out->Key("answers");
+    out->Array(rankings.size());
+  }
+  for (size_t i = 0; i < rankings.size(); ++i) {
+    WriteRanking(*out, request, request.prompts[i], rankings[i]);
+  }
   return out->Take();
 }
 

@@ -10,6 +10,7 @@
 #include "daemon/serve/registry.h"
 #include "daemon/serve/requests.h"
 #include "lib/index/prefix_index.h"
+#include "lib/index/score.h"
 
 namespace conductor::serve {
 
@@ -23,9 +24,19 @@ namespace conductor::serve {
 // registered is there with zeros.
 [[nodiscard]] std::string MooncakeAnswerJson(const Query& query, const Answer& answer);
 
-// POST /v1/query. Instances that the query names and nobody registered are in "unknown_instances".
-[[nodiscard]] std::string AnswerDocument(const RankedQuery& ranked, const Answer& answer,
-                                         BodyForm form);
+// POST /v1/query: an answer, or {"answers": [...]} to a batch. One for each prompt.
+[[nodiscard]] std::string AnswerDocument(const QueryRequest& request,
+                                         const std::vector<Answer>& answers, BodyForm form);
+
+// What POST /v1/score says of one prompt: the answer, and its instances that serve the model,
+// ranked.
+struct Ranking {
+  Answer answer;
+  uint64_t prompt_tokens = 0;
+  std::vector<index::Score> scores;  // Score::input: in answer.instances
+};
+[[nodiscard]] std::string RankingDocument(const QueryRequest& request,
+                                          const std::vector<Ranking>& rankings, BodyForm form);
 
 // POST /cache: {"HitStatus": {host: percent}, "status": "ok"}.
 [[nodiscard]] std::string CacheAnswerJson(const std::map<std::string, int>& hits);

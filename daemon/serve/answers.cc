@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <span>
@@ -12,6 +13,8 @@
 #include <tuple>
 #include <utility>
 
+#include "daemon/serve/hot_prefixes.h"
+#include "daemon/serve/nearest_name.h"
 #include "daemon/serve/prompt_chain.h"
 #include "lib/base/endpoint.h"
 #include "lib/index/prefix_index.h"
@@ -19,22 +22,31 @@
 namespace conductor::serve {
 namespace {
 
-index::Matches MatchIn(const index::PrefixIndex& index, const index::Scope& scope,
-                       std::span<const TokenId> tokens, const std::string& cache_salt,
-                       const std::stop_token& stop) {
-  PromptChain chain(tokens, scope.block_size, cache_salt, index.options().hash_seed, stop);
-  if (!index.HasPoolProfiles()) return index.Match(scope, chain);
-  PromptNames names(tokens, scope.block_size, std::string(scope.lora_name), cache_salt);
-  return index.Match(scope, chain, [&names](const hash::HashProfile& profile, size_t block) {
-    return names.At(profile, block);
-  });
+// A thread's own, so that lookups allocate nothing once it has grown.
+index::Matches& OwnMatches() {
+  thread_local index::Matches matches;
+  return matches;
 }
 
-index::Matches MatchQuery(const index::PrefixIndex& index, const index::Scope& scope,
-                          const Query& query, const std::stop_token& stop) {
-  if (query.prefixes.empty()) return MatchIn(index, scope, query.tokens, query.cache_salt, stop);
-  index::PrefixList prefixes(query.prefixes);
-  return index.Match(scope, prefixes);
+void MatchFrom(const Registry& registry, const index::Scope& scope, index::PrefixSource& prompt,
+               const index::PrefixIndex::NameSource& names, const QueryBounds& bounds,
+               index::Matches& matches) {
+  BoundedSource source(prompt, bounds);
+  HotPrefixes::Watched watched(registry.hot_prefixes(), source);
+  registry.index().Match(scope, watched, {}, names, matches);
+  watched.Found(matches);
+}
+
+void MatchTokens(const Registry& registry, const index::Scope& scope, const PromptView& prompt,
+                 const QueryBounds& bounds, index::Matches& matches) {
+  const index::PrefixIndex& index = registry.index();
+  PromptChain chain(prompt, scope.block_size, index.options().hash_seed);
+  if (!index.HasPoolProfiles()) return MatchFrom(registry, scope, chain, {}, bounds, matches);
+  PromptNames names(prompt, scope.block_size, scope.lora_name);
+  MatchFrom(
+      registry, scope, chain,
+      [&names](const hash::HashProfile& profile, size_t block) { return names.At(profile, block); },
+      bounds, matches);
 }
 
 // Whole blocks.
@@ -67,129 +79,224 @@ bool Serves(const EngineView& engine, const index::NamespaceKey& name_space) {
          engine.block_size == name_space.block_size;
 }
 
-bool IsCandidate(const Query& query, const std::string& instance_id) {
-  return query.instances.empty() || query.instances.contains(instance_id);
-}
-
-// The answer's rows without figures: every engine of the tenant that may be answered.
-std::map<std::string, InstanceAnswer> Rows(const std::vector<EngineView>& engines,
-                                           const Query& query) {
-  std::map<std::string, InstanceAnswer> rows;
-  for (const EngineView& engine : engines) {
-    const Registration& registration = *engine.registration;
-    if (registration.tenant != query.tenant || !IsCandidate(query, registration.instance_id)) {
-      continue;
-    }
-    InstanceAnswer& answer = rows[registration.instance_id];
-    answer.instance_id = registration.instance_id;
-    answer.serves_model |= registration.model == query.model;
-    answer.ranks.try_emplace(registration.dp_rank);
-    answer.lag_seconds = std::max(answer.lag_seconds, engine.lag_seconds);
-    if (registration.model == query.model && answer.block_size == 0) {
-      answer.block_size = engine.block_size;
+// What is found for one query, by the places of its tenant in the table.
+struct Rows {
+  Rows(const EngineTable& table, const EngineTable::Tenant& of, const Query& query)
+      : tenant(of), best(of.instances.size()), ranks(of.ranks), block_size(of.instances.size()) {
+    for (size_t i = 0; i < tenant.instances.size(); ++i) {
+      for (const uint32_t engine : tenant.instances[i].engines) {
+        const EngineView& view = table.engines()[engine];
+        if (view.registration->model != query.model || view.block_size == 0) continue;
+        block_size[i] = view.block_size;
+        break;
+      }
     }
   }
-  return rows;
-}
 
-// The trust of each row: the worst among its publishers in both looks at the registry, so that an
-// engine which fell into doubt while the figures were taken is not answered as it was before.
-void TakeTrust(const std::vector<EngineView>& before, const std::vector<EngineView>& after,
-               const Query& query, std::map<std::string, InstanceAnswer>& rows) {
-  std::set<std::string_view> told;
-  for (const auto* engines : {&before, &after}) {
-    for (const EngineView& engine : *engines) {
-      const Registration& registration = *engine.registration;
-      const auto row = rows.find(registration.instance_id);
-      if (row == rows.end() || registration.tenant != query.tenant) continue;
-      if (row->second.serves_model && registration.model != query.model) continue;
-      const bool first = told.insert(row->first).second;
-      if (first || stream::Worse(engine.trust, row->second.trust)) row->second.trust = engine.trust;
+  // Figures of one rank of an instance.
+  void Take(uint32_t instance, uint32_t dp_rank, const TierFigures& figures, uint32_t blocks_of) {
+    if (const auto place = tenant.instances[instance].RankPlace(dp_rank)) {
+      TakeBest(ranks[*place], figures);
+    } else {
+      TakeBest(unregistered[{instance, dp_rank}], figures);
     }
+    if (figures.disk > best[instance].disk) block_size[instance] = blocks_of;
+    TakeBest(best[instance], figures);
   }
-}
 
-// Which pools raised the figures of which instances, by the pool's key.
-using PoolsBehind = std::map<std::string, std::set<std::string>, std::less<>>;
+  const EngineTable::Tenant& tenant;
+  std::vector<TierFigures> best;                                      // by instance
+  std::vector<TierFigures> ranks;                                     // by rank
+  std::vector<uint32_t> block_size;                                   // by instance
+  std::map<std::pair<uint32_t, uint32_t>, TierFigures> unregistered;  // by instance and rank
+  std::map<std::string, std::set<uint32_t>, std::less<>> pools;       // that raised which instances
+};
 
 // What pools have, for every instance that can load it.
-void TakePools(const std::vector<index::PoolMatch>& pools, const std::vector<EngineView>& engines,
-               uint32_t block_size, std::map<std::string, InstanceAnswer>& rows,
-               PoolsBehind& behind) {
+void TakePools(const std::vector<index::PoolMatch>& pools, const EngineTable& table,
+               uint32_t block_size, Rows& rows) {
   for (const index::PoolMatch& match : pools) {
     const TierFigures figures = InTokens(match, block_size);
-    for (const EngineView& engine : engines) {
-      const Registration& registration = *engine.registration;
-      const auto row = rows.find(registration.instance_id);
-      if (row == rows.end() || !Serves(engine, *match.name_space)) continue;
-      InstanceAnswer& answer = row->second;
-      TierFigures& rank = answer.ranks[registration.dp_rank];
-      if (figures.cpu > rank.cpu || figures.disk > rank.disk) {
-        behind[registration.instance_id].emplace(match.pool);
+    for (uint32_t i = 0; i < rows.tenant.instances.size(); ++i) {
+      const EngineTable::Instance& instance = rows.tenant.instances[i];
+      for (const uint32_t engine : instance.engines) {
+        const EngineView& view = table.engines()[engine];
+        if (!Serves(view, *match.name_space)) continue;
+        const uint32_t dp_rank = view.registration->dp_rank;
+        const TierFigures& own = rows.ranks[*instance.RankPlace(dp_rank)];
+        if (figures.cpu > own.cpu || figures.disk > own.disk)
+          rows.pools[std::string(match.pool)].insert(i);
+        rows.Take(i, dp_rank, figures, block_size);
       }
-      TakeBest(rank, figures);
-      if (figures.disk > answer.best.disk) answer.block_size = block_size;
-      TakeBest(answer.best, figures);
     }
   }
+}
+
+// Looks the prompt up with one block size.
+void LookUp(const Registry& registry, const EngineTable& table, const Query& query,
+            const PromptView& prompt, uint32_t block_size, const QueryBounds& bounds, Rows& rows) {
+  const index::Scope scope{query.tenant, query.model, query.lora_name, block_size,
+                           query.additional_salt};
+  index::Matches& matches = OwnMatches();
+  if (query.prefixes.empty()) {
+    MatchTokens(registry, scope, prompt, bounds, matches);
+  } else {
+    index::PrefixList prefixes(query.prefixes);
+    MatchFrom(registry, scope, prefixes, {}, bounds, matches);
+  }
+  for (const index::RankMatch& match : matches.ranks) {
+    // Answers list registered instances only.
+    const auto instance = rows.tenant.by_id.find(match.rank->instance_id);
+    if (instance == rows.tenant.by_id.end()) continue;
+    rows.Take(instance->second, match.rank->dp_rank, InTokens(match, block_size), block_size);
+    if (!match.pool.empty()) rows.pools[std::string(match.pool)].insert(instance->second);
+  }
+  TakePools(matches.pools, table, block_size, rows);
+}
+
+// The instances to answer, best first, then by name.
+std::vector<uint32_t> Ranked(const Rows& rows, const Query& query, uint32_t top) {
+  std::vector<uint32_t> order;
+  if (query.instances.empty()) {
+    order.resize(rows.tenant.instances.size());
+    std::iota(order.begin(), order.end(), 0U);
+  } else {
+    for (const std::string& id : query.instances) {
+      const auto known = rows.tenant.by_id.find(id);
+      if (known != rows.tenant.by_id.end()) order.push_back(known->second);
+    }
+  }
+  const auto better = [&rows](uint32_t a, uint32_t b) {
+    const TierFigures& x = rows.best[a];
+    const TierFigures& y = rows.best[b];
+    return std::tuple(x.disk, x.cpu, x.gpu, b) > std::tuple(y.disk, y.cpu, y.gpu, a);
+  };
+  const size_t wanted = top == 0 ? order.size() : std::min<size_t>(top, order.size());
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(wanted), order.end(),
+                    better);
+  order.resize(wanted);
+  return order;
+}
+
+// The worst trust among an instance's publishers: of those of the model where it serves it.
+void TakeTrust(const EngineTable& table, const Query& query, InstanceAnswer& row, bool& told) {
+  const EngineTable::Tenant* const tenant = table.Find(query.tenant);
+  if (tenant == nullptr) return;
+  const auto instance = tenant->by_id.find(row.instance_id);
+  if (instance == tenant->by_id.end()) return;
+  for (const uint32_t engine : tenant->instances[instance->second].engines) {
+    const EngineView& view = table.engines()[engine];
+    if (row.serves_model && view.registration->model != query.model) continue;
+    if (!told || stream::Worse(view.trust, row.trust)) row.trust = view.trust;
+    told = true;
+  }
+}
+
+InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i) {
+  const EngineTable::Instance& instance = rows.tenant.instances[i];
+  InstanceAnswer row;
+  row.instance_id = instance.instance_id;
+  row.best = rows.best[i];
+  row.block_size = rows.block_size[i];
+  if (row.block_size != 0) row.prompt_blocks = PromptBlocks(query, row.block_size);
+  row.ranks.reserve(instance.dp_ranks.size());
+  for (size_t r = 0; r < instance.dp_ranks.size(); ++r) {
+    row.ranks.emplace_back(instance.dp_ranks[r], rows.ranks[instance.first_rank + r]);
+  }
+  for (auto at = rows.unregistered.lower_bound({i, 0});
+       at != rows.unregistered.end() && at->first.first == i; ++at) {
+    row.ranks.emplace_back(at->first.second, at->second);
+  }
+  if (row.ranks.size() > instance.dp_ranks.size()) {
+    std::ranges::sort(row.ranks, {}, [](const auto& rank) { return rank.first; });
+  }
+  for (const uint32_t engine : instance.engines) {
+    const EngineView& view = table.engines()[engine];
+    row.serves_model |= view.registration->model == query.model;
+    row.lag_seconds = std::max(row.lag_seconds, view.lag_now->load(std::memory_order_relaxed));
+  }
+  return row;
 }
 
 // Of the pools behind an instance's figures the worst counts as well.
-void TakePoolTrust(const std::vector<PoolView>& pools, const PoolsBehind& behind,
-                   std::map<std::string, InstanceAnswer>& rows) {
+void TakePoolTrust(const std::vector<PoolView>& pools, const Rows& rows, uint32_t instance,
+                   InstanceAnswer& row) {
   for (const PoolView& pool : pools) {
-    for (const auto& [instance_id, names] : behind) {
-      if (!names.contains(pool.key)) continue;
-      InstanceAnswer& row = rows.at(instance_id);
-      if (stream::Worse(pool.trust, row.trust)) row.trust = pool.trust;
-      row.lag_seconds = std::max(row.lag_seconds, pool.lag_seconds);
-    }
+    const auto raised = rows.pools.find(pool.key);
+    if (raised == rows.pools.end() || !raised->second.contains(instance)) continue;
+    if (stream::Worse(pool.trust, row.trust)) row.trust = pool.trust;
+    row.lag_seconds = std::max(row.lag_seconds, pool.lag_seconds);
   }
+}
+
+std::string NearestSize(const std::set<uint32_t>& sizes, uint32_t wanted) {
+  const auto nearest = std::ranges::min_element(sizes, {}, [wanted](uint32_t size) {
+    return std::max(size, wanted) - std::min(size, wanted);
+  });
+  return nearest == sizes.end() ? std::string() : std::to_string(*nearest);
+}
+
+// Names for a message: not all of very many.
+template <typename Names>
+std::string Listed(const Names& names) {
+  constexpr size_t kShown = 16;
+  std::vector<std::string> shown;
+  for (const auto& name : names) {
+    if (shown.size() == kShown) break;
+    shown.push_back(fmt::format("{}", name));
+  }
+  const std::string more =
+      names.size() > kShown ? fmt::format(" and {} more", names.size() - kShown) : "";
+  return fmt::format("{}{}", fmt::join(shown, ", "), more);
 }
 
 // Why there may be nothing to match, and what there is instead.
-void Explain(const std::vector<EngineView>& engines, const Query& query, Answer& answer) {
+void Explain(const EngineTable& table, const Query& query, const std::set<uint32_t>& block_sizes,
+             bool size_unknown, Answer& answer) {
   std::set<std::string> tenants;
   std::set<std::string> models;
-  std::set<uint32_t> block_sizes;
-  bool size_unknown = false;
-  for (const EngineView& engine : engines) {
+  for (const EngineView& engine : table.engines()) {
     tenants.insert(engine.registration->tenant);
-    if (engine.registration->tenant != query.tenant) continue;
-    models.insert(engine.registration->model);
-    if (engine.registration->model != query.model) continue;
-    size_unknown |= engine.block_size == 0;
-    block_sizes.insert(engine.block_size);
+    if (engine.registration->tenant == query.tenant) models.insert(engine.registration->model);
   }
   if (!tenants.contains(query.tenant)) {
     answer.reason = QueryReason::kUnknownTenant;
+    answer.nearest = NearestName(tenants, query.tenant);
     answer.reason_detail = fmt::format("no engine is registered for tenant '{}'; there are: {}",
-                                       query.tenant, fmt::join(tenants, ", "));
+                                       query.tenant, Listed(tenants));
   } else if (!models.contains(query.model)) {
     answer.reason = QueryReason::kUnknownModel;
+    answer.nearest = NearestName(models, query.model);
     answer.reason_detail = fmt::format("no engine is registered for model '{}'; there are: {}",
-                                       query.model, fmt::join(models, ", "));
+                                       query.model, Listed(models));
   } else if (query.block_size && !size_unknown && !block_sizes.contains(*query.block_size)) {
     answer.reason = QueryReason::kUnknownBlockSize;
+    answer.nearest = NearestSize(block_sizes, *query.block_size);
     answer.reason_detail =
         fmt::format("model '{}' has no engine with blocks of {} tokens; there are: {}", query.model,
-                    *query.block_size, fmt::join(block_sizes, ", "));
+                    *query.block_size, Listed(block_sizes));
   }
 }
 
-// The block sizes to look the prompt up with.
-std::set<uint32_t> BlockSizes(const std::vector<EngineView>& engines, const Query& query) {
-  if (query.block_size) return {*query.block_size};
-  std::set<uint32_t> sizes;
-  for (const EngineView& engine : engines) {
-    const Registration& registration = *engine.registration;
-    if (registration.tenant == query.tenant && registration.model == query.model &&
-        engine.block_size != 0) {
-      sizes.insert(engine.block_size);
+// The block sizes that the query's model is registered with, or has been learnt to have.
+struct ModelSizes {
+  ModelSizes(const EngineTable& table, const Query& query) {
+    for (const EngineView& engine : table.engines()) {
+      const Registration& registration = *engine.registration;
+      if (registration.model != query.model || registration.tenant != query.tenant) continue;
+      known = true;
+      if (engine.block_size == 0) {
+        unknown = true;
+      } else {
+        sizes.insert(engine.block_size);
+      }
     }
   }
-  return sizes;
-}
+
+  bool known = false;    // the model is registered for the tenant
+  bool unknown = false;  // with a size that is not known yet
+  std::set<uint32_t> sizes;
+};
 
 // The machine of an engine; empty when nobody said.
 std::string HostOf(const Registration& registration) {
@@ -267,52 +374,72 @@ std::string_view QueryReasonName(QueryReason reason) {
       return "unknown_model";
     case QueryReason::kUnknownBlockSize:
       return "unknown_block_size";
+    case QueryReason::kSeveralBlockSizes:
+      return "several_block_sizes";
   }
   return "";
 }
 
-Answer AnswerQuery(const Registry& registry, const Query& query, const std::stop_token& stop) {
-  const std::vector<EngineView> engines = registry.Engines();
+Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBounds& bounds,
+                   uint32_t top) {
+  const std::shared_ptr<const EngineTable> table = registry.Table();
   Answer answer;
-  Explain(engines, query, answer);
-  std::map<std::string, InstanceAnswer> rows = Rows(engines, query);
-  PoolsBehind behind;
-  for (const uint32_t block_size : BlockSizes(engines, query)) {
-    if (stop.stop_requested()) break;
-    const index::Scope scope{query.tenant, query.model, query.lora_name, block_size,
-                             query.additional_salt};
-    const index::Matches matches = MatchQuery(registry.index(), scope, query, stop);
-    for (const index::RankMatch& match : matches.ranks) {
-      // A publisher may leave between the two looks: answers list registered instances only.
-      const auto row = rows.find(match.rank->instance_id);
-      if (row == rows.end()) continue;
-      const TierFigures figures = InTokens(match, block_size);
-      TakeBest(row->second.ranks[match.rank->dp_rank], figures);
-      if (figures.disk > row->second.best.disk) row->second.block_size = block_size;
-      TakeBest(row->second.best, figures);
-      if (!match.pool.empty()) behind[row->first].emplace(match.pool);
+  const ModelSizes model(*table, query);
+  if (!model.known || query.block_size) {
+    Explain(*table, query, model.sizes, model.unknown, answer);
+  }
+  const EngineTable::Tenant* const tenant = table->Find(query.tenant);
+  for (const std::string& id : query.instances) {
+    if (tenant == nullptr || !tenant->by_id.contains(id)) answer.unknown_instances.push_back(id);
+  }
+  if (tenant == nullptr) return answer;
+
+  std::set<uint32_t> block_sizes = model.sizes;
+  if (query.block_size) block_sizes = {*query.block_size};
+  if (block_sizes.size() > 1 && !query.extra_keys.empty()) {
+    answer.reason = QueryReason::kSeveralBlockSizes;
+    answer.reason_detail =
+        fmt::format("model '{}' has engines with blocks of {} tokens: say block_size", query.model,
+                    Listed(block_sizes));
+    block_sizes.clear();
+  }
+  const std::vector<hash::ExtraKeys> extra_keys = WithSalt(query.extra_keys, query.cache_salt);
+  const PromptView prompt{query.tokens, extra_keys};
+  Rows rows(*table, *tenant, query);
+  for (const uint32_t block_size : block_sizes) {
+    if (bounds.reached()) break;
+    if (PromptBlocks(query, block_size) > bounds.max_blocks) {
+      answer.too_many_blocks = PromptBlocks(query, block_size);
+      break;
     }
-    TakePools(matches.pools, engines, block_size, rows, behind);
+    LookUp(registry, *table, query, prompt, block_size, bounds, rows);
   }
-  TakeTrust(engines, registry.Engines(), query, rows);
-  TakePoolTrust(registry.Pools(), behind, rows);
-  for (auto& [instance_id, row] : rows) {
-    if (row.block_size != 0) row.prompt_blocks = PromptBlocks(query, row.block_size);
-    answer.instances.push_back(std::move(row));
+  answer.cut_short = answer.too_many_blocks > 0 || bounds.reached();
+
+  // An engine that fell into doubt while the figures were taken is not answered as it was before.
+  const std::shared_ptr<const EngineTable> after = registry.Table();
+  const std::vector<PoolView> pools =
+      rows.pools.empty() ? std::vector<PoolView>() : registry.Pools();
+  const std::vector<uint32_t> order = Ranked(rows, query, top);
+  answer.instances.reserve(order.size());
+  for (const uint32_t instance : order) {
+    InstanceAnswer& row = answer.instances.emplace_back(RowOf(rows, *table, query, instance));
+    bool told = false;
+    TakeTrust(*table, query, row, told);
+    if (after != table) TakeTrust(*after, query, row, told);
+    if (!pools.empty()) TakePoolTrust(pools, rows, instance, row);
   }
-  std::ranges::stable_sort(answer.instances, [](const auto& a, const auto& b) {
-    return std::tuple(a.best.disk, a.best.cpu, a.best.gpu) >
-           std::tuple(b.best.disk, b.best.cpu, b.best.gpu);
-  });
   return answer;
 }
 
 std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const CacheQuery& query,
-                                            const std::stop_token& stop) {
-  const std::vector<EngineView> engines = registry.Engines();
+                                            const QueryBounds& bounds) {
+  const std::shared_ptr<const EngineTable> table = registry.Table();
   std::map<std::string, int> hits;
-  for (const auto& [key, instances] : ByNamespace(CacheCandidates(engines, query), query)) {
-    if (stop.stop_requested()) break;
+  index::Matches& matches = OwnMatches();
+  for (const auto& [key, instances] :
+       ByNamespace(CacheCandidates(table->engines(), query), query)) {
+    if (bounds.reached()) break;
     const uint64_t prompt_blocks = query.tokens.size() / key.block_size;
     const index::Scope scope{key.tenant, key.model, key.lora_name, key.block_size,
                              key.additional_salt};
@@ -320,7 +447,7 @@ std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const Cach
       const auto percent = static_cast<int>(uint64_t{blocks} * 100 / prompt_blocks);
       for (const std::string& host : hosts) hits[host] = std::max({hits[host], percent, 1});
     };
-    const index::Matches matches = MatchIn(registry.index(), scope, query.tokens, {}, stop);
+    MatchTokens(registry, scope, PromptView{query.tokens, {}}, bounds, matches);
     for (const index::RankMatch& match : matches.ranks) {
       const auto asked = instances.find(match.rank->instance_id);
       if (asked != instances.end()) take(match.disk, asked->second);

@@ -5,12 +5,13 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "daemon/serve/min_state.h"
+#include "daemon/serve/prompt_chain.h"
 #include "daemon/serve/registry.h"
 #include "lib/hash/block_hash.h"
 #include "lib/stream/trust.h"
@@ -26,6 +27,7 @@ struct Query {
   std::optional<std::string> additional_salt;  // nothing: any
   std::string cache_salt;                      // an extra key of block 0; empty: none
   std::vector<TokenId> tokens;
+  std::vector<hash::ExtraKeys> extra_keys;  // of the first blocks, without the salt
   // The prompt by the prefix hashes of its whole blocks (lib/hash/block_hash.h, cache salt and
   // extra keys in them), where a client computes them itself; empty: by tokens. Hashes match in the
   // block size that they were made with alone.
@@ -42,9 +44,10 @@ struct TierFigures {
 
 struct InstanceAnswer {
   std::string instance_id;
-  TierFigures best;                       // the best over the ranks, figure by figure
-  std::map<uint32_t, TierFigures> ranks;  // registered ranks and those seen in events
-  bool serves_model = false;              // a publisher of it is registered for the query's model
+  TierFigures best;  // the best over the ranks, figure by figure
+  // Registered ranks and those seen in events, in order.
+  std::vector<std::pair<uint32_t, TierFigures>> ranks;
+  bool serves_model = false;  // a publisher of it is registered for the query's model
   // The worst among the instance's publishers: those of the model where it serves it.
   stream::Trust trust;
   double lag_seconds = -1;     // greatest last event lag; -1: no event yet
@@ -60,8 +63,10 @@ enum class QueryReason : uint8_t {
   kUnknownTenant,     // no engine is registered for the tenant
   kUnknownModel,      // none serves the model (and LoRA)
   kUnknownBlockSize,  // the model is there, with other block sizes
+  // Extra keys are of blocks of one size, the model has several, and the query does not say which.
+  kSeveralBlockSizes,
 };
-// "", "unknown_tenant", "unknown_model", "unknown_block_size".
+// "", "unknown_tenant", "unknown_model", "unknown_block_size", "several_block_sizes".
 [[nodiscard]] std::string_view QueryReasonName(QueryReason reason);
 
 struct Answer {
@@ -70,12 +75,19 @@ struct Answer {
   std::vector<InstanceAnswer> instances;
   QueryReason reason = QueryReason::kOk;
   std::string reason_detail;  // what is registered instead
+  // The nearest of what is registered to what the query names and nobody has: a tenant, a model or
+  // a block size, as `reason` says.
+  std::string nearest;
+  std::vector<std::string> unknown_instances;  // that the query named and nobody registered
+  // A bound was reached: good for nothing. Blocks that are more than the bounds allow, or 0.
+  bool cut_short = false;
+  uint64_t too_many_blocks = 0;
 };
 
-// Answers `query` from the index as it is now. Walks the prompt once for each block size. Once
-// `stop` is requested it ends soon, and what it returns is good for nothing.
+// Answers `query` from the index as it is now. Walks the prompt once for each block size. Once a
+// bound is reached it ends soon. `top`: the best so many instances alone; 0: all.
 [[nodiscard]] Answer AnswerQuery(const Registry& registry, const Query& query,
-                                 const std::stop_token& stop = {});
+                                 const QueryBounds& bounds = {}, uint32_t top = 0);
 
 // The first generation's question: candidates by the host of their event endpoint (by their peer
 // address, where that is bound; or by instance id), matched in the model's namespace, or, where no
@@ -90,10 +102,10 @@ struct CacheQuery {
 
 // Host as asked -> matched whole blocks * 100 / whole blocks of the prompt, 1 to 100. Hosts
 // without a hit are absent. Walks the prompt once for each namespace of the candidates, however
-// many of them share it; `stop` as above.
+// many of them share it; `bounds` as above.
 [[nodiscard]] std::map<std::string, int> AnswerCacheQuery(const Registry& registry,
                                                           const CacheQuery& query,
-                                                          const std::stop_token& stop = {});
+                                                          const QueryBounds& bounds = {});
 
 }  // namespace conductor::serve
 

@@ -225,15 +225,15 @@ Status ReadSetting(const Setting& setting, const Json& value, std::string_view n
   std::string text;
   if (value.is_string()) {
     text = value.get<std::string>();
-  } else if (value.is_number_unsigned() && setting.kind != Setting::Kind::kTime) {
+  } else if ((value.is_number_unsigned() && setting.TakesNumber()) ||
+             (value.is_number() && setting.kind == Setting::Kind::kReal)) {
     text = value.dump();
   } else {
-    const bool is_text = setting.kind == Setting::Kind::kTime ||
-                         setting.kind == Setting::Kind::kState ||
-                         setting.kind == Setting::Kind::kCompat;
+    const std::string shown = setting.Show(Limits{});
     return tl::unexpected(
-        TopLevelError(value, name, key, is_text ? "a text" : "a number",
-                      fmt::format("\"{}\", as it is by default", setting.Show(Limits{}))));
+        TopLevelError(value, name, key, setting.TakesNumber() ? "a number" : "a text",
+                      shown.empty() ? std::string("the path of a file")
+                                    : fmt::format("\"{}\", as it is by default", shown)));
   }
   Limits scratch;
   if (auto set = setting.Set(text, scratch); !set) {
@@ -248,7 +248,7 @@ Status ReadTopLevel(JsonDocument document, std::string_view name, Config& config
   for (const auto& [key, value] : document.root.items()) {
     const Setting* setting = FindSetting(key);
     const bool is_known = setting != nullptr || key == "http_server_port" || key == "host" ||
-                          key == "kvevent_instance";
+                          key == "query_endpoint" || key == "kvevent_instance";
     if (value.is_null() && is_known) continue;
     if (key == "http_server_port") {
       const auto port = ReadInteger(value, key, "a port", 0, 65535);
@@ -260,6 +260,13 @@ Status ReadTopLevel(JsonDocument document, std::string_view name, Config& config
             TopLevelError(value, name, key, "a host", "a name or an address to listen on"));
       }
       config.host = value.get<std::string>();
+    } else if (key == "query_endpoint") {
+      const std::string address = value.is_string() ? value.get<std::string>() : std::string();
+      if (auto valid = CheckQueryAddress(address); !valid) {
+        return tl::unexpected(TopLevelError(value, name, key, "an address to answer queries at",
+                                            valid.error().expected));
+      }
+      config.query_endpoint = address;
     } else if (key == "kvevent_instance") {
       if (!value.is_object()) {
         return tl::unexpected(TopLevelError(value, name, key, "a set of publishers",

@@ -18,6 +18,7 @@ namespace conductor::serve {
 struct Config {
   std::optional<uint16_t> http_server_port;
   std::optional<std::string> host;
+  std::optional<std::string> query_endpoint;
   GivenSettings settings;
   std::vector<Registration> publishers;  // in the file's order, ranks of one entry one by one
   // Entries that could not be used and keys that appear twice, each with the file and its JSON path

@@ -15,6 +15,7 @@
 #include "daemon/serve/config.h"
 #include "daemon/serve/demo.h"
 #include "daemon/serve/http_api.h"
+#include "daemon/serve/query_endpoint.h"
 #include "daemon/serve/registry.h"
 #include "daemon/serve/stop_signals.h"
 #include "lib/base/log.h"
@@ -83,6 +84,8 @@ Result<Limits> ReadLimits(const ServeOptions& options, const Config& config) {
   if (!limits) return limits;
   limits->http.host = options.host ? *options.host : config.host.value_or(limits->http.host);
   limits->http.port = options.port ? *options.port : config.http_server_port.value_or(kDefaultPort);
+  limits->query.address =
+      options.query_endpoint ? *options.query_endpoint : config.query_endpoint.value_or("");
   return limits;
 }
 
@@ -92,6 +95,21 @@ void ReturnLargeBlocks() { ::mallopt(M_MMAP_THRESHOLD, 1 << 20); }
 
 bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+void WarnOfExposure(const HttpApi::Options& options) {
+  if (IsLoopback(options.host)) return;
+  if (options.auth_token_file.empty()) {
+    log::Warn(
+        "listening on {}: WHOEVER REACHES THIS ADDRESS CAN REGISTER, CLEAR AND REMOVE PUBLISHERS; "
+        "nobody is asked for a token: name a file of them with --auth-token-file",
+        options.host);
+  } else if (!options.has_tls()) {
+    log::Warn(
+        "listening on {} without TLS: tokens can be read on their way; give --tls-cert and "
+        "--tls-key, unless a proxy encrypts",
+        options.host);
+  }
 }
 
 // Registers `publishers`; what could not be is added to `problems`.
@@ -104,9 +122,26 @@ void RegisterAll(Registry& registry, const std::vector<Registration>& publishers
   }
 }
 
-std::string Url(const std::string& host, uint16_t port) {
-  const bool ipv6 = host.find(':') != std::string::npos;
-  return ipv6 ? fmt::format("http://[{}]:{}", host, port) : fmt::format("http://{}:{}", host, port);
+Result<std::shared_ptr<QueryEndpoint>> StartQueryEndpoint(HttpApi& http,
+                                                          const QueryEndpoint::Options& options) {
+  if (!IsLocalQueryAddress(options.address)) {
+    log::Warn(
+        "answering queries at {}: whoever reaches this address can ask; bearer tokens are not "
+        "spoken there, so a wider address than loopback needs a network boundary",
+        options.address);
+  }
+  auto queries = std::make_shared<QueryEndpoint>(http.context(), options);
+  const auto bound = queries->Start();
+  if (!bound) return tl::unexpected(Error(bound.error()).Within("--query-endpoint"));
+  http.ShowQueryEndpoint([queries] { return queries->stats(); });
+  log::Info("answering queries at {}", *bound);
+  return queries;
+}
+
+std::string Url(const HttpApi::Options& options, uint16_t port) {
+  const bool bare_ipv6 = options.host.find(':') != std::string::npos && options.host[0] != '[';
+  return fmt::format("{}://{}:{}", options.has_tls() ? "https" : "http",
+                     bare_ipv6 ? fmt::format("[{}]", options.host) : options.host, port);
 }
 
 // One error line each; true when they forbid to go on.
@@ -129,6 +164,10 @@ int RunServe(const ServeOptions& options) {
   if (!config) return Complain(kFailed, config.error());
   const auto limits = ReadLimits(options, *config);
   if (!limits) return Complain(kUsage, limits.error());
+  if (options.demo && limits->http.names_files()) {
+    return Complain(kUsage, {"it asks its daemon without TLS and without a token", "--demo",
+                             "neither --auth-token-file nor --tls-cert beside it"});
+  }
   for (const std::string& note : config->notes) log::Info("{}", note);
   if (Report(config->problems, options.strict)) return kFailed;
 
@@ -143,13 +182,14 @@ int RunServe(const ServeOptions& options) {
   if (!registry.limit_warning().empty()) log::Warn("{}", registry.limit_warning());
 
   const HttpApi::Options& http_options = limits->http;
-  if (!IsLoopback(http_options.host)) {
-    log::Warn(
-        "listening on {}: whoever reaches this address can register and remove publishers; "
-        "there is no authentication",
-        http_options.host);
-  }
+  WarnOfExposure(http_options);
   HttpApi http(registry, http_options);
+  std::shared_ptr<QueryEndpoint> queries;
+  if (!limits->query.address.empty()) {
+    auto started = StartQueryEndpoint(http, limits->query);
+    if (!started) return Complain(kFailed, started.error());
+    queries = std::move(*started);
+  }
   const auto port = http.Start();
   if (!port) return Complain(kFailed, port.error());
 
@@ -162,8 +202,10 @@ int RunServe(const ServeOptions& options) {
               registry.size() == 1 ? " is" : "s are", broken);
   }
   http.SetReady(true);
+  // From here on the process ends by a signal only, and none comes through once one ended it.
+  if (http_options.names_files()) signals.OnHangup([&http] { http.ReloadFiles(); });
 
-  const std::string url = Url(http_options.host, *port);
+  const std::string url = Url(http_options, *port);
   fmt::print("conductor: listening on {}\n", url);
   std::fflush(stdout);
   if (demo) demo->Start(url);
@@ -175,6 +217,8 @@ int RunServe(const ServeOptions& options) {
   }
   signals.Ending("the HTTP requests");
   http.Stop();
+  signals.Ending("the queries over ZeroMQ");
+  if (queries) queries->Stop();
   signals.Ending("the publishers");
   return kDone;
 }

@@ -22,8 +22,12 @@ constexpr double kLowMatchRate = 0.95;
 // Where memory is limited, another publisher's events can push out what this one holds.
 constexpr Duration kBetweenLooks = std::chrono::seconds(1);
 
+// Of what no batch brings.
+index::Occasion Now() { return {std::nullopt, UnixNow()}; }
+
 ingest::PublisherProfile ProfileOf(const Registration& registration) {
   return ingest::PublisherProfile{
+      .name = registration.Key(),
       .instance_id = registration.instance_id,
       .tenant = registration.tenant,
       .model = registration.model,
@@ -77,9 +81,12 @@ EngineConsumer::EngineConsumer(index::PrefixIndex& index, const Registration& re
       index_(index),
       ingest_(index, ProfileOf(registration), limits, number) {}
 
-void EngineConsumer::Ingest(const wire::EventBatch& batch, Applied& applied) {
+EngineConsumer::~EngineConsumer() { ingest_.Leave(Now()); }
+
+void EngineConsumer::Ingest(stream::Sequence sequence, const wire::EventBatch& batch,
+                            Applied& applied) {
   const ingest::IngestCounters before = ingest_.Counters();
-  ingest_.Apply(batch, MonoNow());
+  ingest_.Apply(batch, MonoNow(), {static_cast<uint64_t>(sequence), UnixNow()});
   const ingest::IngestCounters after = ingest_.Counters();
   // A clearing is of one rank. Where there are several, what was missed may be another's.
   applied.holds_nothing = HasCleared(batch) && !after.several_ranks && ingest_.HoldsNothing();
@@ -101,19 +108,24 @@ void EngineConsumer::NoteHashes(const ingest::IngestCounters& counters) {
   }
 }
 
-void EngineConsumer::DropAll() { ingest_.NewLife(); }
+void EngineConsumer::DropAll() { ingest_.NewLife(Now()); }
 
 ingest::IngestCounters EngineConsumer::Counters() const { return ingest_.Counters(); }
 
-void EngineConsumer::BeginRebuild() { ingest_.BeginRebuild(); }
+void EngineConsumer::BeginRebuild() {
+  ingest_.BeginRebuild();
+  TellRebuild("begun");
+}
 
 void EngineConsumer::CommitRebuild() {
-  ingest_.CommitRebuild();
+  ingest_.CommitRebuild(Now());
+  TellRebuild("complete");
   Publish();
 }
 
 void EngineConsumer::AbandonRebuild() {
   ingest_.AbandonRebuild();
+  TellRebuild("abandoned");
   Publish();
 }
 
@@ -136,7 +148,7 @@ stream::Trust EngineConsumer::Judge(const stream::Trust& of_stream) const {
 
 void EngineConsumer::Tick(MonoTime now) {
   next_look_ = now + kBetweenLooks;
-  ingest_.Tick(now);
+  ingest_.Tick(now, Now());
   Publish();
 }
 

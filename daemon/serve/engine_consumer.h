@@ -17,6 +17,7 @@ class EngineConsumer : public PublisherConsumer {
   EngineConsumer(index::PrefixIndex& index, const Registration& registration,
                  const ingest::IngestLimits& limits, uint32_t number,
                  std::shared_ptr<PublisherBoard> board);
+  ~EngineConsumer() override;
 
   void BeginRebuild() override;
   void CommitRebuild() override;
@@ -25,7 +26,7 @@ class EngineConsumer : public PublisherConsumer {
   void Tick(MonoTime now) override;
 
  protected:
-  void Ingest(const wire::EventBatch& batch, Applied& applied) override;
+  void Ingest(stream::Sequence sequence, const wire::EventBatch& batch, Applied& applied) override;
   void DropAll() override;
   [[nodiscard]] ingest::IngestCounters Counters() const override;
   [[nodiscard]] stream::Trust Judge(const stream::Trust& of_stream) const override;

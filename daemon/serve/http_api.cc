@@ -10,6 +10,7 @@
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/metrics.h"
 #include "daemon/serve/routes.h"
+#include "lib/base/log.h"
 
 namespace conductor::serve {
 namespace {
@@ -39,22 +40,27 @@ std::string RandomId() {
 struct HttpApi::Impl {
   Impl(Registry& registry, const Options& given)
       : options(given),
+        context{registry, options, stopping.get_token()},
         listener(ListenerOptions(given)),
         metrics(registry, [this] { return listener.connections(); }) {
-    const RouteContext context{registry, options, stopping.get_token()};
     AddQueryRoutes(listener, context);
     AddPublisherRoutes(listener, context);
+    AddInventoryRoutes(listener, context);
+    AddIngestRoutes(listener, context);
+    AddEventRoutes(listener, context);
     AddMooncakeRoutes(listener, context);
     AddProcessRoutes();
     listener.OnExchange([this](const HttpExchange& exchange) { metrics.Count(exchange); });
   }
 
   void AddProcessRoutes();
+  Status LoadFiles();
   HttpResponse Health() const;
   HttpResponse Readiness() const;
 
   const Options options;
   std::stop_source stopping;
+  const RouteContext context;
   HttpListener listener;
   Metrics metrics;
   const std::string boot_id = RandomId();
@@ -62,11 +68,30 @@ struct HttpApi::Impl {
 };
 
 void HttpApi::Impl::AddProcessRoutes() {
-  listener.Route("GET", "/healthz", [this](const HttpRequest&) { return Health(); });
-  listener.Route("GET", "/readyz", [this](const HttpRequest&) { return Readiness(); });
+  listener.Route(
+      "GET", "/healthz", [this](const HttpRequest&) { return Health(); }, Access::kOpen);
+  listener.Route(
+      "GET", "/readyz", [this](const HttpRequest&) { return Readiness(); }, Access::kOpen);
   listener.Route("GET", "/metrics", [this](const HttpRequest&) {
     return HttpResponse{.body = metrics.Scrape(), .content_type = Metrics::kContentType};
   });
+}
+
+Status HttpApi::Impl::LoadFiles() {
+  if (options.has_tls()) {
+    auto tls = TlsContext::Load(options.tls_cert, options.tls_key);
+    if (!tls) return tl::unexpected(tls.error());
+    for (const std::string& warning : (*tls)->warnings()) log::Warn("{}", warning);
+    listener.Secure(*std::move(tls));
+  }
+  if (options.auth_token_file.empty()) return {};
+  auto tokens = AuthTokens::Load(options.auth_token_file);
+  if (!tokens) return tl::unexpected(tokens.error());
+  for (const std::string& warning : tokens->warnings()) log::Warn("{}", warning);
+  log::Info("requests must show one of the {} tokens of {}", tokens->size(),
+            options.auth_token_file);
+  listener.Require(*std::move(tokens));
+  return {};
 }
 
 HttpResponse HttpApi::Impl::Health() const {
@@ -84,7 +109,22 @@ HttpApi::HttpApi(Registry& registry, const Options& options)
 
 HttpApi::~HttpApi() { Stop(); }
 
-Result<uint16_t> HttpApi::Start() { return impl_->listener.Start(); }
+Result<uint16_t> HttpApi::Start() {
+  if (auto loaded = impl_->LoadFiles(); !loaded) return tl::unexpected(loaded.error());
+  return impl_->listener.Start();
+}
+
+void HttpApi::ReloadFiles() {
+  if (auto loaded = impl_->LoadFiles(); !loaded) {
+    log::Error("{}; what was read before stands", loaded.error().Message());
+  }
+}
+
+const RouteContext& HttpApi::context() const { return impl_->context; }
+
+void HttpApi::ShowQueryEndpoint(std::function<QueryStats()> stats) {
+  impl_->metrics.ShowQueryEndpoint(std::move(stats));
+}
 
 void HttpApi::SetReady(bool ready) { impl_->ready = ready; }
 
@@ -96,5 +136,7 @@ void HttpApi::Stop() {
 const std::vector<std::pair<std::string, std::string>>& HttpApi::routes() const {
   return impl_->listener.routes();
 }
+
+Access HttpApi::access(size_t route) const { return impl_->listener.access(route); }
 
 }  // namespace conductor::serve

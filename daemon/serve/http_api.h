@@ -2,18 +2,24 @@
 #define CONDUCTOR_DAEMON_SERVE_HTTP_API_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "daemon/serve/http_router.h"
 #include "daemon/serve/min_state.h"
 #include "daemon/serve/mooncake_generation.h"
+#include "daemon/serve/query_stats.h"
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
+#include "lib/index/score.h"
 
 namespace conductor::serve {
+
+struct RouteContext;
 
 // The HTTP server of `conductor serve`; docs/http-api.md describes every route.
 class HttpApi {
@@ -28,10 +34,22 @@ class HttpApi {
     // after `idle_timeout`.
     Duration request_timeout = std::chrono::seconds(10);
     Duration idle_timeout = std::chrono::minutes(5);
+    // Of one query: the time that its walk may take, the prompts of a batch, a prompt's blocks.
+    Duration query_timeout = std::chrono::seconds(5);
+    uint32_t max_prompts = 256;
+    uint32_t max_query_blocks = 1 << 22;
+    index::ScoreWeights score_weights;
     // Of /query and /cache, whose answers have no room for a state.
     MinState legacy_min_state = MinState::kAny;
     // Of the paths that the generations share, where a request does not say.
     Generation compat = Generation::kGo;
+    std::string auth_token_file;  // empty: nobody is asked for a token
+    // In PEM. Both, or both empty: no TLS.
+    std::string tls_cert;
+    std::string tls_key;
+
+    [[nodiscard]] bool has_tls() const { return !tls_cert.empty(); }
+    [[nodiscard]] bool names_files() const { return has_tls() || !auth_token_file.empty(); }
   };
 
   // `registry` must outlive it.
@@ -41,8 +59,18 @@ class HttpApi {
   HttpApi& operator=(const HttpApi&) = delete;
 
   // Binds and starts to answer on threads of its own; the port that was bound. The error names
-  // host and port.
+  // host and port, or the file that cannot be used.
   [[nodiscard]] Result<uint16_t> Start();
+
+  // Reads the files that the options name again. One that cannot be used changes nothing, but for a
+  // line in the log. Any thread.
+  void ReloadFiles();
+
+  // What its handlers work with, for the ZeroMQ endpoint; it lives as long as this.
+  [[nodiscard]] const RouteContext& context() const;
+
+  // Before Start(): GET /metrics tells what `stats` says too.
+  void ShowQueryEndpoint(std::function<QueryStats()> stats);
 
   // What GET /readyz answers: 503 until set.
   void SetReady(bool ready);
@@ -53,6 +81,8 @@ class HttpApi {
 
   // (method, path) of every route.
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
+  // Of routes()[route].
+  [[nodiscard]] Access access(size_t route) const;
 
  private:
   struct Impl;

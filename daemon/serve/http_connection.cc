@@ -40,10 +40,24 @@ int MillisecondsUntil(MonoTime until) {
   return static_cast<int>(std::clamp<int64_t>(left, 0, 60'000));
 }
 
-HttpConnection::HttpConnection(Shared& shared, FileDescriptor socket)
-    : shared_(shared), socket_(std::move(socket)) {}
+HttpConnection::HttpConnection(Shared& shared, std::unique_ptr<HttpTransport> transport)
+    : shared_(shared), transport_(std::move(transport)) {}
+
+bool HttpConnection::Open() {
+  const MonoTime until = MonoNow() + shared_.limits.request_timeout;
+  for (;;) {
+    const HttpTransport::Io io = transport_->Open();
+    if (io == HttpTransport::Io::kDone) return true;
+    if (io == HttpTransport::Io::kClosed) return false;
+    if (WaitFor(io, until, true) != Filled::kBytes || MonoNow() >= until) return false;
+  }
+}
 
 void HttpConnection::Serve() {
+  if (!Open()) {
+    shared_.unopened.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
   while (!shared_.stopping) {
     if (input_.empty() && Fill(MonoNow() + shared_.limits.idle_timeout) != Filled::kBytes) return;
     if (!ServeOne()) return;
@@ -52,7 +66,7 @@ void HttpConnection::Serve() {
 
 HttpConnection::Filled HttpConnection::Wait(int16_t events, MonoTime until, bool heed_stop) const {
   for (;;) {
-    pollfd waited[2] = {{socket_.get(), events, 0}, {shared_.stop_event.get(), POLLIN, 0}};
+    pollfd waited[2] = {{transport_->fd(), events, 0}, {shared_.stop_event.get(), POLLIN, 0}};
     const int ready = ::poll(waited, heed_stop ? 2 : 1, MillisecondsUntil(until));
     if (ready < 0 && errno != EINTR) return Filled::kClosed;
     if (heed_stop && waited[1].revents != 0) return Filled::kStopped;
@@ -61,34 +75,36 @@ HttpConnection::Filled HttpConnection::Wait(int16_t events, MonoTime until, bool
   }
 }
 
+HttpConnection::Filled HttpConnection::WaitFor(HttpTransport::Io wanted, MonoTime until,
+                                               bool heed_stop) const {
+  return Wait(wanted == HttpTransport::Io::kWantsWrite ? POLLOUT : POLLIN, until, heed_stop);
+}
+
 HttpConnection::Filled HttpConnection::Fill(MonoTime until) {
   char bytes[kReadBytes];
   for (;;) {
     if (shared_.stopping) return Filled::kStopped;
-    const ssize_t got = ::recv(socket_.get(), bytes, sizeof bytes, 0);
-    if (got > 0) {
-      input_.append(bytes, static_cast<size_t>(got));
+    const auto [io, got] = transport_->Read(bytes, sizeof bytes);
+    if (io == HttpTransport::Io::kDone) {
+      input_.append(bytes, got);
       return MonoNow() < until ? Filled::kBytes : Filled::kTimeout;
     }
-    if (got == 0) return Filled::kClosed;
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN && errno != EWOULDBLOCK) return Filled::kClosed;
-    if (const Filled waited = Wait(POLLIN, until, true); waited != Filled::kBytes) return waited;
+    if (io == HttpTransport::Io::kClosed) return Filled::kClosed;
+    if (const Filled waited = WaitFor(io, until, true); waited != Filled::kBytes) return waited;
   }
 }
 
-bool HttpConnection::Send(std::string_view bytes) const {
-  MonoTime until = MonoNow() + shared_.limits.request_timeout;
+bool HttpConnection::Send(std::string_view bytes, Duration time) const {
+  MonoTime until = MonoNow() + time;
   bool stopping = false;
   while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent >= 0) {
-      bytes.remove_prefix(static_cast<size_t>(sent));
+    const auto [io, sent] = transport_->Write(bytes);
+    if (io == HttpTransport::Io::kDone) {
+      bytes.remove_prefix(sent);
       continue;
     }
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN && errno != EWOULDBLOCK) return false;
-    const Filled waited = Wait(POLLOUT, until, !stopping);
+    if (io == HttpTransport::Io::kClosed) return false;
+    const Filled waited = WaitFor(io, until, !stopping);
     if (waited == Filled::kStopped) {
       stopping = true;
       until = std::min(until, MonoNow() + kStopGrace);
@@ -100,7 +116,7 @@ bool HttpConnection::Send(std::string_view bytes) const {
 }
 
 void HttpConnection::Linger() {
-  ::shutdown(socket_.get(), SHUT_WR);
+  transport_->EndWriting();
   const MonoTime until = MonoNow() + kHttpLingerTime;
   do {
     input_.clear();
@@ -108,9 +124,9 @@ void HttpConnection::Linger() {
 }
 
 bool HttpConnection::Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
-                            std::string_view allow, bool head_only) {
-  const bool sent = Send(RefusalBytes(refusal, keep_alive, allow, head_only));
-  shared_.Observe(route, refusal.status, -1);
+                            bool head_only) {
+  const bool sent = Send(RefusalBytes(refusal, keep_alive, head_only));
+  shared_.Observe({route, refusal.status, refusal.reason, -1});
   if (sent && !keep_alive) Linger();
   return sent && keep_alive;
 }
@@ -153,13 +169,17 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
   const std::string_view route = match.path;
   const bool reusable = head.keep_alive && !head.has_body();
   const bool head_only = head.method == "HEAD";
+  const bool known = !route.empty() && match.allow.empty();
+  const Access access = known ? shared_.router.access(match.route) : Access::kRead;
+  if (const auto refusal = shared_.gate.Refusal(head.authorization, access)) {
+    return Refuse(*refusal, route.empty() ? "other" : route, reusable, head_only);
+  }
   if (route.empty()) {
-    return Refuse({404, "unknown_path", "there is nothing at this path"}, "other", reusable, {},
+    return Refuse({404, "unknown_path", "there is nothing at this path"}, "other", reusable,
                   head_only);
   }
-  if (!match.allow.empty()) {
-    return Refuse(shared_.router.MethodRefusal(head, match), route, reusable, match.allow,
-                  head_only);
+  if (!known) {
+    return Refuse(shared_.router.MethodRefusal(head, match), route, reusable, head_only);
   }
   HttpBodyBudget::Share share(shared_.bodies);
   std::string body;
@@ -209,10 +229,33 @@ HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until,
     // A client with Nagle's algorithm that sends head and body apart keeps the body back until
     // the head is acknowledged, which the kernel would put off for 40 ms.
     const int yes = 1;
-    ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof yes);
+    ::setsockopt(transport_->fd(), IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof yes);
     const Filled filled = Fill(until);
     if (filled == Filled::kTimeout) return tl::unexpected(TooSlow());
     if (filled != Filled::kBytes) return false;
+  }
+}
+
+void HttpConnection::SendStream(HttpStream& stream) {
+  const Duration patience = shared_.limits.idle_timeout;
+  MonoTime next_beat = MonoNow() + shared_.limits.heartbeat;
+  while (!shared_.stopping) {
+    std::string piece = stream.Take();
+    if (piece.empty() && MonoNow() >= next_beat) piece = stream.Heartbeat();
+    if (!piece.empty()) {
+      if (!Send(piece, patience)) return;
+      next_beat = MonoNow() + shared_.limits.heartbeat;
+      continue;
+    }
+    pollfd waited[3] = {{transport_->fd(), POLLIN, 0},
+                        {shared_.stop_event.get(), POLLIN, 0},
+                        {stream.ready(), POLLIN, 0}};
+    ::poll(waited, 3, MillisecondsUntil(next_beat));
+    // Whatever it still says is nobody's request; that it says no more is what is looked for.
+    if (waited[0].revents != 0) {
+      if (Fill(MonoNow() + patience) != Filled::kBytes) return;
+      input_.clear();
+    }
   }
 }
 
@@ -220,12 +263,18 @@ bool HttpConnection::Answer(const HttpHead& head, const HttpRouter::Match& match
                             HttpBodyBudget::Share& share) {
   const MonoTime begin = MonoNow();
   const bool keep_alive = head.keep_alive && !shared_.stopping;
-  const std::string answer = shared_.router.Answer(head, match, std::move(body), keep_alive);
+  const HttpAnswer answer = shared_.router.Answer(head, match, std::move(body), keep_alive);
   share.GiveBack();
-  const bool sent = Send(answer);
+  const bool sent = Send(answer.bytes);
   constexpr size_t kStatusAt = sizeof("HTTP/1.1 ") - 1;
-  const int status = answer.size() < kStatusAt + 3 ? 0 : std::atoi(answer.c_str() + kStatusAt);
-  shared_.Observe(match.path, status, std::chrono::duration<double>(MonoNow() - begin).count());
+  const int status =
+      answer.bytes.size() < kStatusAt + 3 ? 0 : std::atoi(answer.bytes.c_str() + kStatusAt);
+  const double seconds = std::chrono::duration<double>(MonoNow() - begin).count();
+  shared_.Observe({match.path, status, {}, seconds});
+  if (answer.stream) {
+    if (sent && head.method != "HEAD") SendStream(*answer.stream);
+    return false;
+  }
 
   if (input_.empty() && input_.capacity() > kReadBytes) input_ = std::string();
   return sent && keep_alive;

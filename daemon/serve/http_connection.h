@@ -5,13 +5,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "daemon/serve/file_descriptor.h"
 #include "daemon/serve/http_body_budget.h"
 #include "daemon/serve/http_framing.h"
+#include "daemon/serve/http_gate.h"
 #include "daemon/serve/http_router.h"
+#include "daemon/serve/http_transport.h"
 #include "lib/base/clock.h"
 
 namespace conductor::serve {
@@ -20,6 +23,7 @@ namespace conductor::serve {
 struct HttpExchange {
   std::string_view route;  // as registered; "other" for unknown paths and unreadable requests
   int status;
+  std::string_view reason;  // of a refusal: "unauthorized"; empty where a handler answered
   // From the complete request to the answer's last byte handed to the kernel; negative for
   // requests that no handler saw.
   double seconds;
@@ -32,6 +36,8 @@ struct HttpLimits {
   // From a request's first byte to its last, and from an answer's first to its last.
   Duration request_timeout = std::chrono::seconds(10);
   Duration idle_timeout = std::chrono::minutes(5);
+  // Of a stream without events. One whose client takes nothing for idle_timeout is cut off.
+  Duration heartbeat = std::chrono::seconds(15);
 };
 
 // How long a connection that was refused stays half open, so that the client reads the answer
@@ -52,18 +58,20 @@ class HttpConnection {
     const HttpLimits limits;
     HttpBodyBudget bodies;
     HttpRouter router;
+    HttpGate gate;
     std::function<void(const HttpExchange&)> observer;
     // Set, and then readable and never read, once the server stops: every wait ends.
     std::atomic<bool> stopping = false;
+    // Connections that ended before their transport was open, for metrics; stands for itself.
+    std::atomic<uint64_t> unopened = 0;
     FileDescriptor stop_event;
 
-    void Observe(std::string_view route, int status, double seconds) const {
-      if (observer) observer(HttpExchange{route, status, seconds});
+    void Observe(const HttpExchange& exchange) const {
+      if (observer) observer(exchange);
     }
   };
 
-  // `socket` does not block.
-  HttpConnection(Shared& shared, FileDescriptor socket);
+  HttpConnection(Shared& shared, std::unique_ptr<HttpTransport> transport);
 
   // Until the client leaves, misbehaves or is idle for too long, or the server stops.
   void Serve();
@@ -71,12 +79,17 @@ class HttpConnection {
  private:
   enum class Filled : uint8_t { kBytes, kClosed, kTimeout, kStopped };
 
+  // Within a request's time; false when it cannot be.
+  [[nodiscard]] bool Open();
   // Waits for `events` on the socket; kBytes: they are there.
   [[nodiscard]] Filled Wait(int16_t events, MonoTime until, bool heed_stop) const;
+  // The same for what the transport wants.
+  [[nodiscard]] Filled WaitFor(HttpTransport::Io wanted, MonoTime until, bool heed_stop) const;
   // Reads what is there into input_, waiting for it until `until`.
   [[nodiscard]] Filled Fill(MonoTime until);
   // False when the client does not take it in time.
-  bool Send(std::string_view bytes) const;
+  bool Send(std::string_view bytes, Duration time) const;
+  bool Send(std::string_view bytes) const { return Send(bytes, shared_.limits.request_timeout); }
   // Says that nothing more comes and reads what the client still sends, for a moment.
   void Linger();
 
@@ -93,11 +106,13 @@ class HttpConnection {
   // `share` is given back before the answer is sent.
   bool Answer(const HttpHead& head, const HttpRouter::Match& match, std::string body,
               HttpBodyBudget::Share& share);
+  // Until the client leaves or is not heard of, or the server stops.
+  void SendStream(HttpStream& stream);
   bool Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
-              std::string_view allow = {}, bool head_only = false);
+              bool head_only = false);
 
   Shared& shared_;
-  FileDescriptor socket_;
+  const std::unique_ptr<HttpTransport> transport_;
   std::string input_;  // received and not consumed yet: the rest of this request, or the next one
 };
 

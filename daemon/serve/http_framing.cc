@@ -172,6 +172,10 @@ const char* StatusText(int status) {
   switch (status) {
     case 400:
       return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
     case 404:
       return "Not Found";
     case 405:
@@ -199,8 +203,7 @@ const char* StatusText(int status) {
 
 }  // namespace
 
-std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive, std::string_view allow,
-                         bool head_only) {
+std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive, bool head_only) {
   const bool own = refusal.content_type.empty();
   const std::string body =
       own ? fmt::format(R"({{"error":"{}","reason":"{}"}})", refusal.error, refusal.reason)
@@ -209,7 +212,7 @@ std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive, std::strin
                                   refusal.status, StatusText(refusal.status),
                                   own ? "application/json" : refusal.content_type, body.size());
   if (refusal.status == 503) bytes += "Retry-After: 1\r\n";
-  if (!allow.empty()) bytes += fmt::format("Allow: {}\r\n", allow);
+  if (!refusal.header.empty()) bytes += refusal.header + "\r\n";
   if (!keep_alive) bytes += "Connection: close\r\n";
   bytes += "\r\n";
   if (!head_only) bytes += body;

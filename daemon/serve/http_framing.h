@@ -17,6 +17,7 @@ struct HttpRefusal {
   int status = 400;
   std::string reason;
   std::string error;
+  std::string header = {};  // one more of the answer's: "Allow: GET"
   // What stands in the answer instead of reason and error, and its Content-Type; empty: nothing.
   std::string body = {};
   std::string content_type = {};
@@ -28,10 +29,10 @@ template <typename T>
 using HttpResult = tl::expected<T, HttpRefusal>;
 
 // The whole answer that tells a refusal: its body, or {"error", "reason"}, whose texts are ours and
-// need no escapes. Without `keep_alive` it says that the connection ends; `allow` is what a 405
-// names. A 503 says to come back in a second.
+// need no escapes. Without `keep_alive` it says that the connection ends. A 503 says to come back
+// in a second.
 [[nodiscard]] std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive,
-                                       std::string_view allow = {}, bool head_only = false);
+                                       bool head_only = false);
 
 // What a head says.
 struct HttpHead {

@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
+#include <csignal>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -102,11 +103,19 @@ struct HttpListener::Impl {
   bool pool_stopping = false;
   std::vector<pthread_t> workers;
 
+  mutable std::mutex tls_mutex;
+  std::shared_ptr<const TlsContext> tls;  // guarded by tls_mutex; nothing: plain
+
   // Counters for connections(); each stands for itself.
   std::atomic<uint64_t> open = 0;
   std::atomic<uint64_t> accepted = 0;
   std::atomic<uint64_t> rejected = 0;
 
+  std::shared_ptr<const TlsContext> Tls() const {
+    const std::lock_guard lock(tls_mutex);
+    return tls;
+  }
+  std::unique_ptr<HttpTransport> MakeTransport(FileDescriptor socket) const;
   Result<FileDescriptor> Bind() const;
   void AcceptLoop();
   bool Dispatch(FileDescriptor socket);
@@ -185,7 +194,18 @@ bool HttpListener::Impl::Dispatch(FileDescriptor socket) {
   return true;
 }
 
+std::unique_ptr<HttpTransport> HttpListener::Impl::MakeTransport(FileDescriptor socket) const {
+  if (auto context = Tls()) {
+    return std::make_unique<TlsTransport>(std::move(socket), std::move(context));
+  }
+  return std::make_unique<HttpTransport>(std::move(socket));
+}
+
 void HttpListener::Impl::WorkerLoop() {
+  sigset_t broken_pipe;
+  ::sigemptyset(&broken_pipe);
+  ::sigaddset(&broken_pipe, SIGPIPE);
+  ::pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);  // see TlsTransport
   std::unique_lock lock(mutex);
   for (;;) {
     ++idle_workers;
@@ -195,7 +215,7 @@ void HttpListener::Impl::WorkerLoop() {
     FileDescriptor socket = std::move(jobs.front());
     jobs.pop_front();
     lock.unlock();
-    HttpConnection(shared, std::move(socket)).Serve();
+    HttpConnection(shared, MakeTransport(std::move(socket))).Serve();
     open.fetch_sub(1, std::memory_order_relaxed);
     lock.lock();
   }
@@ -245,8 +265,9 @@ void HttpListener::Impl::AcceptLoop() {
         }
       } else {
         rejected.fetch_add(1, std::memory_order_relaxed);
-        shared.Observe("other", 503, -1);
-        lingering.Add(std::move(socket), too_many);
+        shared.Observe({"other", 503, "too_many_connections", -1});
+        // A client that speaks TLS could not read it.
+        if (!Tls()) lingering.Add(std::move(socket), too_many);
       }
       if (shared.stopping) return;
     }
@@ -257,8 +278,9 @@ HttpListener::HttpListener(const Options& options) : impl_(std::make_unique<Impl
 
 HttpListener::~HttpListener() { Stop(); }
 
-void HttpListener::Route(const std::string& method, const std::string& path, HttpHandler handler) {
-  impl_->shared.router.Add(method, path, std::move(handler));
+void HttpListener::Route(const std::string& method, const std::string& path, HttpHandler handler,
+                         Access access) {
+  impl_->shared.router.Add(method, path, std::move(handler), access);
 }
 
 void HttpListener::RefuseMethod(const std::string& path, HttpRouter::MethodRefuser body_of) {
@@ -268,6 +290,15 @@ void HttpListener::RefuseMethod(const std::string& path, HttpRouter::MethodRefus
 const std::vector<std::pair<std::string, std::string>>& HttpListener::routes() const {
   return impl_->shared.router.routes();
 }
+
+Access HttpListener::access(size_t route) const { return impl_->shared.router.access(route); }
+
+void HttpListener::Secure(std::shared_ptr<const TlsContext> tls) {
+  const std::lock_guard lock(impl_->tls_mutex);
+  impl_->tls.swap(tls);
+}
+
+void HttpListener::Require(AuthTokens tokens) { impl_->shared.gate.Require(std::move(tokens)); }
 
 void HttpListener::OnExchange(std::function<void(const HttpExchange&)> observer) {
   impl_->shared.observer = std::move(observer);
@@ -315,7 +346,8 @@ void HttpListener::Stop() {
 HttpConnections HttpListener::connections() const {
   return {impl_->open.load(std::memory_order_relaxed),
           impl_->accepted.load(std::memory_order_relaxed),
-          impl_->rejected.load(std::memory_order_relaxed), impl_->shared.bodies.taken()};
+          impl_->rejected.load(std::memory_order_relaxed),
+          impl_->shared.unopened.load(std::memory_order_relaxed), impl_->shared.bodies.taken()};
 }
 
 }  // namespace conductor::serve

@@ -12,6 +12,7 @@
 
 #include "daemon/serve/http_connection.h"
 #include "daemon/serve/http_router.h"
+#include "daemon/serve/tls_transport.h"
 #include "lib/base/result.h"
 
 namespace conductor::serve {
@@ -21,6 +22,7 @@ struct HttpConnections {
   uint64_t open = 0;
   uint64_t accepted = 0;    // ever
   uint64_t rejected = 0;    // ever: answered 503 because max_connections were open
+  uint64_t unopened = 0;    // ever: ended before their TLS handshake did
   uint64_t body_bytes = 0;  // of requests that are being received or handled
 };
 
@@ -37,10 +39,18 @@ struct HttpConnections {
 // of long-lived connections.
 //
 // Errors that a client sees are JSON, {"error": text, "reason": word}:
-//   400 malformed_request  404 unknown_path  405 method_not_allowed (with Allow)
-//   408 request_timeout  413 body_too_large  415, 417, 501, 505 see ParseHead()
-//   431 head_too_large  500 internal_error (a handler threw)
+//   400 malformed_request
+//   401 unauthorized, 403 forbidden: where tokens are required, and for unknown paths then too
+//   404 unknown_path
+//   405 method_not_allowed (with Allow)
+//   408 request_timeout
+//   413 body_too_large
+//   415, 417, 501, 505 see ParseHead()
+//   431 head_too_large
+//   500 internal_error (a handler threw)
 //   503 too_many_connections, busy (max_inflight_bytes are taken); both with Retry-After
+// With TLS a connection beyond max_connections is closed without an answer, and so is one whose
+// handshake fails (a client that speaks plain HTTP) or takes longer than a request may.
 class HttpListener {
  public:
   struct Options {
@@ -55,13 +65,22 @@ class HttpListener {
   HttpListener(const HttpListener&) = delete;
   HttpListener& operator=(const HttpListener&) = delete;
 
-  // Before Start(). `method` is GET (HEAD follows) or POST; `path` is literal. Handlers are called
-  // on many threads at once.
-  void Route(const std::string& method, const std::string& path, HttpHandler handler);
+  // Before Start(). See HttpRouter::Add(). Handlers are called on many threads at once.
+  void Route(const std::string& method, const std::string& path, HttpHandler handler,
+             Access access = Access::kRead);
   // See HttpRouter::RefuseMethod(); before Start().
   void RefuseMethod(const std::string& path, HttpRouter::MethodRefuser body_of);
   // (method, path), in the order of Route().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
+  // Of routes()[route].
+  [[nodiscard]] Access access(size_t route) const;
+
+  // TLS from the next connection on, with this certificate. Before Start(), if at all; after that
+  // any thread may put another in its place.
+  void Secure(std::shared_ptr<const TlsContext> tls);
+
+  // From the next request on; any thread, at any time. Without a call nobody is asked for a token.
+  void Require(AuthTokens tokens);
 
   // Before Start(); called on the connections' threads.
   void OnExchange(std::function<void(const HttpExchange&)> observer);

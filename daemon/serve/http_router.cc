@@ -4,12 +4,11 @@
 #include <httplib.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <optional>
 
+#include "daemon/serve/query_string.h"
 #include "lib/base/log.h"
 
 namespace conductor::serve {
@@ -67,21 +66,14 @@ std::optional<std::string_view> ParameterIn(std::string_view path, std::string_v
   return parameter;
 }
 
-// A % that no two hexadecimal digits follow stands for itself.
-std::string PercentDecoded(std::string_view text) {
-  std::string decoded;
-  for (size_t i = 0; i < text.size(); ++i) {
-    uint8_t byte = 0;
-    const char* digits = text.data() + i + 1;
-    if (text[i] == '%' && i + 2 < text.size() &&
-        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
-      decoded += static_cast<char>(byte);
-      i += 2;
-    } else {
-      decoded += text[i];
-    }
+// The head of an answer that ends with its connection.
+std::string StreamHead(const HttpResponse& response) {
+  std::string head = fmt::format("HTTP/1.1 {} OK\r\nContent-Type: {}\r\nConnection: close\r\n",
+                                 response.status, response.content_type);
+  for (const auto& [name, value] : response.headers) {
+    head += fmt::format("{}: {}\r\n", name, value);
   }
-  return decoded;
+  return head + "\r\n";
 }
 
 }  // namespace
@@ -129,9 +121,11 @@ class HttpRouter::Server : public httplib::Server {
 HttpRouter::HttpRouter() : server_(std::make_unique<Server>()) {}
 HttpRouter::~HttpRouter() = default;
 
-void HttpRouter::Add(const std::string& method, const std::string& path, HttpHandler handler) {
+void HttpRouter::Add(const std::string& method, const std::string& path, HttpHandler handler,
+                     Access access) {
   routes_.emplace_back(method, path);
   handlers_.push_back(std::move(handler));
+  access_.push_back(access);
 }
 
 const std::vector<std::pair<std::string, std::string>>& HttpRouter::routes() const {
@@ -160,7 +154,8 @@ void HttpRouter::RefuseMethod(const std::string& path, MethodRefuser body_of) {
 
 HttpRefusal HttpRouter::MethodRefusal(const HttpHead& head, const Match& match) const {
   HttpRefusal refusal{405, "method_not_allowed",
-                      fmt::format("{} takes {}", match.path, match.allow)};
+                      fmt::format("{} takes {}", match.path, match.allow),
+                      fmt::format("Allow: {}", match.allow)};
   const auto own = method_refusals_.find(match.path);
   if (own == method_refusals_.end() || (head.method != "GET" && head.method != "POST")) {
     return refusal;
@@ -194,14 +189,23 @@ HttpResponse HttpRouter::Handle(const HttpHead& head, const Match& match, std::s
                       .body = R"({"error":"internal error","reason":"internal_error"})"};
 }
 
-std::string HttpRouter::Answer(const HttpHead& head, const Match& match, std::string body,
-                               bool keep_alive) {
+HttpAnswer HttpRouter::Answer(const HttpHead& head, const Match& match, std::string body,
+                              bool keep_alive) {
   body.reserve(body.size() + HttpRequest::kBodyPadding);
-  MemoryStream stream(
+  MemoryStream memory(
       fmt::format("{} {} HTTP/1.1\r\nContent-Length: 0\r\n\r\n", head.method, Server::kPath));
-  const Server::Handler handler = [&] { return Handle(head, match, std::move(body)); };
-  server_->Handle(stream, handler, !keep_alive);
-  return stream.TakeAnswer();
+  HttpAnswer answer;
+  const Server::Handler handler = [&] {
+    HttpResponse response = Handle(head, match, std::move(body));
+    if (!response.stream) return response;
+    answer.bytes = StreamHead(response);
+    answer.stream = std::move(response.stream);
+    return response;
+  };
+  server_->Handle(memory, handler, !keep_alive);
+  // The library would give a stream the length of its body.
+  if (answer.bytes.empty()) answer.bytes = memory.TakeAnswer();
+  return answer;
 }
 
 }  // namespace conductor::serve

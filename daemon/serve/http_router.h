@@ -2,6 +2,7 @@
 #define CONDUCTOR_DAEMON_SERVE_HTTP_ROUTER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -29,11 +30,39 @@ struct HttpRequest {
   static constexpr size_t kBodyPadding = 64;
 };
 
+// What a client must be allowed to ask for a route, where tokens are required at all.
+enum class Access : uint8_t {
+  kOpen,   // nothing: probes
+  kRead,   // whatever changes nothing
+  kAdmin,  // what changes what is followed, held or answered
+};
+
+// An answer that goes on until the client leaves or the server stops. Used by one thread, and
+// destroyed at its end.
+class HttpStream {
+ public:
+  virtual ~HttpStream() = default;
+  // A descriptor that poll() finds readable once Take() has something.
+  [[nodiscard]] virtual int ready() const = 0;
+  // The next piece to send; empty while there is none.
+  [[nodiscard]] virtual std::string Take() = 0;
+  // What is sent after a while without a piece, so that either end notices that the other has left.
+  [[nodiscard]] virtual std::string Heartbeat() const = 0;
+};
+
 struct HttpResponse {
   int status = 200;
   std::string body;
   std::string content_type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers = {};  // more of them
+  // In place of `body`, with a status of 200; the connection ends with it.
+  std::shared_ptr<HttpStream> stream = nullptr;
+};
+
+// What goes out for a response: all of it, or the head and what then follows piece by piece.
+struct HttpAnswer {
+  std::string bytes;
+  std::shared_ptr<HttpStream> stream;
 };
 
 using HttpHandler = std::function<HttpResponse(HttpRequest request)>;
@@ -53,13 +82,16 @@ class HttpRouter {
   // `method` is GET (HEAD follows), POST, PUT or DELETE. `path` is literal, but that one segment
   // may be a parameter: "/v1/publishers/{id}/resync". No two routes of one method may match one
   // path.
-  void Add(const std::string& method, const std::string& path, HttpHandler handler);
+  void Add(const std::string& method, const std::string& path, HttpHandler handler,
+           Access access = Access::kRead);
   // The body with which a path refuses GET or POST where it takes the other alone, status 405;
   // nothing: the listener's own words. `body_of` sees a request without its body.
   using MethodRefuser = std::function<std::optional<HttpResponse>(const HttpRequest& request)>;
   void RefuseMethod(const std::string& path, MethodRefuser body_of);
   // (method, path), in the order of Add().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
+  // Of routes()[route].
+  [[nodiscard]] Access access(size_t route) const { return access_[route]; }
 
   struct Match {
     std::string_view path;       // as added; empty: nobody knows it
@@ -72,10 +104,10 @@ class HttpRouter {
   // The refusal of a method that Find() did not match with its path.
   [[nodiscard]] HttpRefusal MethodRefusal(const HttpHead& head, const Match& match) const;
 
-  // The whole answer to a request that Find() matched; a handler that throws is status 500 and a
-  // line in the log. Without `keep_alive` it says that the connection ends.
-  [[nodiscard]] std::string Answer(const HttpHead& head, const Match& match, std::string body,
-                                   bool keep_alive);
+  // The answer to a request that Find() matched; a handler that throws is status 500 and a line in
+  // the log. Without `keep_alive` it says that the connection ends.
+  [[nodiscard]] HttpAnswer Answer(const HttpHead& head, const Match& match, std::string body,
+                                  bool keep_alive);
 
  private:
   class Server;
@@ -87,6 +119,7 @@ class HttpRouter {
   std::unique_ptr<Server> server_;
   std::vector<std::pair<std::string, std::string>> routes_;
   std::vector<HttpHandler> handlers_;                                  // of routes_
+  std::vector<Access> access_;                                         // of routes_
   std::map<std::string, MethodRefuser, std::less<>> method_refusals_;  // by path
 };
 

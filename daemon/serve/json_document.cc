@@ -162,17 +162,26 @@ Result<JsonDocument> ParseJsonDocument(std::string_view text) {
   return builder.Take();
 }
 
+namespace {
+
+// MessagePack's texts may be no UTF-8: such bytes become U+FFFD.
+std::string Quoted(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
 std::string JsonMemberPath(std::string_view parent, std::string_view key) {
   const std::string shown = Clipped(key, kMaxShownBytes);
-  if (!IsPlainWord(key)) return fmt::format("{}[{}]", parent, Json(shown).dump());
+  if (!IsPlainWord(key)) return fmt::format("{}[{}]", parent, Quoted(shown));
   return parent.empty() ? shown : fmt::format("{}.{}", parent, shown);
 }
 
 std::string DescribeJson(const Json& value) {
   if (value.is_object()) return "an object";
   if (value.is_array()) return "an array";
-  if (!value.is_string()) return value.dump();
-  return Json(Clipped(value.get_ref<const std::string&>(), kMaxShownBytes)).dump();
+  if (!value.is_string()) return Quoted(value);
+  return Quoted(Clipped(value.get_ref<const std::string&>(), kMaxShownBytes));
 }
 
 }  // namespace conductor::serve

@@ -202,7 +202,7 @@ constexpr PublisherNumber kPublisherNumbers[] = {
      "Blocks dropped at the end of their registered time to live.", nullptr, "",
      &Ingest<&I::expired_blocks>},
     {kGauge, "conductor_publisher_trimmed_blocks",
-     "Blocks of it that were given up for --memory-limit, since it last held nothing.", nullptr, "",
+     "Blocks of it that were given up for --memory-limit, since it was last cleared.", nullptr, "",
      &Ingest<&I::trimmed_blocks>},
     {kCounter, "conductor_publisher_rank_mismatches_total",
      "Batches whose rank is not the registered one.", nullptr, "", &Ingest<&I::rank_mismatches>},
@@ -326,6 +326,10 @@ struct Metrics::Impl : public prometheus::Collectable {
                      .Name("conductor_http_requests_total")
                      .Help("Requests by route and status code.")
                      .Register(http)),
+        refusals(prometheus::BuildCounter()
+                     .Name("conductor_http_refusals_total")
+                     .Help("Requests that no handler saw, by reason.")
+                     .Register(http)),
         latencies(prometheus::BuildHistogram()
                       .Name("conductor_http_request_duration_seconds")
                       .Help("From the complete request to the answer's last byte.")
@@ -335,6 +339,7 @@ struct Metrics::Impl : public prometheus::Collectable {
     const std::vector<PublisherStatus> publishers = registry.Publishers();
     const index::IndexStats index = registry.index().Stats();
     const HttpConnections http_connections = connections();
+    const EventStream::Counters events = registry.events().counters();
     const auto number = [](uint64_t value) { return static_cast<double>(value); };
     std::vector<MetricFamily> families = {
         FamilyOf(kGauge, "conductor_build_info", "1; the version is its label.")
@@ -352,7 +357,8 @@ struct Metrics::Impl : public prometheus::Collectable {
         Single(kGauge, "conductor_index_holders", "Ranks in namespaces that may hold blocks.",
                number(index.holders)),
         Single(kCounter, "conductor_index_name_conflicts_total",
-               "Held names that were announced again for another block.",
+               "Held names that were announced again for another block, and blocks that had too "
+               "many names.",
                number(index.name_conflicts)),
         Single(kGauge, "conductor_index_runs", "Pieces of chains, of up to 64 blocks.",
                number(index.runs)),
@@ -371,9 +377,18 @@ struct Metrics::Impl : public prometheus::Collectable {
         Single(kCounter, "conductor_http_connections_rejected_total",
                "Connections answered 503 because too many were open.",
                number(http_connections.rejected)),
+        Single(kCounter, "conductor_http_tls_failures_total",
+               "Connections that ended before their TLS handshake did.",
+               number(http_connections.unopened)),
         Single(kGauge, "conductor_http_body_bytes",
                "Bodies of requests that are being received or handled.",
                number(http_connections.body_bytes)),
+        Single(kGauge, "conductor_event_readers", "Connections that follow /v1/events.",
+               number(events.readers)),
+        Single(kCounter, "conductor_event_stream_told_total",
+               "Events put into the queues of those connections.", number(events.told)),
+        Single(kCounter, "conductor_event_stream_lost_total",
+               "Events that did not fit there, because a client was slow.", number(events.lost)),
         Single(kGauge, "process_resident_memory_bytes", "Resident memory.", ResidentBytes()),
         Single(kGauge, "process_start_time_seconds", "Start, in seconds since 1970.", start_time),
         States(publishers),
@@ -385,9 +400,11 @@ struct Metrics::Impl : public prometheus::Collectable {
 
   const Registry& registry;
   const std::function<HttpConnections()> connections;
+  std::function<QueryStats()> query_endpoint;  // where there is one
   const double start_time = UnixNow();
   prometheus::Registry http;
   prometheus::Family<prometheus::Counter>& requests;
+  prometheus::Family<prometheus::Counter>& refusals;
   prometheus::Family<prometheus::Histogram>& latencies;
 };
 
@@ -396,15 +413,27 @@ Metrics::Metrics(const Registry& registry, std::function<HttpConnections()> conn
 
 Metrics::~Metrics() = default;
 
+void Metrics::ShowQueryEndpoint(std::function<QueryStats()> stats) {
+  impl_->query_endpoint = std::move(stats);
+}
+
 void Metrics::Count(const HttpExchange& exchange) {
   const std::string route(exchange.route);
   impl_->requests.Add({{"route", route}, {"code", std::to_string(exchange.status)}}).Increment();
+  if (!exchange.reason.empty()) {
+    impl_->refusals.Add({{"reason", std::string(exchange.reason)}}).Increment();
+  }
   if (exchange.seconds < 0) return;
   impl_->latencies.Add({{"route", route}}, kLatencyBuckets).Observe(exchange.seconds);
 }
 
 std::string Metrics::Scrape() const {
   std::vector<MetricFamily> families = impl_->Collect();
+  if (impl_->query_endpoint) {
+    std::vector<MetricFamily> queries = QueryMetrics(impl_->query_endpoint());
+    families.insert(families.end(), std::make_move_iterator(queries.begin()),
+                    std::make_move_iterator(queries.end()));
+  }
   std::vector<MetricFamily> http = impl_->http.Collect();
   families.insert(families.end(), std::make_move_iterator(http.begin()),
                   std::make_move_iterator(http.end()));

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "daemon/serve/http_listener.h"
+#include "daemon/serve/query_stats.h"
 #include "daemon/serve/registry.h"
 
 namespace conductor::serve {
@@ -22,6 +23,9 @@ class Metrics {
   ~Metrics();
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
+
+  // Before the first Scrape(): the ZeroMQ endpoint's, asked at each.
+  void ShowQueryEndpoint(std::function<QueryStats()> stats);
 
   // Thread-safe.
   void Count(const HttpExchange& exchange);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -11,6 +12,7 @@
 
 #include "daemon/serve/answer_document.h"
 #include "daemon/serve/document_writer.h"
+#include "daemon/serve/engine_table.h"
 #include "daemon/serve/routes.h"
 #include "lib/hash/hash_profile.h"
 
@@ -183,10 +185,11 @@ HttpResponse PlainText(int status, const std::string& text) {
 
 }  // namespace
 
-Answer AnswerInContext(const Registry& registry, const Query& query, const std::stop_token& stop) {
-  Answer answer = AnswerQuery(registry, query, stop);
-  std::set<std::string> serving;
-  for (const EngineView& engine : registry.Engines()) {
+Answer AnswerInContext(const Registry& registry, const Query& query, const QueryBounds& bounds) {
+  Answer answer = AnswerQuery(registry, query, bounds);
+  const std::shared_ptr<const EngineTable> table = registry.Table();
+  std::set<std::string_view> serving;
+  for (const EngineView& engine : table->engines()) {
     if (Serves(engine, query)) serving.insert(engine.registration->instance_id);
   }
   std::erase_if(answer.instances, [&serving](const InstanceAnswer& instance) {

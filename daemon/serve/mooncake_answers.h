@@ -1,7 +1,6 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_MOONCAKE_ANSWERS_H_
 #define CONDUCTOR_DAEMON_SERVE_MOONCAKE_ANSWERS_H_
 
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "daemon/serve/document.h"
 #include "daemon/serve/http_router.h"
 #include "daemon/serve/mooncake_generation.h"
+#include "daemon/serve/prompt_chain.h"
 #include "daemon/serve/registry.h"
 #include "daemon/serve/request_body.h"
 #include "lib/index/prefix_index.h"
@@ -24,7 +24,7 @@ namespace conductor::serve {
 // nothing, and whatever holds some of it. An engine that is registered without an adapter serves
 // all of them.
 [[nodiscard]] Answer AnswerInContext(const Registry& registry, const Query& query,
-                                     const std::stop_token& stop);
+                                     const QueryBounds& bounds);
 
 // POST /query: {"instances": {instance_id: {"longest_matched", "dp": {rank: gpu}, "rank_matches":
 // {rank: {"gpu", "cpu", "disk"}}, "gpu", "cpu", "disk"}}}.

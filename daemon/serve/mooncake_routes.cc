@@ -2,15 +2,16 @@
 
 #include <array>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
-#include <tl/expected.hpp>
 #include <utility>
 #include <vector>
 
 #include "daemon/serve/answers.h"
+#include "daemon/serve/engine_table.h"
 #include "daemon/serve/min_state.h"
 #include "daemon/serve/mooncake_answers.h"
 #include "daemon/serve/mooncake_generation.h"
@@ -132,7 +133,8 @@ Parsed<Query> ParseByHash(const Call& call) {
 std::optional<RequestError> NeedsBlockSize(const Registry& registry, const Query& query) {
   if (query.block_size) return std::nullopt;
   std::set<uint32_t> sizes;
-  for (const EngineView& engine : registry.Engines()) {
+  const std::shared_ptr<const EngineTable> table = registry.Table();
+  for (const EngineView& engine : table->engines()) {
     const Registration& registration = *engine.registration;
     if (registration.tenant == query.tenant && registration.model == query.model &&
         engine.block_size != 0) {
@@ -174,56 +176,30 @@ HttpResponse CacheHits(const RouteContext& context, const HttpRequest& request) 
 
 // ---- Registrations ----
 
-struct NotAdded {
-  Error error;
-  Registration rank;  // the one that could not be added
-};
-
-// All or none: those that a failure leaves behind are taken back, but for what was there before.
-tl::expected<void, NotAdded> AddAll(Registry& registry, const std::vector<Registration>& ranks) {
-  std::vector<std::string> added;
-  for (const Registration& rank : ranks) {
-    const auto one = registry.Add(rank);
-    if (one) {
-      if (*one == Registry::Added::kNew) added.push_back(rank.Key());
-      continue;
-    }
-    for (const std::string& key : added) (void)registry.Remove(key);
-    return tl::unexpected(NotAdded{one.error(), rank});
-  }
-  return {};
-}
-
-HttpResponse RefuseGo(const Call& call, NotAdded failure, size_t ranks) {
-  Error& error = failure.error;
-  if (ranks > 1) error.what = fmt::format("rank {}: {}", failure.rank.dp_rank, error.what);
-  return call.Refuse(400, {error.Message(), "invalid_registration", error.where, {}});
+HttpResponse RefuseGo(const Call& call, const Refusal& refusal) {
+  return call.Refuse(400, {refusal.Message(), "invalid_registration", refusal.where, {}});
 }
 
 // What upstream says too in its very words, which leave out whatever could help a person: that is
-// in the log.
-HttpResponse RefuseStrict(const Call& call, const NotAdded& failure) {
-  const Error& error = failure.error;
-  log::Info("publisher {}: not registered: {}", failure.rank.Key(), error.Message());
+// in the log. `rank`: what could not be registered.
+HttpResponse RefuseStrict(const Call& call, const Refusal& refusal, const Registration& rank) {
+  log::Info("publisher {}: not registered: {}", rank.Key(), refusal.Message());
   const auto invalid = [&call](std::string text, std::string field = {}) {
     return call.Refuse(400, {std::move(text), "invalid_registration", std::move(field), {}});
   };
-  if (error.what.starts_with(kKeyConflict)) {
-    return invalid(std::string(kKeyConflict) + failure.rank.Key());
+  const bool of_endpoint = refusal.where == "endpoint";
+  if (refusal.kind == Refusal::Kind::kConflict) {
+    return invalid(of_endpoint ? "conflicting active registration for endpoint: " + rank.endpoint
+                               : "conflicting registration for service key: " + rank.Key());
   }
-  if (error.what.starts_with(kEndpointConflict)) {
-    return invalid(std::string(kEndpointConflict) + failure.rank.endpoint);
-  }
-  if (error.where == "endpoint") {
-    return call.Refuse(
-        500, {fmt::format("Failed to subscribe: failed to start ZMQ client: initial connection "
-                          "failed: failed to connect to {}: {}",
-                          failure.rank.endpoint, error.what),
-              "",
-              "",
-              {}});
-  }
-  return invalid(error.Message(), error.where);
+  if (!of_endpoint) return invalid(refusal.Message(), refusal.where);
+  return call.Refuse(
+      500, {fmt::format("Failed to subscribe: failed to start ZMQ client: initial connection "
+                        "failed: failed to connect to {}: {}",
+                        rank.endpoint, refusal.what),
+            "",
+            "",
+            {}});
 }
 
 HttpResponse Register(const Call& call) {
@@ -232,13 +208,13 @@ HttpResponse Register(const Call& call) {
   const auto parsed =
       go ? ParseRegister(call.request.body, form) : ParseStrictRegister(call.request.body, form);
   if (!parsed) return call.Refuse(400, parsed.error());
-  const auto refuse = [&](NotAdded failure, size_t ranks) {
-    return go ? RefuseGo(call, std::move(failure), ranks) : RefuseStrict(call, failure);
+  const auto refuse = [&](const Refusal& refusal, const Registration& rank) {
+    return go ? RefuseGo(call, refusal) : RefuseStrict(call, refusal, rank);
   };
   const auto ranks = ExpandRanks(parsed->registration, parsed->dp_size);
-  if (!ranks) return refuse({ranks.error(), parsed->registration}, 1);
-  if (auto added = AddAll(call.context.registry, *ranks); !added) {
-    return refuse(std::move(added.error()), ranks->size());
+  if (!ranks) return refuse(Refusal(Refusal::Kind::kInvalid, ranks.error()), parsed->registration);
+  if (const auto added = call.context.registry.AddAll(*ranks); !added) {
+    return refuse(added.error(), (*ranks)[added.error().rank]);
   }
   return Answered(call.generation,
                   RegisteredDocument(parsed->registration.instance_id, *ranks, parsed->unused,
@@ -321,13 +297,14 @@ struct SharedPath {
   const char* path;
   bool has_dynamo;
   Handler handler;
+  Access access = Access::kRead;
 };
 
 constexpr std::array kSharedPaths = {
     SharedPath{"POST", "/query", true, Posted<AnswerQueryRoute>},
     SharedPath{"POST", "/query_by_hash", true, Posted<AnswerHashRoute>},
-    SharedPath{"POST", "/register", false, Posted<Register>},
-    SharedPath{"POST", "/unregister", false, Posted<Unregister>},
+    SharedPath{"POST", "/register", false, Posted<Register>, Access::kAdmin},
+    SharedPath{"POST", "/unregister", false, Posted<Unregister>, Access::kAdmin},
     SharedPath{"GET", "/services", false, Services},
     SharedPath{"GET", "/global_view", false, GlobalView},
 };
@@ -337,10 +314,13 @@ constexpr std::array kSharedPaths = {
 void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context) {
   for (const SharedPath& shared : kSharedPaths) {
     const bool has_body = shared.method == std::string_view("POST");
-    listener.Route(shared.method, shared.path, [context, shared, has_body](HttpRequest request) {
-      if (!has_body) request.content_type.clear();  // of nothing
-      return Dispatch(context, request, shared.has_dynamo, shared.handler);
-    });
+    listener.Route(
+        shared.method, shared.path,
+        [context, shared, has_body](HttpRequest request) {
+          if (!has_body) request.content_type.clear();  // of nothing
+          return Dispatch(context, request, shared.has_dynamo, shared.handler);
+        },
+        shared.access);
     listener.RefuseMethod(shared.path, [context](const HttpRequest& request) {
       return WrongMethod(context, request);
     });

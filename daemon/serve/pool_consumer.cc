@@ -76,7 +76,7 @@ void PoolConsumer::TiersLearnt(std::span<const ingest::ListedObject> objects) {
 
 uint64_t PoolConsumer::last_event_id() const { return ingest_.Counters().last_event_id; }
 
-void PoolConsumer::Ingest(const wire::EventBatch& batch, Applied& applied) {
+void PoolConsumer::Ingest(stream::Sequence, const wire::EventBatch& batch, Applied& applied) {
   const uint64_t engine_events = ingest_.Counters().refused_shape;
   ingest_.Apply(batch, MonoNow());
   applied.holds_nothing = HasCleared(batch) && ingest_.HoldsNothing();

@@ -51,7 +51,7 @@ class PoolConsumer : public PublisherConsumer {
   [[nodiscard]] uint64_t last_event_id() const;
 
  protected:
-  void Ingest(const wire::EventBatch& batch, Applied& applied) override;
+  void Ingest(stream::Sequence sequence, const wire::EventBatch& batch, Applied& applied) override;
   void DropAll() override;
   [[nodiscard]] ingest::IngestCounters Counters() const override;
   [[nodiscard]] stream::Trust Judge(const stream::Trust& of_stream) const override;

@@ -42,9 +42,10 @@ log::Level LevelOf(const stream::Trust& trust) {
 
 PublisherConsumer::PublisherConsumer(const Registration& registration,
                                      std::shared_ptr<PublisherBoard> board)
-    : name_(fmt::format("publisher {} at {}", registration.Key(), registration.endpoint)),
+    : name_(fmt::format("publisher {} at {}", registration.Key(), registration.Source())),
       decoder_(registration.type),
-      board_(std::move(board)) {}
+      board_(std::move(board)),
+      teller_(board_->events, registration) {}
 
 stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
                                                    std::string_view payload) {
@@ -56,19 +57,17 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
   }
   Applied applied;
   NoteSkips(*batch, applied);
-  Ingest(*batch, applied);
+  Ingest(sequence, *batch, applied);
+  const ingest::IngestCounters counters = Counters();
+  teller_.Applied(sequence, *batch, counters);
   for (const auto& [reason, count] : batch->skipped) {
     const auto skip = std::ranges::find(batch->skips, reason, &wire::Skip::reason);
     std::string error;
     if (skip != batch->skips.end()) error = fmt::format("{}, {}", where(), skip->Describe());
     CountSkip(std::string(wire::SkipReasonName(reason)), count, error);
   }
-  {
-    const std::lock_guard lock(board_->mutex);
-    board_->ingest = Counters();
-    board_->last_applied = MonoNow();
-    if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
-  }
+  TellCounters(MonoNow());
+  if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
   TellTrust();
   return applied;
 }
@@ -77,6 +76,7 @@ void PublisherConsumer::NewLife() {
   log::Info("{}: what it held is dropped: it began a new life, or was in doubt for too long",
             name_);
   DropAll();
+  teller_.NewLife();
   Publish();
 }
 
@@ -93,6 +93,8 @@ void PublisherConsumer::TellTrust() {
     if (board_->trust == trust) return;
     before = std::exchange(board_->trust, trust);
   }
+  board_->Changed();
+  teller_.TrustChanged(trust);
   if (before.state == trust.state && before.reason == trust.reason) return;
   log::Write(LevelOf(trust),
              fmt::format("{}: {} -> {}{}{}", name_, Describe(before), Describe(trust),
@@ -112,11 +114,20 @@ void PublisherConsumer::CountSkip(const std::string& reason, uint64_t count,
   if (first) log::Warn("{}: {} (more of {} are only counted)", name_, error, reason);
 }
 
-void PublisherConsumer::Publish() {
+void PublisherConsumer::TellCounters(std::optional<MonoTime> applied) {
+  ingest::IngestCounters counters = Counters();
+  bool changed = false;
   {
     const std::lock_guard lock(board_->mutex);
-    board_->ingest = Counters();
+    changed = counters.block_size != board_->ingest.block_size;
+    board_->ingest = std::move(counters);
+    if (applied) board_->last_applied = applied;
   }
+  if (changed) board_->Changed();
+}
+
+void PublisherConsumer::Publish() {
+  TellCounters();
   TellTrust();
 }
 

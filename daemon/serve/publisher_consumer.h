@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_PUBLISHER_CONSUMER_H_
 #define CONDUCTOR_DAEMON_SERVE_PUBLISHER_CONSUMER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -9,6 +10,9 @@
 #include <string>
 #include <string_view>
 
+#include "daemon/serve/churn.h"
+#include "daemon/serve/event_document.h"
+#include "daemon/serve/event_stream.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/clock.h"
 #include "lib/ingest/publisher_ingest.h"
@@ -19,13 +23,23 @@ namespace conductor::serve {
 
 // What a publisher's ingest thread tells the threads that answer requests.
 struct PublisherBoard {
+  // Counted up after a change of what EngineTable has, where somebody wants to know.
+  std::shared_ptr<std::atomic<uint64_t>> changes = nullptr;
+  std::atomic<double> last_lag_seconds = -1;  // in no order with the rest
+
+  // Where every event is told as it is applied; nullptr: nowhere. Set before the consumer is made.
+  EventStream* events = nullptr;
   std::mutex mutex;  // guards everything below
   stream::Trust trust;
   ingest::IngestCounters ingest;
   std::map<std::string, uint64_t> decode_skips;
   std::string last_decode_error;
   std::optional<MonoTime> last_applied;
-  double last_lag_seconds = -1;
+  Churn churn{MonoNow()};  // of `ingest`, which the registry looks at now and then
+
+  void Changed() const {
+    if (changes) changes->fetch_add(1);
+  }
 };
 
 // One publisher's stream, decoded and handed to whatever takes its events into the index: what
@@ -41,7 +55,8 @@ class PublisherConsumer : public stream::Consumer {
   PublisherConsumer(const Registration& registration, std::shared_ptr<PublisherBoard> board);
 
   // Takes the events in. What the batch's decoding lost is in `applied` already.
-  virtual void Ingest(const wire::EventBatch& batch, Applied& applied) = 0;
+  virtual void Ingest(stream::Sequence sequence, const wire::EventBatch& batch,
+                      Applied& applied) = 0;
   // Everything that was told goes.
   virtual void DropAll() = 0;
   [[nodiscard]] virtual ingest::IngestCounters Counters() const = 0;
@@ -51,16 +66,21 @@ class PublisherConsumer : public stream::Consumer {
   }
 
   [[nodiscard]] const std::string& name() const { return name_; }  // for log lines
+  // "begun", "complete" or "abandoned".
+  void TellRebuild(std::string_view phase) const { teller_.Rebuild(phase); }
   // After a change that no batch brought: counters and trust as they are now.
   void Publish();
 
  private:
   void CountSkip(const std::string& reason, uint64_t count, const std::string& error);
   void TellTrust();
+  // The counters on the board become what they are; `applied`: when a batch was.
+  void TellCounters(std::optional<MonoTime> applied = std::nullopt);
 
   const std::string name_;  // key and endpoint
   wire::Decoder decoder_;
   std::shared_ptr<PublisherBoard> board_;
+  EventTeller teller_;
   stream::Trust of_stream_;
 };
 

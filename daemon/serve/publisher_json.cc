@@ -6,17 +6,13 @@
 #include <optional>
 #include <utility>
 
+#include "daemon/serve/document_writer.h"
 #include "lib/hash/hash_profile.h"
 
 namespace conductor::serve {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// Texts that came off the wire may be no UTF-8: such bytes become U+FFFD.
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 // Null when there are none.
 Json Seconds(double seconds) {
@@ -137,48 +133,53 @@ Json Pool(const PoolRegistration& pool, const ingest::IngestCounters& ingest) {
 
 Json Publisher(const PublisherStatus& status) {
   const Registration& registration = status.registration;
-  Json json{{"id", registration.Key()},
-            {"type", PublisherTypeName(registration.type)},
-            {"instance_id", registration.instance_id},
-            {"tenant_id", registration.tenant},
-            {"model", registration.model},
-            {"lora_name", registration.lora_name},
-            {"dp_rank", registration.dp_rank},
-            {"endpoint", registration.endpoint},
-            {"replay_endpoint", registration.replay_endpoint},
-            {"mode", registration.mode == stream::ListenMode::kBind ? "bind" : "connect"},
-            {"peer", registration.peer},
-            {"topic", registration.topic},
-            {"additional_salt", registration.additional_salt},
-            {"copies", registration.copies == index::CopyMode::kSet ? "set" : "count"},
-            {"ttl", TimesToLive(registration)},
-            {"hash_profile", HashProfileJson(registration.hash_profile)},
-            {"block_size", status.effective_block_size},
-            {"state", stream::TrustStateName(status.trust.state)},
-            {"reason", status.trust.reason},
-            {"detail", status.trust.detail},
-            {"incarnation", registration.incarnation},
-            {"cursor", Sequence(status.stream.cursor)},
-            {"highest_seen", Sequence(status.stream.highest_seen)},
-            {"last_event_age_seconds", Seconds(status.last_event_age_seconds)},
-            {"last_event_lag_seconds", Seconds(status.last_event_lag_seconds)},
-            {"counters", Counters(status)},
-            {"hash_check", HashCheckJson(status.ingest)},
-            {"decode", Json(status.decode_skips)},
-            {"last_decode_error", status.last_decode_error}};
+  Json json{
+      {"id", registration.Key()},
+      {"type", PublisherTypeName(registration.type)},
+      {"instance_id", registration.instance_id},
+      {"tenant_id", registration.tenant},
+      {"model", registration.model},
+      {"lora_name", registration.lora_name},
+      {"dp_rank", registration.dp_rank},
+      {"endpoint", registration.endpoint},
+      {"replay_endpoint", registration.replay_endpoint},
+      {"mode", ListenModeName(registration.mode)},
+      {"peer", registration.peer},
+      {"topic", registration.topic},
+      {"additional_salt", registration.additional_salt},
+      {"copies", registration.copies == index::CopyMode::kSet ? "set" : "count"},
+      {"ttl", TimesToLive(registration)},
+      {"hash_profile", HashProfileJson(registration.hash_profile)},
+      {"bytes_per_block",
+       registration.bytes_per_block == 0 ? Json(nullptr) : Json(registration.bytes_per_block)},
+      {"block_size", status.effective_block_size},
+      {"state", stream::TrustStateName(status.trust.state)},
+      {"reason", status.trust.reason},
+      {"detail", status.trust.detail},
+      {"incarnation", registration.incarnation},
+      {"cursor", Sequence(status.stream.cursor)},
+      {"highest_seen", Sequence(status.stream.highest_seen)},
+      {"last_event_age_seconds", Seconds(status.last_event_age_seconds)},
+      {"last_event_lag_seconds", Seconds(status.last_event_lag_seconds)},
+      {"counters", Counters(status)},
+      {"hash_check", HashCheckJson(status.ingest)},
+      {"decode", Json(status.decode_skips)},
+      {"last_decode_error", status.last_decode_error}};
   if (IsPool(registration.type)) json["pool"] = Pool(registration.pool, status.ingest);
   return json;
 }
 
 }  // namespace
 
-std::string PublishersJson(const std::vector<PublisherStatus>& publishers) {
+std::string PublishersDocument(const std::vector<PublisherStatus>& publishers, BodyForm form) {
   Json list = Json::array();
   for (const PublisherStatus& status : publishers) list.push_back(Publisher(status));
-  return Dump(Json{{"count", publishers.size()}, {"publishers", std::move(list)}});
+  return Render(Json{{"count", publishers.size()}, {"publishers", std::move(list)}}, form);
 }
 
-std::string PublisherJson(const PublisherStatus& publisher) { return Dump(Publisher(publisher)); }
+std::string PublisherDocument(const PublisherStatus& publisher, BodyForm form) {
+  return Render(Publisher(publisher), form);
+}
 
 std::string ServicesJson(const std::vector<PublisherStatus>& publishers) {
   Json services = Json::array();
@@ -205,7 +206,8 @@ std::string ServicesJson(const std::vector<PublisherStatus>& publishers) {
                             {"LastEventAgeSeconds", Seconds(status.last_event_age_seconds)},
                             {"HashMatchRate", MatchRate(status.ingest)}});
   }
-  return Dump(Json{{"count", publishers.size()}, {"services", std::move(services)}});
+  return Render(Json{{"count", publishers.size()}, {"services", std::move(services)}},
+                BodyForm::kJson);
 }
 
 }  // namespace conductor::serve

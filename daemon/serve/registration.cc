@@ -130,8 +130,24 @@ Result<std::string> ParseAdminEndpoint(std::string_view text) {
   return address->ToString().substr(std::string_view("tcp://").size());
 }
 
+std::string_view ListenModeName(stream::ListenMode mode) {
+  switch (mode) {
+    case stream::ListenMode::kConnect:
+      return "connect";
+    case stream::ListenMode::kBind:
+      return "bind";
+    case stream::ListenMode::kIngest:
+      return "ingest";
+  }
+  return "";
+}
+
 std::string Registration::Key() const {
   return fmt::format("{}|{}|{}", instance_id, tenant, dp_rank);
+}
+
+std::string Registration::Source() const {
+  return mode == stream::ListenMode::kIngest ? "/v1/ingest" : endpoint;
 }
 
 std::vector<std::string_view> DifferingFields(const Registration& a, const Registration& b) {
@@ -156,6 +172,7 @@ std::vector<std::string_view> DifferingFields(const Registration& a, const Regis
   compare("incarnation", a.incarnation == b.incarnation);
   compare("ttl", a.ttl == b.ttl);
   compare("hash_profile", a.hash_profile == b.hash_profile);
+  compare("bytes_per_block", a.bytes_per_block == b.bytes_per_block);
   compare("pool_lookup", a.pool.lookup == b.pool.lookup);
   compare("tp_size", a.pool.tp_size == b.pool.tp_size);
   compare("kv_heads", a.pool.kv_heads == b.pool.kv_heads);
@@ -168,7 +185,26 @@ std::vector<std::string_view> DifferingFields(const Registration& a, const Regis
 
 namespace {
 
+// Nobody is listened to.
+Status ValidateNoAddresses(const Registration& registration) {
+  struct Field {
+    const std::string& text;
+    const char* name;
+  };
+  for (const auto& [text, name] :
+       {Field{registration.endpoint, "endpoint"},
+        Field{registration.replay_endpoint, "replay_endpoint"}, Field{registration.peer, "peer"},
+        Field{registration.topic, "topic"},
+        Field{registration.pool.admin_endpoint, "admin_endpoint"}}) {
+    if (text.empty()) continue;
+    return Fail("has no meaning where events are handed in", name,
+                "none of it, or another mode than \"ingest\"");
+  }
+  return {};
+}
+
 Status ValidateAddresses(const Registration& registration) {
+  if (registration.mode == stream::ListenMode::kIngest) return ValidateNoAddresses(registration);
   const bool bound = registration.mode == stream::ListenMode::kBind;
   if (registration.endpoint.empty()) {
     return Fail("is empty", "endpoint", "tcp://HOST:PORT, ipc://PATH or inproc://NAME");
@@ -245,6 +281,10 @@ Status Validate(const Registration& registration) {
   if (auto status = ValidateKeyPart(registration.tenant, "tenant_id"); !status) return status;
   if (auto status = ValidateNumber(registration.block_size, "block_size"); !status) return status;
   if (auto status = ValidateNumber(registration.dp_rank, "dp_rank"); !status) return status;
+  if (registration.bytes_per_block > kMaxBytesPerBlock) {
+    return Fail(fmt::format("{} is too large", registration.bytes_per_block), "bytes_per_block",
+                fmt::format("at most {}", kMaxBytesPerBlock));
+  }
   if (registration.hash_profile) {
     const hash::HashProfile& profile = *registration.hash_profile;
     if (auto status = ValidateName(profile.seed, "hash_profile.python_hash_seed", false); !status) {

@@ -51,7 +51,8 @@ struct PoolRegistration {
 // One publisher as a configuration file or a request names it, whatever generation's words were
 // used (docs/http-api.md and conductor.json(5) list them).
 struct Registration {
-  std::string endpoint;         // "tcp://127.0.0.1:5557"; to be bound: "tcp://*:5557" too
+  // "tcp://127.0.0.1:5557"; to be bound: "tcp://*:5557" too. None where events are handed in.
+  std::string endpoint;
   std::string replay_endpoint;  // empty: none
   stream::ListenMode mode = stream::ListenMode::kConnect;
   std::string peer;   // bound endpoints: address of the publisher's machine; empty: any
@@ -70,13 +71,22 @@ struct Registration {
   // After so long what was stored on the tier is taken for gone; 0: never.
   std::array<Duration, kTierCount> ttl{};
   std::optional<hash::HashProfile> hash_profile;
+  // Of one block of KV cache on one rank; 0: not said. For people: nothing is decided by it.
+  uint64_t bytes_per_block = 0;
   PoolRegistration pool;
 
   // "instance_id|tenant|dp_rank": what /unregister speaks of; unique among registered publishers.
   [[nodiscard]] std::string Key() const;
+  // Its endpoint, or what stands for one in messages.
+  [[nodiscard]] std::string Source() const;
 
   friend bool operator==(const Registration&, const Registration&) = default;
 };
+
+inline constexpr uint64_t kMaxBytesPerBlock = uint64_t{1} << 40;
+
+// "connect", "bind", "ingest".
+[[nodiscard]] std::string_view ListenModeName(stream::ListenMode mode);
 
 // "HOST:PORT" of `text`, which may stand behind "http://" and before a "/".
 [[nodiscard]] Result<std::string> ParseAdminEndpoint(std::string_view text);
@@ -85,7 +95,8 @@ struct Registration {
 [[nodiscard]] std::vector<std::string_view> DifferingFields(const Registration& a,
                                                             const Registration& b);
 
-// Checks what no publisher could ever have: empty endpoint, model or instance id, addresses that
+// Checks what no publisher could ever have: empty endpoint (or one, where events are handed in),
+// model or instance id, addresses that
 // ZeroMQ cannot connect to (or bind), names above 4096 bytes, numbers above 2147483647, a '|' in
 // instance_id or tenant (it separates the parts of a key), a peer that is no address, fields that
 // mean nothing for the type or the mode.

@@ -1,8 +1,11 @@
 #include "daemon/serve/registration_json.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <simdjson.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <limits>
 #include <string_view>
 #include <utility>
@@ -43,7 +46,14 @@ class Fields {
   std::string Text(std::string_view field) {
     const Json* value = Get(field);
     if (value == nullptr) return {};
-    if (value->is_string()) return value->get<std::string>();
+    if (value->is_string()) {
+      const auto& text = value->get_ref<const std::string&>();
+      if (simdjson::validate_utf8(text)) return text;
+      // Names are told in JSON and as labels of metrics, which take nothing else.
+      Problem(field, "invalid_value", fmt::format("{} is not UTF-8", DescribeJson(*value)),
+              "a string in UTF-8");
+      return {};
+    }
     Problem(field, "invalid_type", fmt::format("{} is not a text", DescribeJson(*value)),
             "a string");
     return {};
@@ -103,16 +113,22 @@ class Fields {
     return nullptr;
   }
 
-  // One of two words; the first when absent.
+  // Which of the words it is; the first when absent.
+  size_t OneOf(std::string_view field, std::string_view what,
+               std::initializer_list<std::string_view> words) {
+    const std::string text = Text(field);
+    const auto found = std::ranges::find(words, text);
+    if (found != words.end()) return static_cast<size_t>(found - words.begin());
+    if (!text.empty()) {
+      const std::string_view last = *(words.end() - 1);
+      Problem(field, "invalid_value", fmt::format("'{}' is not {}", text, what),
+              fmt::format("{} or {}", fmt::join(words.begin(), words.end() - 1, ", "), last));
+    }
+    return 0;
+  }
   bool IsSecond(std::string_view field, std::string_view what, std::string_view first,
                 std::string_view second) {
-    const std::string text = Text(field);
-    if (text == second) return true;
-    if (!text.empty() && text != first) {
-      Problem(field, "invalid_value", fmt::format("'{}' is not {}", text, what),
-              fmt::format("{} or {}", first, second));
-    }
-    return false;
+    return OneOf(field, what, {first, second}) == 1;
   }
 
   [[nodiscard]] bool Has(std::string_view field) const {
@@ -174,13 +190,13 @@ void ReadIpAndPort(Fields& fields, RegistrationFields& result) {
 void ReadAddresses(Fields& fields, RegistrationFields& result) {
   Registration& registration = result.registration;
   registration.replay_endpoint = fields.Text("replay_endpoint");
-  if (fields.IsSecond("mode", "a way to listen", "connect", "bind")) {
-    registration.mode = stream::ListenMode::kBind;
-  }
+  registration.mode = static_cast<stream::ListenMode>(
+      fields.OneOf("mode", "a way to listen", {"connect", "bind", "ingest"}));
   registration.peer = fields.Text("peer");
   registration.topic = fields.Text("topic");
   registration.endpoint = fields.Text("endpoint");
   const bool has_ip_and_port = fields.Get("ip") != nullptr || fields.Get("port") != nullptr;
+  if (registration.mode == stream::ListenMode::kIngest && !has_ip_and_port) return;
   if (!has_ip_and_port) {
     fields.Require("endpoint", registration.endpoint,
                    "tcp://HOST:PORT, ipc://PATH or inproc://NAME; or ip and port");
@@ -354,6 +370,8 @@ RegistrationFields ReadRegistration(const nlohmann::ordered_json& object,
   registration.incarnation = fields.Text("incarnation");
   ReadTtl(fields, result);
   ReadHashProfile(fields, result);
+  registration.bytes_per_block = static_cast<uint64_t>(
+      fields.Integer("bytes_per_block", "a size", 0, int64_t{kMaxBytesPerBlock}).value_or(0));
   ReadPool(fields, result);
   fields.TellUnknown();
   return result;

@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "daemon/serve/engine_consumer.h"
@@ -24,28 +28,61 @@ struct Entry {
   // Nothing while it is being added, and again while it is being removed: its key and endpoint are
   // taken, but it is not listed.
   std::optional<stream::Transport::PublisherId> id;
-  std::shared_ptr<PoolLister> lister;  // of pools that have an admin endpoint
+  std::shared_ptr<PoolLister> lister;      // of pools that have an admin endpoint
+  std::shared_ptr<stream::Intake> intake;  // of those whose events are handed in
+  bool replacing = false;                  // another publisher is about to take its place
 };
 
 }  // namespace
 
 struct Registry::Impl {
   explicit Impl(const Options& given)
-      : options(given), index(given.index), transport(given.transport) {}
+      : options(given), index(given.index), events(given.events), transport(given.transport) {}
 
   const Options options;
   index::PrefixIndex index;
+  HotPrefixes hot_prefixes;
+  EventStream events;
   // Guards entries, reservations and next_number; never held across a wait.
   mutable std::mutex mutex;
+  std::condition_variable_any replaced;  // with mutex: an Entry::replacing ended
   std::map<std::string, Entry> entries;
   Reservations reservations;  // of all entries, held by their keys
   uint32_t next_number = 0;
-  // Last, so that its threads, which use the index, end first.
+  // Counted up after each change of what Table() tells.
+  std::shared_ptr<std::atomic<uint64_t>> changes = std::make_shared<std::atomic<uint64_t>>(0);
+  mutable std::mutex table_mutex;  // guards table; taken before `mutex`
+  std::shared_ptr<const EngineTable> table =
+      std::make_shared<EngineTable>(std::vector<EngineView>{}, 0);
+  // Late, so that its threads, which use the index, end first.
   stream::Transport transport;
+  std::jthread churn_looks;  // at the boards, now and then; uses all of the above
 
-  [[nodiscard]] Result<Added> Reserve(const Registration& registration);
+  // With the mutex held:
+  [[nodiscard]] tl::expected<Added, Refusal> Reserve(const Registration& registration);
   // The end of what Reserve() began.
   void Erase(const std::string& key);
+  // The entry, once nobody replaces it; nullptr when there is none, or it is being added or
+  // removed.
+  [[nodiscard]] Entry* Settled(std::unique_lock<std::mutex>& lock, const std::string& key);
+
+  // What follows a publisher.
+  struct Following {
+    stream::Transport::PublisherId id = 0;
+    std::shared_ptr<PublisherBoard> board;
+    std::shared_ptr<PoolLister> lister;
+    std::shared_ptr<stream::Intake> intake;
+  };
+  [[nodiscard]] tl::expected<Following, Refusal> Follow(
+      const Registration& registration, uint32_t number,
+      std::optional<stream::Transport::PublisherId> replaces = {});
+  // A listed publisher lives anew, by the name that its registration has now.
+  void LiveAnew(const Registration& registration, stream::Transport::PublisherId id);
+  // Takes the place of the publisher that is `replacing`.
+  [[nodiscard]] tl::expected<Put, Refusal> TakePlace(const Registration& registration,
+                                                     uint32_t number);
+  [[nodiscard]] PublisherStatus StatusOf(const Entry& entry, MonoTime now) const;
+  void LookAtChurn();
   [[nodiscard]] stream::StreamOptions StreamOptionsOf(const Registration& registration,
                                                       uint32_t number) const;
   struct MadeConsumer {
@@ -65,13 +102,39 @@ struct Registry::Impl {
 
 namespace {
 
-stream::PublisherAddress AddressOf(const Registration& registration) {
-  return {.endpoint = registration.endpoint,
+using Kind = Refusal::Kind;
+
+tl::unexpected<Refusal> Refused(Kind kind, Error error) {
+  return tl::unexpected(Refusal(kind, std::move(error)));
+}
+
+stream::PublisherAddress AddressOf(const Registration& registration,
+                                   std::shared_ptr<stream::Intake> intake) {
+  return {.endpoint = registration.Source(),
           .replay_endpoint = registration.replay_endpoint,
           .mode = registration.mode,
           .peer = registration.peer,
           .topic = registration.topic,
-          .rank = registration.dp_rank};
+          .rank = registration.dp_rank,
+          .intake = std::move(intake)};
+}
+
+tl::unexpected<Refusal> EndpointTaken(const Registration& registration,
+                                      const Reservations::Conflict& conflict) {
+  return Refused(Kind::kConflict,
+                 {fmt::format("conflicting active registration for endpoint: {} (it is {})",
+                              registration.endpoint, conflict.holder),
+                  "endpoint", "an endpoint of its own for each publisher"});
+}
+
+BlockCounts CountsOf(const ingest::IngestCounters& ingest) {
+  return {.stored = ingest.stored_blocks, .removed = ingest.removed_blocks + ingest.expired_blocks};
+}
+
+// What nothing is decided by.
+bool SameButNotes(const Registration& a, Registration b) {
+  b.bytes_per_block = a.bytes_per_block;
+  return a == b;
 }
 
 bool SameButIncarnation(const Registration& a, Registration b) {
@@ -86,6 +149,7 @@ void Advise(const Registration& registration, const std::vector<Reservations::Cl
         "publisher {}: its {} {}: one of the two is wrong, and what was missed may not be healed",
         registration.Key(), field, what);
   }
+  if (registration.mode == stream::ListenMode::kIngest) return;
   if (IsPool(registration.type)) {
     if (registration.pool.admin_endpoint.empty()) {
       log::Info(
@@ -103,9 +167,20 @@ void Advise(const Registration& registration, const std::vector<Reservations::Cl
 
 }  // namespace
 
-Registry::Registry(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
+Registry::Registry(const Options& options) : impl_(std::make_unique<Impl>(options)) {
+  impl_->churn_looks = std::jthread([impl = impl_.get()](const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::unique_lock lock(mutex);
+    while (!stop.stop_requested()) {
+      never.wait_for(lock, stop, kChurnStep, [] { return false; });
+      impl->LookAtChurn();
+    }
+  });
+}
 
 Registry::~Registry() {
+  impl_->churn_looks.request_stop();
   std::vector<std::shared_ptr<PoolLister>> listers;
   {
     const std::lock_guard lock(impl_->mutex);
@@ -118,36 +193,37 @@ Registry::~Registry() {
 }
 
 // Takes the key and the endpoint, or says who has them.
-Result<Registry::Added> Registry::Impl::Reserve(const Registration& registration) {
+tl::expected<Registry::Added, Refusal> Registry::Impl::Reserve(const Registration& registration) {
   const std::string key = registration.Key();
   if (const auto conflict = reservations.FindConflict(registration)) {
-    if (conflict->what == Reservations::What::kEndpoint) {
-      return Fail(fmt::format("{}{} (it is {})", kEndpointConflict, registration.endpoint,
-                              conflict->holder),
-                  "endpoint", "an endpoint of its own for each publisher");
-    }
+    if (conflict->what == Reservations::What::kEndpoint)
+      return EndpointTaken(registration, *conflict);
     Entry& same = entries.at(key);
-    if (same.id && *same.registration == registration) return Added::kAlreadyThere;
-    if (same.id && SameButIncarnation(*same.registration, registration)) {
+    const bool settled = same.id && !same.replacing;
+    if (settled && *same.registration == registration) return Added::kAlreadyThere;
+    if (settled && SameButIncarnation(*same.registration, registration)) {
       // Naming the life that it lives is no new one, nor is leaving the name out.
       const bool known = !same.registration->incarnation.empty();
       if (registration.incarnation.empty()) return Added::kAlreadyThere;
       same.registration = std::make_shared<const Registration>(registration);
+      if (!known && same.intake) same.intake->Name(registration.incarnation);
       return known ? Added::kNewIncarnation : Added::kAlreadyThere;
     }
     const std::string why =
-        same.id ? fmt::format("other values of {}",
+        settled ? fmt::format("other values of {}",
                               fmt::join(DifferingFields(*same.registration, registration), ", "))
                 : "it is just being added or removed";
-    return Fail(fmt::format("{}{} ({})", kKeyConflict, key, why), "instance_id",
-                "the same fields as before, or /unregister first");
+    return Refused(Kind::kConflict,
+                   {fmt::format("conflicting registration for service key: {} ({})", key, why),
+                    "instance_id", "the same fields as before, or /unregister first"});
   }
   if (entries.size() >= options.transport.max_publishers) {
-    return Fail(fmt::format("the limit of {} publishers is reached", entries.size()), "instance_id",
-                "a higher --max-publishers");
+    return Refused(Kind::kFull,
+                   {fmt::format("the limit of {} publishers is reached", entries.size()),
+                    "instance_id", "a higher --max-publishers"});
   }
   entries.emplace(key, Entry{std::make_shared<const Registration>(registration),
-                             std::make_shared<PublisherBoard>(), std::nullopt, nullptr});
+                             std::make_shared<PublisherBoard>(), std::nullopt, nullptr, nullptr});
   reservations.Add(registration, key);
   return Added::kNew;
 }
@@ -180,6 +256,10 @@ stream::StreamOptions Registry::Impl::StreamOptionsOf(const Registration& regist
   if (IsPool(registration.type)) {
     stream.first_sequence = 1;
     stream.remedy = "Register its admin_endpoint";
+  }
+  if (registration.mode == stream::ListenMode::kIngest) {
+    stream.endpoint = fmt::format("what is ingested for {}", registration.Key());
+    stream.remedy = "Ingest it from its first sequence under another incarnation";
   }
   stream.jitter_seed = number;
   stream.batch_time = wire::PeekTimestamp;
@@ -214,75 +294,267 @@ std::shared_ptr<PoolLister> Registry::Impl::MakeLister(
                           .max_listing_bytes = options.ingest.max_pool_bytes});
 }
 
-Result<Registry::Added> Registry::Add(const Registration& registration) {
-  if (auto valid = Validate(registration); !valid) return tl::unexpected(valid.error());
+tl::expected<Registry::Impl::Following, Refusal> Registry::Impl::Follow(
+    const Registration& registration, uint32_t number,
+    std::optional<stream::Transport::PublisherId> replaces) {
   std::unique_ptr<PoolAdmin> admin;
   if (!registration.pool.admin_endpoint.empty()) {
     auto created =
-        PoolAdmin::Create(registration.pool.admin_endpoint, impl_->options.stream.listing_timeout);
-    if (!created) return tl::unexpected(created.error());
+        PoolAdmin::Create(registration.pool.admin_endpoint, options.stream.listing_timeout);
+    if (!created) return Refused(Kind::kInvalid, std::move(created.error()));
     admin = std::move(*created);
   }
+  Following following;
+  following.board = std::make_shared<PublisherBoard>();
+  following.board->changes = changes;
+  following.board->events = &events;
+  if (registration.mode == stream::ListenMode::kIngest) {
+    following.intake = std::make_shared<stream::Intake>(options.stream.max_pending_bytes,
+                                                        registration.incarnation);
+  }
+  const auto listings = std::make_shared<ListingRequests>();
+  auto [consumer, pool] = MakeConsumer(registration, number, following.board, listings);
+  auto added = transport.Add(AddressOf(registration, following.intake),
+                             StreamOptionsOf(registration, number), std::move(consumer), replaces);
+  if (!added) return Refused(Kind::kInvalid, std::move(added.error()));
+  following.id = *added;
+  if (admin) following.lister = MakeLister(*added, std::move(admin), listings, *pool);
+  return following;
+}
+
+void Registry::Impl::LiveAnew(const Registration& registration, stream::Transport::PublisherId id) {
+  log::Info("publisher {}: it is said to live anew, as {}", registration.Key(),
+            registration.incarnation);
+  transport.Run(id, [](stream::PublisherStream& stream, stream::Consumer&) {
+    stream.NewIncarnation(MonoNow());
+  });
+}
+
+tl::expected<Registry::Added, Refusal> Registry::Add(const Registration& registration) {
+  if (auto valid = Validate(registration); !valid) {
+    return Refused(Kind::kInvalid, std::move(valid.error()));
+  }
   const std::string key = registration.Key();
-  std::shared_ptr<PublisherBoard> board;
   uint32_t number = 0;
   std::vector<Reservations::Clash> clashes;
-  std::optional<stream::Transport::PublisherId> id;
+  std::optional<stream::Transport::PublisherId> lives_anew;
   {
     const std::lock_guard lock(impl_->mutex);
     clashes = impl_->reservations.Clashes(registration);
     const auto reserved = impl_->Reserve(registration);
     if (!reserved || *reserved == Added::kAlreadyThere) return reserved;
     if (*reserved == Added::kNewIncarnation) {
-      id = impl_->entries.at(key).id;
+      const Entry& entry = impl_->entries.at(key);
+      // In its queue the new life comes after what was handed in before.
+      if (entry.intake) {
+        entry.intake->BeginLife(registration.incarnation);
+        return reserved;
+      }
+      lives_anew = entry.id;
     } else {
-      board = impl_->entries.at(key).board;
       number = impl_->next_number++;
     }
   }
-  if (id) {
-    log::Info("publisher {}: it is said to live anew, as {}", key, registration.incarnation);
-    impl_->transport.Run(*id, [](stream::PublisherStream& stream, stream::Consumer&) {
-      stream.NewIncarnation(MonoNow());
-    });
+  if (lives_anew) {
+    impl_->LiveAnew(registration, *lives_anew);
     return Added::kNewIncarnation;
   }
-  const auto listings = std::make_shared<ListingRequests>();
-  auto [consumer, pool] = impl_->MakeConsumer(registration, number, std::move(board), listings);
-  auto added = impl_->transport.Add(
-      AddressOf(registration), impl_->StreamOptionsOf(registration, number), std::move(consumer));
-  std::shared_ptr<PoolLister> lister;
-  if (added && admin) lister = impl_->MakeLister(*added, std::move(admin), listings, *pool);
+  auto following = impl_->Follow(registration, number);
   {
     const std::lock_guard lock(impl_->mutex);
-    if (!added) {
+    if (!following) {
       impl_->Erase(key);
-      return tl::unexpected(std::move(added.error()));
+      return tl::unexpected(std::move(following.error()));
     }
     Entry& entry = impl_->entries.at(key);
-    entry.id = *added;
-    entry.lister = std::move(lister);
+    entry.id = following->id;
+    entry.board = std::move(following->board);
+    entry.lister = std::move(following->lister);
+    entry.intake = std::move(following->intake);
+    impl_->changes->fetch_add(1);
   }
-  log::Info("publisher {} at {}: registered", key, registration.endpoint);
+  log::Info("publisher {} at {}: registered", key, registration.Source());
   Advise(registration, clashes);
   return Added::kNew;
+}
+
+tl::expected<std::vector<Registry::Added>, Refusal> Registry::AddAll(
+    std::span<const Registration> ranks) {
+  std::vector<Added> added;
+  for (const Registration& rank : ranks) {
+    auto one = Add(rank);
+    if (one) {
+      added.push_back(*one);
+      continue;
+    }
+    for (size_t i = 0; i < added.size(); ++i) {
+      if (added[i] == Added::kNew) (void)Remove(ranks[i].Key());
+    }
+    one.error().rank = added.size();
+    if (ranks.size() > 1) {
+      one.error().what = fmt::format("rank {}: {}", rank.dp_rank, one.error().what);
+    }
+    return tl::unexpected(std::move(one.error()));
+  }
+  return added;
+}
+
+Entry* Registry::Impl::Settled(std::unique_lock<std::mutex>& lock, const std::string& key) {
+  for (;;) {
+    const auto found = entries.find(key);
+    if (found == entries.end() || !found->second.id) return nullptr;
+    if (!found->second.replacing) return &found->second;
+    replaced.wait(lock);
+  }
+}
+
+tl::expected<Registry::Put, Refusal> Registry::Replace(const Registration& registration) {
+  if (auto valid = Validate(registration); !valid) {
+    return Refused(Kind::kInvalid, std::move(valid.error()));
+  }
+  uint32_t number = 0;
+  std::vector<Reservations::Clash> clashes;
+  {
+    std::unique_lock lock(impl_->mutex);
+    Entry* const entry = impl_->Settled(lock, registration.Key());
+    if (entry == nullptr || SameButIncarnation(*entry->registration, registration)) {
+      lock.unlock();
+      return Add(registration).map([](Added added) {
+        return added == Added::kNew              ? Put::kNew
+               : added == Added::kNewIncarnation ? Put::kNewIncarnation
+                                                 : Put::kAlreadyThere;
+      });
+    }
+    if (SameButNotes(*entry->registration, registration)) {
+      entry->registration = std::make_shared<const Registration>(registration);
+      return Put::kNoted;
+    }
+    impl_->reservations.Remove(*entry->registration);
+    if (const auto conflict = impl_->reservations.FindConflict(registration)) {
+      impl_->reservations.Add(*entry->registration, registration.Key());
+      return EndpointTaken(registration, *conflict);
+    }
+    clashes = impl_->reservations.Clashes(registration);
+    impl_->reservations.Add(registration, registration.Key());
+    entry->replacing = true;
+    number = impl_->next_number++;
+  }
+  auto put = impl_->TakePlace(registration, number);
+  if (put) Advise(registration, clashes);
+  return put;
+}
+
+tl::expected<Registry::Put, Refusal> Registry::Impl::TakePlace(const Registration& registration,
+                                                               uint32_t number) {
+  const std::string key = registration.Key();
+  stream::Transport::PublisherId old = 0;
+  {
+    const std::lock_guard lock(mutex);
+    old = *entries.at(key).id;
+  }
+  auto following = Follow(registration, number, old);
+  std::shared_ptr<PoolLister> lister;  // the old one; it uses the old publisher
+  {
+    const std::lock_guard lock(mutex);
+    Entry& entry = entries.at(key);
+    if (!following) {
+      reservations.Remove(registration);
+      reservations.Add(*entry.registration, key);
+      entry.replacing = false;
+      replaced.notify_all();
+      return tl::unexpected(std::move(following.error()));
+    }
+    entry.registration = std::make_shared<const Registration>(registration);
+    entry.id = following->id;
+    entry.board = std::move(following->board);
+    lister = std::exchange(entry.lister, std::move(following->lister));
+    entry.intake = std::move(following->intake);
+    changes->fetch_add(1);
+  }
+  lister.reset();
+  transport.Remove(old);
+  log::Info(
+      "publisher {} at {}: it takes the place of what was registered so far, whose blocks are "
+      "dropped",
+      key, registration.Source());
+  const std::lock_guard lock(mutex);
+  entries.at(key).replacing = false;
+  replaced.notify_all();
+  return Put::kReplaced;
+}
+
+tl::expected<Registry::Ingested, Refusal> Registry::Ingest(
+    const Registration& registration, std::span<stream::Intake::Message> messages) {
+  const std::string key = registration.Key();
+  if (registration.mode != stream::ListenMode::kIngest) {
+    return Refused(Kind::kConflict, {fmt::format("{} is listened to", key), "mode",
+                                     "a publisher of mode \"ingest\", or another key"});
+  }
+  const auto former = [&] {
+    return Refused(Kind::kConflict,
+                   {fmt::format("'{}' is over: {} lives anew since", registration.incarnation, key),
+                    "incarnation", "the present life, or a name that was never one"});
+  };
+  {
+    std::unique_lock lock(impl_->mutex);
+    const Entry* entry = impl_->Settled(lock, key);
+    if (entry && entry->intake && entry->intake->IsFormer(registration.incarnation)) {
+      return former();
+    }
+  }
+  const auto added = Add(registration);
+  if (!added) return tl::unexpected(added.error());
+  Ingested ingested{.created = *added == Added::kNew};
+  {
+    const std::lock_guard lock(impl_->mutex);
+    const auto found = impl_->entries.find(key);
+    if (found != impl_->entries.end()) ingested.intake = found->second.intake;
+  }
+  if (!ingested.intake) {
+    return Refused(Kind::kConflict, {fmt::format("{} was just removed", key), "publisher", ""});
+  }
+  const auto offered = ingested.intake->Offer(registration.incarnation, messages);
+  if (!offered.present) return former();
+  ingested.taken = offered.taken;
+  ingested.ticket = offered.ticket;
+  return ingested;
+}
+
+bool Registry::WaitApplied(const std::string& key, const Ingested& ingested, MonoTime until,
+                           const std::stop_token& stop) {
+  if (!ingested.intake->WaitFor(ingested.ticket, until, stop)) return false;
+  stream::Transport::PublisherId id = 0;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    const auto found = impl_->entries.find(key);
+    if (found == impl_->entries.end() || !found->second.id) return false;
+    id = *found->second.id;
+  }
+  // Behind the turn in which it was applied, whose end tells the counters.
+  return impl_->transport.Run(id, [](stream::PublisherStream&, stream::Consumer&) {});
 }
 
 bool Registry::Remove(const std::string& key) {
   stream::Transport::PublisherId id = 0;
   std::shared_ptr<PoolLister> lister;
   {
-    const std::lock_guard lock(impl_->mutex);
-    const auto found = impl_->entries.find(key);
-    if (found == impl_->entries.end() || !found->second.id) return false;
-    id = *std::exchange(found->second.id, std::nullopt);
-    lister = std::exchange(found->second.lister, nullptr);
+    std::unique_lock lock(impl_->mutex);
+    Entry* const entry = impl_->Settled(lock, key);
+    if (entry == nullptr) return false;
+    id = *std::exchange(entry->id, std::nullopt);
+    lister = std::exchange(entry->lister, nullptr);
+    impl_->changes->fetch_add(1);
   }
   lister.reset();  // it uses the publisher
   impl_->transport.Remove(id);
   log::Info("publisher {}: unregistered, and its blocks are dropped", key);
   const std::lock_guard lock(impl_->mutex);
+  const std::string instance = impl_->entries.at(key).registration->instance_id;
   impl_->Erase(key);
+  const bool others = std::ranges::any_of(impl_->entries, [&](const auto& entry) {
+    return entry.second.registration->instance_id == instance;
+  });
+  if (!others) impl_->hot_prefixes.Forget(instance);
   return true;
 }
 
@@ -293,6 +565,44 @@ bool Registry::Resync(const std::string& key) {
 
 bool Registry::Clear(const std::string& key) {
   return impl_->Run(key, "clear", [](stream::PublisherStream& stream) { stream.Clear(MonoNow()); });
+}
+
+PublisherStatus Registry::Impl::StatusOf(const Entry& entry, MonoTime now) const {
+  PublisherStatus status;
+  status.registration = *entry.registration;
+  status.stream = transport.Counters(*entry.id);
+  PublisherBoard& board = *entry.board;
+  const std::lock_guard lock(board.mutex);
+  status.trust = board.trust;
+  status.ingest = board.ingest;
+  status.decode_skips = board.decode_skips;
+  status.last_decode_error = board.last_decode_error;
+  if (board.last_applied) {
+    status.last_event_age_seconds =
+        std::chrono::duration<double>(now - *board.last_applied).count();
+  }
+  status.last_event_lag_seconds = board.last_lag_seconds;
+  status.effective_block_size =
+      board.ingest.block_size != 0 ? board.ingest.block_size : entry.registration->block_size;
+  const BlockCounts counts = CountsOf(board.ingest);
+  status.churn_1m = board.churn.Over(std::chrono::minutes(1), now, counts);
+  status.churn_5m = board.churn.Over(std::chrono::minutes(5), now, counts);
+  return status;
+}
+
+void Registry::Impl::LookAtChurn() {
+  std::vector<std::shared_ptr<PublisherBoard>> boards;
+  {
+    const std::lock_guard lock(mutex);
+    for (const auto& [key, entry] : entries) {
+      if (entry.id) boards.push_back(entry.board);
+    }
+  }
+  const MonoTime now = MonoNow();
+  for (const auto& board : boards) {
+    const std::lock_guard lock(board->mutex);
+    board->churn.Look(now, CountsOf(board->ingest));
+  }
 }
 
 std::vector<PublisherStatus> Registry::Publishers() const {
@@ -306,25 +616,19 @@ std::vector<PublisherStatus> Registry::Publishers() const {
   const MonoTime now = MonoNow();
   std::vector<PublisherStatus> all;
   all.reserve(entries.size());
-  for (const Entry& entry : entries) {
-    PublisherStatus& status = all.emplace_back();
-    status.registration = *entry.registration;
-    status.stream = impl_->transport.Counters(*entry.id);
-    PublisherBoard& board = *entry.board;
-    const std::lock_guard lock(board.mutex);
-    status.trust = board.trust;
-    status.ingest = board.ingest;
-    status.decode_skips = board.decode_skips;
-    status.last_decode_error = board.last_decode_error;
-    if (board.last_applied) {
-      status.last_event_age_seconds =
-          std::chrono::duration<double>(now - *board.last_applied).count();
-    }
-    status.last_event_lag_seconds = board.last_lag_seconds;
-    status.effective_block_size =
-        board.ingest.block_size != 0 ? board.ingest.block_size : entry.registration->block_size;
-  }
+  for (const Entry& entry : entries) all.push_back(impl_->StatusOf(entry, now));
   return all;
+}
+
+std::optional<PublisherStatus> Registry::Publisher(const std::string& key) const {
+  std::optional<Entry> entry;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    const auto found = impl_->entries.find(key);
+    if (found == impl_->entries.end() || !found->second.id) return std::nullopt;
+    entry = found->second;
+  }
+  return impl_->StatusOf(*entry, MonoNow());
 }
 
 std::vector<EngineView> Registry::Engines() const {
@@ -342,10 +646,23 @@ std::vector<EngineView> Registry::Engines() const {
     const std::lock_guard lock(entry.board->mutex);
     const uint32_t learnt = entry.board->ingest.block_size;
     const uint32_t block_size = learnt != 0 ? learnt : entry.registration->block_size;
-    engines.push_back(EngineView{std::move(entry.registration), entry.board->trust, block_size,
-                                 entry.board->last_lag_seconds});
+    engines.push_back(EngineView{.registration = std::move(entry.registration),
+                                 .trust = entry.board->trust,
+                                 .block_size = block_size,
+                                 .lag_seconds = entry.board->last_lag_seconds,
+                                 .lag_now = {entry.board, &entry.board->last_lag_seconds}});
   }
   return engines;
+}
+
+std::shared_ptr<const EngineTable> Registry::Table() const {
+  const std::lock_guard lock(impl_->table_mutex);
+  // Before the look: a change meanwhile makes the next one look again.
+  const uint64_t version = impl_->changes->load();
+  if (impl_->table->version() != version) {
+    impl_->table = std::make_shared<const EngineTable>(Engines(), version);
+  }
+  return impl_->table;
 }
 
 std::vector<PoolView> Registry::Pools() const {
@@ -370,6 +687,9 @@ size_t Registry::size() const {
 }
 
 const index::PrefixIndex& Registry::index() const { return impl_->index; }
+
+HotPrefixes& Registry::hot_prefixes() const { return impl_->hot_prefixes; }
+EventStream& Registry::events() const { return impl_->events; }
 
 const std::string& Registry::limit_warning() const { return impl_->transport.limit_warning(); }
 

@@ -5,14 +5,22 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
+#include <stop_token>
 #include <string>
-#include <string_view>
+#include <tl/expected.hpp>
+#include <utility>
 #include <vector>
 
+#include "daemon/serve/churn.h"
+#include "daemon/serve/engine_table.h"
+#include "daemon/serve/event_stream.h"
+#include "daemon/serve/hot_prefixes.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/result.h"
 #include "lib/index/prefix_index.h"
 #include "lib/ingest/publisher_ingest.h"
+#include "lib/stream/intake.h"
 #include "lib/stream/transport.h"
 
 namespace conductor::serve {
@@ -31,14 +39,8 @@ struct PublisherStatus {
   double last_event_age_seconds = -1;  // since the last applied batch; -1: none yet
   double last_event_lag_seconds = -1;  // from the batch's own time to its application
   uint32_t effective_block_size = 0;   // registered or learnt; 0: not known yet
-};
-
-// What answers need of one engine publisher: cheap to take for every request.
-struct EngineView {
-  std::shared_ptr<const Registration> registration;
-  stream::Trust trust;
-  uint32_t block_size = 0;  // registered or learnt; 0: not known yet
-  double lag_seconds = -1;  // as PublisherStatus::last_event_lag_seconds
+  Churn::Rate churn_1m;                // over the last minute
+  Churn::Rate churn_5m;                // over the last five
 };
 
 // What answers need of a pool.
@@ -48,11 +50,19 @@ struct PoolView {
   double lag_seconds = -1;
 };
 
-// What the errors of Registry::Add() begin with where somebody else is in the way; the key or the
-// endpoint follows.
-inline constexpr std::string_view kKeyConflict = "conflicting registration for service key: ";
-inline constexpr std::string_view kEndpointConflict =
-    "conflicting active registration for endpoint: ";
+// Why a registration is not taken; `where` is the field to blame.
+struct Refusal : Error {
+  enum class Kind : uint8_t {
+    kInvalid,   // it could never be: what Validate() says, an address that cannot be used
+    kConflict,  // not beside what is registered
+    kFull,      // the limit of publishers is reached
+  };
+
+  Refusal(Kind of, Error error) : Error(std::move(error)), kind(of) {}
+
+  Kind kind;
+  size_t rank = 0;  // of AddAll(): which of its registrations
+};
 
 // The publishers that are registered now, each with its stream and its way into the index.
 // Thread-safe. Registering or removing one does not hold up the others.
@@ -66,6 +76,7 @@ class Registry {
     stream::StreamOptions stream{.replay_timeout = std::chrono::seconds(3),
                                  .backoff_max = std::chrono::milliseconds(1500)};
     ingest::IngestLimits ingest;
+    EventStream::Options events;
   };
 
   enum class Added : uint8_t {
@@ -79,11 +90,43 @@ class Registry {
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
 
-  // Errors, with `where` the field to blame: what Validate() says; the same key registered with
-  // other values; an endpoint that another publisher has; the limit of publishers reached. What can
-  // be followed, but not as well as it could be, is logged: no replay endpoint, or one that is
-  // another's socket (Reservations).
-  [[nodiscard]] Result<Added> Add(const Registration& registration);
+  // Refused: what Validate() says; the same key registered with other values; an endpoint that
+  // another publisher has; the limit of publishers reached. What can be followed, but not as well
+  // as it could be, is logged: no replay endpoint, or one that is another's socket (Reservations).
+  [[nodiscard]] tl::expected<Added, Refusal> Add(const Registration& registration);
+
+  // All or none: what a failure leaves behind is taken back, but for what was there before.
+  [[nodiscard]] tl::expected<std::vector<Added>, Refusal> AddAll(
+      std::span<const Registration> ranks);
+
+  enum class Put : uint8_t {
+    kNew,
+    kAlreadyThere,    // nothing was done
+    kNewIncarnation,  // as Added says it
+    kNoted,           // what differs is only told: it is followed on as it was
+    kReplaced,        // the publisher of this key is another one now
+  };
+  // As Add, but a publisher of the same key with other values goes: the new one is followed from
+  // the start of a life of its own, and what the old one held is dropped. It is listed at all
+  // times, as the one or as the other; when the new one cannot be followed, the old one stays.
+  [[nodiscard]] tl::expected<Put, Refusal> Replace(const Registration& registration);
+
+  // Messages for a publisher of ListenMode::kIngest, which is added at the first of them: as Add,
+  // with `registration.incarnation` the life that they are of. One that is neither the present life
+  // nor a former one begins. Refused besides, with `where` "incarnation": a former life, of which
+  // nothing counts any more.
+  struct Ingested {
+    bool created = false;
+    size_t taken = 0;  // messages; they were moved from. The others found no room
+    std::shared_ptr<stream::Intake> intake;
+    uint64_t ticket = 0;  // of the intake
+  };
+  [[nodiscard]] tl::expected<Ingested, Refusal> Ingest(const Registration& registration,
+                                                       std::span<stream::Intake::Message> messages);
+  // Until all that was taken so far is applied, and told by Publisher(): true. False after `until`,
+  // at a requested stop, or when the publisher was removed.
+  [[nodiscard]] bool WaitApplied(const std::string& key, const Ingested& ingested, MonoTime until,
+                                 const std::stop_token& stop);
 
   // False when no publisher has this key. Its blocks are gone when it returns.
   [[nodiscard]] bool Remove(const std::string& key);
@@ -96,12 +139,20 @@ class Registry {
 
   // In order of their keys.
   [[nodiscard]] std::vector<PublisherStatus> Publishers() const;
+  // Nothing when no publisher has this key.
+  [[nodiscard]] std::optional<PublisherStatus> Publisher(const std::string& key) const;
   // Those that are engines, pools left out; in order of their keys.
   [[nodiscard]] std::vector<EngineView> Engines() const;
+  // The same, for every answer: cheap where nothing has changed since the last one.
+  [[nodiscard]] std::shared_ptr<const EngineTable> Table() const;
   [[nodiscard]] std::vector<PoolView> Pools() const;
   [[nodiscard]] size_t size() const;
 
   [[nodiscard]] const index::PrefixIndex& index() const;
+  // Of what queries match; for them to tell it.
+  [[nodiscard]] HotPrefixes& hot_prefixes() const;
+  // Every event of every publisher as it is applied.
+  [[nodiscard]] EventStream& events() const;
   // Why the process can serve fewer publishers than configured; empty when it can.
   [[nodiscard]] const std::string& limit_warning() const;
 

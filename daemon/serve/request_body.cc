@@ -14,28 +14,6 @@ namespace {
 
 constexpr uint64_t kMaxToken = std::numeric_limits<TokenId>::max();
 
-// What a base64 text with padding stands for; nothing when it is none.
-std::optional<std::string> FromBase64(std::string_view text) {
-  if (text.size() % 4 != 0 || text.size() > std::numeric_limits<int>::max()) return std::nullopt;
-  const auto plain = [](char c) {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
-           c == '/';
-  };
-  size_t padding = 0;
-  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
-  // The library skips white space at both ends.
-  if (!std::all_of(text.begin(), text.end() - static_cast<std::ptrdiff_t>(padding), plain)) {
-    return std::nullopt;
-  }
-  std::string bytes(text.size() / 4 * 3, '\0');
-  const int size = ::EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
-                                     reinterpret_cast<const unsigned char*>(text.data()),
-                                     static_cast<int>(text.size()));
-  if (size < 0) return std::nullopt;
-  bytes.resize(static_cast<size_t>(size) - padding);
-  return bytes;
-}
-
 // A 64-bit integer of either sign, or a decimal text of one.
 std::optional<uint64_t> HashOf(Value value) {
   if (const auto number = value.AsUint64()) return number;
@@ -78,6 +56,27 @@ nlohmann::ordered_json Shallow(Value value) {
       return nlohmann::ordered_json::object();
   }
   return nullptr;
+}
+
+std::optional<std::string> FromBase64(std::string_view text) {
+  if (text.size() % 4 != 0 || text.size() > std::numeric_limits<int>::max()) return std::nullopt;
+  const auto plain = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '/';
+  };
+  size_t padding = 0;
+  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
+  // The library skips white space at both ends.
+  if (!std::all_of(text.begin(), text.end() - static_cast<std::ptrdiff_t>(padding), plain)) {
+    return std::nullopt;
+  }
+  std::string bytes(text.size() / 4 * 3, '\0');
+  const int size = ::EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
+                                     reinterpret_cast<const unsigned char*>(text.data()),
+                                     static_cast<int>(text.size()));
+  if (size < 0) return std::nullopt;
+  bytes.resize(static_cast<size_t>(size) - padding);
+  return bytes;
 }
 
 std::string Shown(std::string_view text) {
@@ -225,9 +224,7 @@ std::optional<std::string> RequestBody::Unpack(std::string_view name, Value valu
   } else if (const auto text = value.AsText(); text && value.form() == BodyForm::kJson) {
     bytes = FromBase64(*text);
     if (!bytes) {
-      Fail("invalid_value", name,
-           fmt::format("{}{} is no base64 (expected an array, or its bytes in base64 with padding)",
-                       where_, name));
+      Fail("invalid_value", name, fmt::format("{}{} is no base64 with padding", where_, name));
       return std::string();
     }
   }
@@ -238,6 +235,19 @@ std::optional<std::string> RequestBody::Unpack(std::string_view name, Value valu
     return std::string();
   }
   return bytes;
+}
+
+std::string RequestBody::Bytes(std::string_view name) {
+  const auto value = Get(name);
+  if (!value) {
+    Fail("missing", name, fmt::format("{}{} is required", where_, name));
+    return {};
+  }
+  if (auto bytes = Unpack(name, *value, 1)) return *std::move(bytes);
+  Fail("invalid_type", name,
+       fmt::format("{}{} is {} (expected {})", where_, name, value->KindName(),
+                   value->form() == BodyForm::kJson ? "a string in base64" : "a bin"));
+  return {};
 }
 
 std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {

@@ -37,6 +37,8 @@ using Parsed = tl::expected<T, RequestError>;
 // `text` short enough for a message, cut between characters.
 [[nodiscard]] std::string Shown(std::string_view text);
 
+// What a base64 text with padding stands for; nothing when it is none.
+[[nodiscard]] std::optional<std::string> FromBase64(std::string_view text);
 // A value as the reader of registrations takes it: of arrays, maps and bytes only that they
 // are there.
 [[nodiscard]] nlohmann::ordered_json Shallow(Value value);
@@ -84,6 +86,8 @@ class RequestBody {
   // JSON a string in base64.
   enum class Packed : uint8_t { kNo, kAllowed };
 
+  // What must be there: MessagePack's bin, or in JSON a string in base64 with padding.
+  [[nodiscard]] std::string Bytes(std::string_view name);
   // An array of integers below 2^32, of four bytes each where they are packed.
   [[nodiscard]] std::vector<TokenId> Tokens(std::string_view name, Packed packed = Packed::kNo);
   // An array of 64-bit integers, unsigned or signed (their two's complement), or of decimal strings

@@ -3,14 +3,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "daemon/serve/answers.h"
+#include "daemon/serve/explanation.h"
 #include "daemon/serve/registration.h"
 #include "daemon/serve/registration_json.h"
 #include "daemon/serve/request_body.h"
+#include "lib/index/score.h"
 
 namespace conductor::serve {
 
@@ -30,6 +35,31 @@ struct RankedQuery {
 [[nodiscard]] Parsed<RankedQuery> ParseQuery(const std::string& body,
                                              BodyForm form = BodyForm::kJson);
 
+// The same for one prompt or a batch of them, and POST /v1/score, which has a load beside it.
+struct QueryRequest {
+  std::vector<Query> prompts;
+  bool batch = false;  // they came in "prompts"
+  uint32_t top = 0;    // answer the best so many; 0: all
+  // By instance, of /v1/score alone.
+  struct Load {
+    std::optional<double> waiting;
+    std::optional<double> kv_use;
+  };
+  std::map<std::string, Load, std::less<>> load;
+  index::ScoreWeights weights;
+};
+// At most `max_prompts` in a batch.
+[[nodiscard]] Parsed<QueryRequest> ParseQueries(const std::string& body, BodyForm form,
+                                                uint32_t max_prompts);
+// `weights`: of what the request does not say.
+[[nodiscard]] Parsed<QueryRequest> ParseScore(const std::string& body, BodyForm form,
+                                              uint32_t max_prompts,
+                                              const index::ScoreWeights& weights);
+
+// POST /v1/explain: one prompt and one instance.
+[[nodiscard]] Parsed<ExplainRequest> ParseExplain(const std::string& body,
+                                                  BodyForm form = BodyForm::kJson);
+
 // POST /register. The registration is not yet checked by Validate() and ExpandRanks().
 struct RegisterRequest {
   Registration registration;
@@ -38,6 +68,8 @@ struct RegisterRequest {
 };
 [[nodiscard]] Parsed<RegisterRequest> ParseRegister(const std::string& body,
                                                     BodyForm form = BodyForm::kJson);
+// The same of what RequestBody::Members() gives.
+[[nodiscard]] Parsed<RegisterRequest> ReadRegister(const nlohmann::ordered_json& members);
 
 // The same of fields that were read already.
 [[nodiscard]] Parsed<RegisterRequest> RegisterFrom(RegistrationFields fields);

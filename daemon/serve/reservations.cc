@@ -43,6 +43,7 @@ std::optional<Reservations::Conflict> Reservations::FindConflict(
   if (const auto found = keys_.find(registration.Key()); found != keys_.end()) {
     return Conflict{What::kKey, found->second};
   }
+  if (registration.endpoint.empty()) return std::nullopt;
   const Publisher publisher = PublisherOf(registration, {});
   const auto [first, last] = event_endpoints_.equal_range(Normalized(registration.endpoint));
   const auto found = std::find_if(
@@ -53,7 +54,9 @@ std::optional<Reservations::Conflict> Reservations::FindConflict(
 
 void Reservations::Add(const Registration& registration, const std::string& holder) {
   keys_.emplace(registration.Key(), holder);
-  event_endpoints_.emplace(Normalized(registration.endpoint), PublisherOf(registration, holder));
+  if (!registration.endpoint.empty()) {
+    event_endpoints_.emplace(Normalized(registration.endpoint), PublisherOf(registration, holder));
+  }
   if (!registration.replay_endpoint.empty()) {
     replay_endpoints_.emplace(Normalized(registration.replay_endpoint), holder);
   }

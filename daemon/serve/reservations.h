@@ -31,7 +31,8 @@ class Reservations {
   };
 
   // No two publishers share a key or an event endpoint, but that several may share one that is
-  // bound, when peer, topic or rank tells them apart: who has one of `registration`'s, or nothing.
+  // bound, when peer, topic or rank tells them apart, and that one whose events are handed in has
+  // none: who has one of `registration`'s, or nothing.
   // The key comes first.
   [[nodiscard]] std::optional<Conflict> FindConflict(const Registration& registration) const;
 

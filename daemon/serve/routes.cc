@@ -22,6 +22,19 @@ HttpResponse Failed(int status, const RequestError& error, BodyForm form) {
                       .content_type = std::string(MediaType(form))};
 }
 
+HttpResponse NotRegistered(const Refusal& refusal, const std::string& prefix, BodyForm form) {
+  const std::string field = refusal.where.empty() ? std::string() : prefix + refusal.where;
+  switch (refusal.kind) {
+    case Refusal::Kind::kConflict:
+      return Failed(409, {refusal.Message(), "conflict", field, {}}, form);
+    case Refusal::Kind::kFull:
+      return Failed(503, {refusal.Message(), "too_many_publishers", "", {}}, form);
+    case Refusal::Kind::kInvalid:
+      break;
+  }
+  return Failed(400, {refusal.Message(), "invalid_registration", field, {}}, form);
+}
+
 HttpResponse Whole(const RouteContext& context, std::string answer, BodyForm form) {
   if (!context.stopping.stop_requested()) return Ok(std::move(answer), form);
   return Failed(503, {"the daemon is being stopped", "stopping", "", {}}, form);

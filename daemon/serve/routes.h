@@ -21,6 +21,10 @@ struct RouteContext {
 
 void AddQueryRoutes(HttpListener& listener, const RouteContext& context);      // POST /v1/query
 void AddPublisherRoutes(HttpListener& listener, const RouteContext& context);  // /v1/publishers
+// GET /v1/namespaces and /v1/instances/{id}.
+void AddInventoryRoutes(HttpListener& listener, const RouteContext& context);
+void AddIngestRoutes(HttpListener& listener, const RouteContext& context);  // POST /v1/ingest
+void AddEventRoutes(HttpListener& listener, const RouteContext& context);   // GET /v1/events
 // The Mooncake Conductor's.
 void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context);
 
@@ -32,6 +36,10 @@ void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context);
 [[nodiscard]] HttpResponse Ok(std::string body, BodyForm form = BodyForm::kJson);
 [[nodiscard]] HttpResponse Failed(int status, const RequestError& error,
                                   BodyForm form = BodyForm::kJson);
+// Of Conductor's own routes: 400, 409 where something registered stands in the way, 503 where there
+// is no room. `prefix` is put before the field to blame.
+[[nodiscard]] HttpResponse NotRegistered(const Refusal& refusal, const std::string& prefix,
+                                         BodyForm form);
 // `answer`, unless the server stops: then the walk behind it may have been cut short.
 [[nodiscard]] HttpResponse Whole(const RouteContext& context, std::string answer,
                                  BodyForm form = BodyForm::kJson);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
 
 #include "daemon/serve/min_state.h"
@@ -22,6 +23,12 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.http.compat; }, true},
     Setting{"legacy-min-state", Kind::kState, "least trust that /query and /cache give figures for",
             [](Limits& l) -> Slot { return &l.http.legacy_min_state; }, true},
+    Setting{"auth-token-file", Kind::kFile, "the tokens that requests must show",
+            [](Limits& l) -> Slot { return &l.http.auth_token_file; }, true},
+    Setting{"tls-cert", Kind::kFile, "its certificate, in PEM: https instead of http",
+            [](Limits& l) -> Slot { return &l.http.tls_cert; }, true},
+    Setting{"tls-key", Kind::kFile, "the certificate's private key",
+            [](Limits& l) -> Slot { return &l.http.tls_key; }, true},
     Setting{"max-publishers", Kind::kNumber, "most publishers at once",
             [](Limits& l) -> Slot { return &l.registry.transport.max_publishers; }, true, 1, 65536},
     Setting{"ingest-threads", Kind::kNumber, "threads that read events",
@@ -69,11 +76,17 @@ constexpr std::array kSettings = {
     Setting{"memory-limit", Kind::kSize, "the index; beyond, leaves are given up; 0: no limit",
             [](Limits& l) -> Slot { return &l.registry.index.memory_limit; }, true, 0, UINT32_MAX,
             true},
+    Setting{"history", Kind::kNumber, "what left the index, for /v1/explain; 0: none",
+            [](Limits& l) -> Slot { return &l.registry.index.history; }, false, 0, 1 << 26},
     Setting{"hash-seed", Kind::kNumber, "seed of Conductor's own block hashes",
             [](Limits& l) -> Slot { return &l.registry.index.hash_seed; }, false, 0, UINT64_MAX},
     Setting{"hash-check", Kind::kNumber, "recompute one announced hash in so many; 0: none",
             [](Limits& l) -> Slot { return &l.registry.ingest.hash_check_every; }, false, 0,
             UINT32_MAX},
+    Setting{"event-readers", Kind::kNumber, "most that follow /v1/events; beyond: 503",
+            [](Limits& l) -> Slot { return &l.registry.events.max_readers; }, false, 0, 65536},
+    Setting{"event-queue", Kind::kSize, "events that wait for a slow one; beyond: lost",
+            [](Limits& l) -> Slot { return &l.registry.events.queue_bytes; }},
     Setting{"http-max-connections", Kind::kNumber, "most connections; beyond: 503",
             [](Limits& l) -> Slot { return &l.http.max_connections; }, true, 1, 65536},
     Setting{"http-max-body", Kind::kSize, "largest request; beyond: 413",
@@ -84,6 +97,34 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.http.request_timeout; }},
     Setting{"http-idle-timeout", Kind::kTime, "an idle connection is closed after it",
             [](Limits& l) -> Slot { return &l.http.idle_timeout; }},
+    Setting{"query-timeout", Kind::kTime, "a query's answer that takes longer is a 503",
+            [](Limits& l) -> Slot { return &l.http.query_timeout; }},
+    Setting{"max-prompts", Kind::kNumber, "most prompts of one query",
+            [](Limits& l) -> Slot { return &l.http.max_prompts; }, false, 1, 65536},
+    Setting{"max-query-blocks", Kind::kNumber, "most blocks of one prompt",
+            [](Limits& l) -> Slot { return &l.http.max_query_blocks; }, false, 1, 1 << 28},
+    Setting{"score-gpu", Kind::kReal, "worth of a token on the device (/v1/score)",
+            [](Limits& l) -> Slot { return &l.http.score_weights.gpu; }},
+    Setting{"score-cpu", Kind::kReal, "worth of a token on the host",
+            [](Limits& l) -> Slot { return &l.http.score_weights.cpu; }},
+    Setting{"score-disk", Kind::kReal, "worth of a token on disk",
+            [](Limits& l) -> Slot { return &l.http.score_weights.disk; }},
+    Setting{"score-waiting", Kind::kReal, "cost of a longer queue, of the prompt",
+            [](Limits& l) -> Slot { return &l.http.score_weights.waiting; }},
+    Setting{"score-kv", Kind::kReal, "cost of fuller KV memory, of the prompt",
+            [](Limits& l) -> Slot { return &l.http.score_weights.kv; }},
+    Setting{"score-doubtful", Kind::kReal, "trust in figures that may be too high",
+            [](Limits& l) -> Slot { return &l.http.score_weights.doubtful; }},
+    Setting{"score-stale", Kind::kReal, "trust in figures that nobody has confirmed",
+            [](Limits& l) -> Slot { return &l.http.score_weights.stale; }},
+    Setting{"query-threads", Kind::kNumber, "threads at --query-endpoint; 0: as processors",
+            [](Limits& l) -> Slot { return &l.query.threads; }, false, 0, 1024},
+    Setting{"query-max-body", Kind::kSize, "largest request there; beyond: 413",
+            [](Limits& l) -> Slot { return &l.query.max_body_bytes; }},
+    Setting{"query-max-queued", Kind::kNumber, "requests that wait there; beyond: 503",
+            [](Limits& l) -> Slot { return &l.query.max_queued; }, false, 1, 1 << 20},
+    Setting{"query-max-queued-bytes", Kind::kSize, "their bodies together; beyond: 503",
+            [](Limits& l) -> Slot { return &l.query.max_queued_bytes; }},
 };
 
 Status CheckOrder(std::string_view least, Duration min, std::string_view most, Duration max) {
@@ -94,11 +135,17 @@ Status CheckOrder(std::string_view least, Duration min, std::string_view most, D
 }
 
 Status CheckTogether(const Limits& limits) {
-  const auto& [registry, http] = limits;
+  const Registry::Options& registry = limits.registry;
+  const HttpApi::Options& http = limits.http;
   if (http.max_inflight_bytes < http.max_body_bytes) {
     return Fail(fmt::format("{} bytes are less than the {} of one request (--http-max-body)",
                             http.max_inflight_bytes, http.max_body_bytes),
                 "--http-max-inflight", "room for at least one");
+  }
+  if (http.tls_cert.empty() != http.tls_key.empty()) {
+    const bool no_key = http.tls_key.empty();
+    return Fail(no_key ? "it is of no use without --tls-key" : "it is of no use without --tls-cert",
+                no_key ? "--tls-cert" : "--tls-key", "both files, or neither");
   }
   if (auto order = CheckOrder("replay-backoff-min", registry.stream.backoff_min,
                               "replay-backoff-max", registry.stream.backoff_max);
@@ -129,6 +176,22 @@ struct Store {
   Status operator()(Generation* to) const {
     return ParseCompat(text).map([to](Generation generation) { *to = generation; });
   }
+  Status operator()(double* to) const {
+    constexpr double kMost = 1000;
+    double number = 0;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    if (error != std::errc() || stop != end || !(number >= 0 && number <= kMost)) {
+      return Fail(fmt::format("'{}' is no possible value", text), {}, "a number from 0 to 1000");
+    }
+    *to = number;
+    return {};
+  }
+  Status operator()(std::string* to) const {
+    if (text.empty()) return Fail("is empty", {}, "the path of a file");
+    *to = text;
+    return {};
+  }
   template <typename T>
   Status operator()(T* to) const {
     if (setting.zero && text == "0") {
@@ -156,6 +219,8 @@ struct ShowValue {
   std::string operator()(const Generation* value) const {
     return std::string(GenerationName(*value));
   }
+  std::string operator()(const double* value) const { return fmt::format("{}", *value); }
+  std::string operator()(const std::string* value) const { return *value; }
   template <typename T>
   std::string operator()(const T* value) const {
     const auto number = static_cast<uint64_t>(*value);
@@ -183,6 +248,10 @@ std::string_view Setting::Shape() const {
       return "STATE";
     case Kind::kCompat:
       return "GENERATION";
+    case Kind::kReal:
+      return "X";
+    case Kind::kFile:
+      return "FILE";
   }
   return "";
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "daemon/serve/http_api.h"
+#include "daemon/serve/query_endpoint.h"
 #include "daemon/serve/registry.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
@@ -20,6 +21,7 @@ namespace conductor::serve {
 struct Limits {
   Registry::Options registry;
   HttpApi::Options http;
+  QueryEndpoint::Options query;
 };
 
 // One of them as people set it: by a flag, or by a key of the configuration file. This table is the
@@ -31,8 +33,11 @@ struct Setting {
     kTime,    // above zero: 500ms, 5s
     kState,   // a MinState
     kCompat,  // a Generation of the Mooncake Conductor
+    kReal,    // from 0 to 1000
+    kFile,    // the path of a file; none by default
   };
-  using Slot = std::variant<Duration*, uint32_t*, uint64_t*, int64_t*, MinState*, Generation*>;
+  using Slot = std::variant<Duration*, uint32_t*, uint64_t*, int64_t*, MinState*, Generation*,
+                            double*, std::string*>;
 
   std::string_view name;  // "probe-interval": the flag without its dashes
   Kind kind;
@@ -45,9 +50,13 @@ struct Setting {
 
   // The file's key: "probe_interval".
   [[nodiscard]] std::string Key() const;
-  // What stands for the value in the help: "N", "SIZE", "TIME", "STATE", "GENERATION".
+  // Whether the file may have it as a JSON number too.
+  [[nodiscard]] bool TakesNumber() const {
+    return kind == Kind::kNumber || kind == Kind::kSize || kind == Kind::kReal;
+  }
+  // What stands for the value in the help: "N", "SIZE", "TIME", "STATE", "GENERATION", "X", "FILE".
   [[nodiscard]] std::string_view Shape() const;
-  // The value in `limits`, as Set() reads it.
+  // The value in `limits`, as Set() reads it; empty for a file that nobody named.
   [[nodiscard]] std::string Show(Limits limits) const;
   // Errors say what was given and what was expected; their `where` is empty.
   [[nodiscard]] Status Set(std::string_view text, Limits& limits) const;

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <utility>
 
 #include "lib/base/log.h"
 
@@ -40,6 +41,10 @@ StopSignals::StopSignals(Duration patience) : patience_(patience) {
   sigemptyset(&set_);
   sigaddset(&set_, SIGINT);
   sigaddset(&set_, SIGTERM);
+  sigaddset(&set_, SIGHUP);
+  struct sigaction hangup {};
+  ::sigaction(SIGHUP, nullptr, &hangup);
+  ignores_hangup_ = hangup.sa_handler == SIG_IGN;
   pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   signals_ = FileDescriptor(::signalfd(-1, &set_, SFD_CLOEXEC | SFD_NONBLOCK));
   done_ = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -52,18 +57,35 @@ StopSignals::~StopSignals() {
   watching_.join();
 }
 
+void StopSignals::OnHangup(std::function<void()> reload) {
+  const std::lock_guard lock(mutex_);
+  reload_ = std::move(reload);
+}
+
 std::string StopSignals::Wait() {
   std::unique_lock lock(mutex_);
   came_.wait(lock, [this] { return signal_ != 0; });
-  return signal_ == SIGINT ? "SIGINT" : "SIGTERM";
+  return signal_ == SIGINT ? "SIGINT" : signal_ == SIGHUP ? "SIGHUP" : "SIGTERM";
 }
 
 void StopSignals::Watch() {
   if (!TakeSignal()) return;
-  // Enough that one thread takes it: a second signal has its default effect.
+  // Enough that one thread takes it: a second signal has its default effect. A hangup asks for
+  // nothing more.
+  sigdelset(&set_, SIGHUP);
   pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
   const auto patience = std::chrono::ceil<std::chrono::milliseconds>(patience_).count();
   if (!Readable(done_.get(), static_cast<int>(patience))) GiveUp();
+}
+
+bool StopSignals::TakeHangup() {
+  std::function<void()> reload;
+  {
+    const std::lock_guard lock(mutex_);
+    reload = reload_;
+  }
+  if (reload) reload();
+  return reload || ignores_hangup_;
 }
 
 bool StopSignals::TakeSignal() {
@@ -72,6 +94,7 @@ bool StopSignals::TakeSignal() {
     ::poll(waited, 2, -1);
     signalfd_siginfo info{};
     if (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+      if (info.ssi_signo == SIGHUP && TakeHangup()) continue;
       const std::lock_guard lock(mutex_);
       signal_ = static_cast<int>(info.ssi_signo);
       came_.notify_all();

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <csignal>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -13,10 +14,10 @@
 
 namespace conductor::serve {
 
-// SIGINT and SIGTERM, and the promise that the process ends soon after one of them, whatever its
-// threads are doing: when this object is still there `patience` after the signal, a line in the log
-// says what was not done yet, and the process exits with status 0. A second signal ends the process
-// at once.
+// SIGINT, SIGTERM and SIGHUP, and the promise that the process ends soon after one of them,
+// whatever its threads are doing: when this object is still there `patience` after the signal, a
+// line in the log says what was not done yet, and the process exits with status 0. A second signal
+// ends the process at once.
 //
 // To be made before any other thread is started (they inherit that the signals are blocked), and
 // to be destroyed after everything that may take its time to end. One in a process.
@@ -26,6 +27,11 @@ class StopSignals {
   ~StopSignals();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
+
+  // SIGHUP calls `reload` from now on, on the thread that watches. Until then it is a signal to
+  // stop like the others, as when a terminal closes, unless the process was started with SIGHUP
+  // ignored.
+  void OnHangup(std::function<void()> reload);
 
   // Waits for a signal; its name.
   std::string Wait();
@@ -37,6 +43,8 @@ class StopSignals {
   void Watch();
   // False when the object's end came first.
   bool TakeSignal();
+  // False when it stops the process.
+  bool TakeHangup();
   [[noreturn]] void GiveUp() const;
 
   const Duration patience_;
@@ -44,7 +52,9 @@ class StopSignals {
   FileDescriptor signals_;                         // readable once a signal came
   FileDescriptor done_;                            // readable once this object ends
   std::atomic<const char*> ending_ = "the start";  // read by the watching thread; stands for itself
-  std::mutex mutex_;                               // guards signal_
+  bool ignores_hangup_ = false;
+  std::mutex mutex_;              // guards signal_ and reload_
+  std::function<void()> reload_;  // of OnHangup()
   std::condition_variable came_;
   int signal_ = 0;
   std::thread watching_;

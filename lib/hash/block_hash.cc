@@ -41,6 +41,10 @@ std::string ItemKey(std::string_view identifier, int64_t offset) {
   });
 }
 
+std::string IntegerKey(int64_t number) {
+  return Packed([&](auto& packer) { packer.pack_int64(number); });
+}
+
 std::string BytesKey(std::string_view bytes) {
   return Packed([&](auto& packer) {
     packer.pack_bin(static_cast<uint32_t>(bytes.size()));

@@ -41,6 +41,9 @@ using ExtraKeys = std::vector<std::string>;
 // A multimodal item: an array of identifier and offset.
 [[nodiscard]] std::string ItemKey(std::string_view identifier, int64_t offset);
 
+// A LoRA id, as engines had before they hashed its name.
+[[nodiscard]] std::string IntegerKey(int64_t number);
+
 // A digest of prompt embeds.
 [[nodiscard]] std::string BytesKey(std::string_view bytes);
 

@@ -6,6 +6,13 @@
 #include "lib/index/prefix_index_impl.h"
 
 namespace conductor::index {
+namespace {
+
+// An engine has one name for a block, or a few where something that it hashes is not told. With a
+// name for each of very many salts they would pile up at the blocks that are never released.
+constexpr size_t kMaxNamesOfBlock = 64;
+
+}  // namespace
 
 Namespace* PrefixIndex::Impl::FindOrAddNamespace(const NamespaceKey& key) {
   auto& slot = namespaces[key];
@@ -28,7 +35,7 @@ Namespace* PrefixIndex::Impl::FindOrAddNamespace(const NamespaceKey& key) {
 
 void PrefixIndex::Impl::ForgetIfEmpty(Namespace* name_space) {
   if (name_space->blocks > 0 || !name_space->groups.empty()) return;
-  if (!name_space->pool_holders.empty()) return;
+  for (const auto& [pool, id] : name_space->pool_holders) holders.erase(id);
   by_number[name_space->number] = nullptr;
   free_numbers.push_back(name_space->number);
   unpublished.erase(name_space);
@@ -144,7 +151,9 @@ bool PrefixIndex::Impl::IsNamelessLeaf(BlockRef block) const {
 }
 
 BlockRef PrefixIndex::Impl::ForgetNameless(BlockRef block) {
-  while (block.is_block() && IsNamelessLeaf(block)) {
+  while (block.is_block()) {
+    store.CountIfMany(block.run());
+    if (!IsNamelessLeaf(block)) break;
     const BlockRef parent = store.parent(block);
     Forget(block);
     block = parent;
@@ -208,6 +217,18 @@ void PrefixIndex::Impl::Unbind(AliasSpace id, Space& space, EngineHash name, Blo
   PartName(space, name, NamespaceOf(block), block, /*moved=*/true);
 }
 
+void PrefixIndex::Impl::MakeRoomForName(AliasSpace id, Space& space, BlockRef block) {
+  const auto number = static_cast<uint32_t>(id);
+  if (store.CountNamesOf(number, block) < kMaxNamesOfBlock) return;
+  std::vector<EngineHash> names;
+  store.ForEachNameOf(number, block.run(), [&](uint32_t offset, EngineHash name) {
+    if (offset == block.offset()) names.push_back(name);
+  });
+  EraseAllOf(space.publisher, block);
+  for (const EngineHash name : names) Unbind(id, space, name, block);
+  ++name_conflicts;
+}
+
 Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Space& space, Namespace* name_space,
                                   EngineHash name, Tip& tip, std::span<const PrefixHash> prefixes) {
   const AliasSpace id = request.space;
@@ -217,6 +238,7 @@ Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Space& space, Nam
   if (!known) {
     Target target{FindOrAddSpan(name_space, tip, prefixes), span};
     target.fresh = tip.bare;
+    if (!target.fresh) MakeRoomForName(id, space, target.block);
     Bind(id, space, name, target, heard, tip.more);
     if (request.bound != nullptr) request.bound->push_back(name);
     return target;
@@ -233,13 +255,16 @@ Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Space& space, Nam
     tip.bare = false;
     return target;
   }
+  // Let go of only when the new block is held: one name for block after block of a chain would
+  // release and retain all that lies before, each time.
   const BlockRef old = known->block;
   if (EraseAllOf(space.publisher, old)) ++name_conflicts;
-  const Target target{FindOrAddSpan(name_space, tip, prefixes), span};
+  Target target{FindOrAddSpan(name_space, tip, prefixes), span};
+  target.left = old;
   Unbind(id, space, name, old);
+  MakeRoomForName(id, space, target.block);
   Bind(id, space, name, target, /*heard=*/true, tip.more);
   if (request.bound != nullptr) request.bound->push_back(name);
-  ForgetNameless(old);
   return target;
 }
 

@@ -38,6 +38,7 @@ void PrefixIndex::Impl::AddHolding(Holder& holder, HolderId id, Tier tier, Targe
   if (target.span > 1) {
     holder.has_spans = true;
     Namespace* name_space = holder.name_space;
+    if (before == 0) ++name_space->span_entries;
     if (target.span > name_space->max_span) {
       name_space->max_span = target.span;
       unpublished.insert(name_space);
@@ -53,6 +54,7 @@ void PrefixIndex::Impl::EraseHolding(Holder& holder, HolderId id, Tier tier, Tar
   const uint64_t left = store.Get(run, Set::kHolders, key) & ~RunStore::Bit(target.block.offset());
   store.Put(run, Set::kHolders, key, left);
   if (left != 0) return;
+  if (target.span > 1) SpanEntryGone(holder.name_space);
   holder.runs[static_cast<size_t>(tier)].Left([&](uint32_t candidate) {
     const Run& it = store.run(candidate);
     if ((it.flags & Run::kUsed) == 0) return false;
@@ -68,6 +70,12 @@ void PrefixIndex::Impl::EraseHolding(Holder& holder, HolderId id, Tier tier, Tar
   });
 }
 
+void PrefixIndex::Impl::SpanEntryGone(Namespace* name_space) {
+  if (--name_space->span_entries > 0) return;
+  name_space->max_span = 1;
+  unpublished.insert(name_space);
+}
+
 void PrefixIndex::Impl::Hold(Holder& holder, HolderId id, Tier tier, bool counts, Target target) {
   const uint32_t span = target.fresh ? 0 : HeldSpan(holder, id, tier, target.block);
   if (span == 0) {
@@ -81,7 +89,8 @@ void PrefixIndex::Impl::Hold(Holder& holder, HolderId id, Tier tier, bool counts
   EraseHolding(holder, id, tier, Target{target.block, span});
 }
 
-bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef block) {
+bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef block,
+                              RemovalCause cause) {
   const uint32_t span = HeldSpan(holder, id, tier, block);
   if (span == 0) return false;
   if (!copies.empty()) {
@@ -93,6 +102,7 @@ bool PrefixIndex::Impl::Leave(Holder& holder, HolderId id, Tier tier, BlockRef b
   }
   EraseHolding(holder, id, tier, Target{block, span});
   --holder.whole[static_cast<size_t>(tier)];
+  Note(holder, tier, block, cause);
   ReleaseIfUnheld(block);
   return true;
 }
@@ -116,16 +126,26 @@ bool PrefixIndex::Impl::EraseAllOf(uint32_t publisher, BlockRef block) {
     copies.erase(CopyKey(block, it.id, it.tier));
     EraseHolding(holder, it.id, it.tier, Target{block, it.span});
     --holder.whole[static_cast<size_t>(it.tier)];
+    Note(holder, it.tier, block, RemovalCause::kRenamed);
   }
-  if (held.empty()) return false;
-  ReleaseIfUnheld(block);
-  return true;
+  return !held.empty();
 }
 
-uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier) {
+void PrefixIndex::Impl::LetGo(BlockRef block) {
+  ReleaseIfUnheld(block);
+  ForgetNameless(block);
+}
+
+uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier, RemovalCause cause) {
   Holder& holder = holders.at(id);
   const uint32_t upper = Upper(id, tier);
   const uint64_t cleared = std::exchange(holder.whole[static_cast<size_t>(tier)], 0);
+  // A hidden set that is thrown away was never told of.
+  const bool shown =
+      holder.visible || cause == RemovalCause::kCleared || cause == RemovalCause::kReplaced;
+  if (cleared > 0 && shown && holder.source != RemovalHistory::kNoSource) {
+    history.AddAll(holder.source, cause, tier, cleared, occasion);
+  }
   const std::vector<uint32_t> runs = holder.runs[static_cast<size_t>(tier)].Take();
   for (const uint32_t run_id : runs) {
     Run& run = store.run(run_id);
@@ -144,6 +164,7 @@ uint64_t PrefixIndex::Impl::ClearTier(HolderId id, Tier tier) {
           RunStore::Key(upper, 0));
       if (held == 0) break;
       store.Put(run, Set::kHolders, key, 0);
+      if (RunStore::Lower(key) > 1) SpanEntryGone(holder.name_space);
       for (; held != 0 && !copies.empty(); held &= held - 1) {
         copies.erase(
             CopyKey(BlockRef(run_id, static_cast<uint32_t>(std::countr_zero(held))), id, tier));

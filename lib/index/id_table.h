@@ -29,7 +29,8 @@ namespace conductor::index {
 //
 // A segment that is full to 90 % is rebuilt larger, by 4 to 12 %, so that they do not all grow
 // at once; one that has grown to its limit is split in two and the directory doubled where needed.
-// After many erasures one is rebuilt as it is (see IsScattered).
+// One that is full to 40 % only is rebuilt smaller. After many erasures one is rebuilt as it is
+// (see IsScattered). Segments never join: an empty one is 320 bytes.
 // Nothing is ever moved within a segment, so that a reader who is in one finds what was there when
 // it came. Linear hashing, which grows by a bucket at a time, was tried on paper: its buckets
 // differ in load by up to two, and at a fixed bucket size that costs more than the rebuilds.
@@ -91,6 +92,7 @@ class IdTable {
       --segment->used;
       ++segment->erased;
       --size_;
+      if (segment->buckets > kFirstBuckets && IsSparse(segment)) Rebuild(hash, segment);
       return;
     }
   }
@@ -231,8 +233,9 @@ class IdTable {
     return directory->depth == 0 ? 0 : hash >> (64 - directory->depth);
   }
   [[nodiscard]] Segment* SegmentOf(uint64_t hash) const {
-    const Directory* directory = directory_.load(std::memory_order_acquire);
-    return directory->segments[SlotOf(hash, directory)].load(std::memory_order_acquire);
+    // Sequentially consistent, as ReaderGate needs it; on x86 that is a plain load.
+    const Directory* directory = directory_.load();
+    return directory->segments[SlotOf(hash, directory)].load();
   }
 
   [[nodiscard]] static size_t BytesOf(uint32_t buckets) { return size_t{buckets + 1} * 64; }
@@ -302,6 +305,11 @@ class IdTable {
     return segment->erased > segment->used && segment->displaced > segment->used / 4;
   }
 
+  [[nodiscard]] static bool IsSparse(const Segment* segment) {
+    constexpr uint64_t kSparsePercent = 40;
+    return segment->used * uint64_t{100} < segment->buckets * kPlaces * kSparsePercent;
+  }
+
   void Rebuild(uint64_t hash, Segment* old) {
     const std::vector<uint32_t> ids = IdsOf(old);
     std::vector<uint64_t> hashes(ids.size());
@@ -314,15 +322,18 @@ class IdTable {
     const auto upper = [bit = 63 - old->depth](uint64_t of) { return (of >> bit & 1) != 0; };
     const auto high = static_cast<uint64_t>(std::ranges::count_if(hashes, upper));
     // Ids of one key cannot be told apart by any bit.
-    const bool splits =
-        !IsScattered(old) && old->buckets >= kMaxBuckets && high > 0 && high < ids.size();
+    const bool splits = !IsScattered(old) && !IsSparse(old) && old->buckets >= kMaxBuckets &&
+                        high > 0 && high < ids.size();
     const unsigned depth = splits ? old->depth + 1 : old->depth;
     Segment* made[2] = {nullptr, nullptr};
     if (splits) {
       made[0] = NewSegment(BucketsFor(ids.size() - high), depth);
       made[1] = NewSegment(BucketsFor(high), depth);
     } else {
-      made[0] = made[1] = NewSegment(std::max(BucketsFor(ids.size() + 1), old->buckets + 1), depth);
+      const uint32_t buckets = BucketsFor(ids.size() + 1);
+      const bool smaller = IsSparse(old) && buckets < old->buckets;
+      made[0] = made[1] =
+          NewSegment(smaller ? buckets : std::max(buckets, old->buckets + 1), depth);
     }
     for (size_t i = 0; i < ids.size(); ++i) {
       Put(splits && upper(hashes[i]) ? made[1] : made[0], hashes[i], ids[i]);
@@ -337,15 +348,14 @@ class IdTable {
       for (size_t i = 0; i < larger->segments.size(); ++i) {
         larger->segments[i].store(directory->segments[i / 2].load());
       }
-      directory_.store(larger, std::memory_order_release);
+      directory_.store(larger);
       Retire([directory] { delete directory; });
       directory = larger;
     }
     const size_t shared = size_t{1} << (directory->depth - old->depth);
     const size_t first = SlotOf(hash, directory) / shared * shared;
     for (size_t i = 0; i < shared; ++i) {
-      directory->segments[first + i].store(i < shared / 2 || shared == 1 ? low : high,
-                                           std::memory_order_release);
+      directory->segments[first + i].store(i < shared / 2 || shared == 1 ? low : high);
     }
     Retire([this, old] { FreeSegment(old); });
   }

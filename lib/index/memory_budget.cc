@@ -17,8 +17,43 @@ constexpr double kFullness = 0.9;
 // run.
 constexpr uint64_t kSlackDivisor = 32;
 
+// Not more at once, however far above the budget: pages become free as more is given up, and not
+// one by one.
+constexpr uint64_t kMaxExcessDivisor = 4;
+
 // What one batch adds stands in this part of the budget until the batch ends.
 constexpr uint64_t kMarginDivisor = 16;
+
+// How many blocks lie before a run in its chain; each run is looked at once.
+class Depths {
+ public:
+  explicit Depths(const RunStore& store) : store_(store), depths_(store.run_limit(), kUnknown) {}
+
+  uint32_t Of(uint32_t run) {
+    uint32_t known = run;
+    while (depths_[known] == kUnknown) {
+      const BlockRef parent(store_.run(known).parent);
+      if (!parent.is_block()) {
+        depths_[known] = 0;
+        break;
+      }
+      path_.push_back(known);
+      known = parent.run();
+    }
+    for (; !path_.empty(); path_.pop_back()) {
+      const BlockRef parent(store_.run(path_.back()).parent);
+      depths_[path_.back()] = depths_[parent.run()] + parent.offset() + 1;
+    }
+    return depths_[run];
+  }
+
+ private:
+  static constexpr uint32_t kUnknown = ~0u;
+
+  const RunStore& store_;
+  std::vector<uint32_t> depths_;
+  std::vector<uint32_t> path_;
+};
 
 }  // namespace
 
@@ -54,6 +89,10 @@ void PrefixIndex::Impl::GiveUp(uint32_t id) {
     const HolderId holder_id{RunStore::Upper(entry.key) >> 2};
     const auto tier = static_cast<Tier>(RunStore::Upper(entry.key) & 3);
     Holder& holder = holders.at(holder_id);
+    // Runs are given up whole: where a chain breaks is the first block that was held of one.
+    const auto first = static_cast<uint32_t>(std::countr_zero(entry.mask));
+    Note(holder, tier, BlockRef(id, first), RemovalCause::kTrimmed,
+         static_cast<uint64_t>(std::popcount(entry.mask)));
     for (uint64_t rest = entry.mask; rest != 0; rest &= rest - 1) {
       const BlockRef block(id, static_cast<uint32_t>(std::countr_zero(rest)));
       if (!copies.empty()) copies.erase(CopyKey(block, holder_id, tier));
@@ -83,11 +122,6 @@ void PrefixIndex::Impl::PartGivenUp() {
   for (const auto& [key, domain] : domains) {
     if (domain->names.capacity() > 4 * domain->names.size() + 64) domain->names.rehash(0);
   }
-  std::vector<HolderId> empty;
-  for (const auto& [id, holder] : holders) {
-    if (holder.pool && std::ranges::count(holder.whole, 0u) == kTierCount) empty.push_back(id);
-  }
-  for (const HolderId id : empty) EraseHolder(id);
 }
 
 void PrefixIndex::Impl::KeepBudget() {
@@ -110,29 +144,25 @@ void PrefixIndex::Impl::KeepBudget() {
   }
   // Runs without children: the least recently announced first, of those the deepest.
   struct Leaf {
-    uint32_t stamp;
+    uint32_t age;  // in stamps, which begin again at their end
     uint32_t depth;
     uint32_t run;
     bool operator<(const Leaf& other) const {
-      return std::tie(other.stamp, depth) < std::tie(stamp, other.depth);
+      return std::tie(age, depth) < std::tie(other.age, other.depth);
     }
   };
+  Depths depths(store);
   const auto leaf = [&](uint32_t run) {
-    uint32_t depth = 0;
-    for (BlockRef at(store.run(run).parent); at.is_block();
-         at = BlockRef(store.run(at.run()).parent)) {
-      depth += at.offset() + 1;
-    }
-    return Leaf{store.run(run).stamp, depth, run};
+    return Leaf{static_cast<uint32_t>(announced >> 6) - store.run(run).stamp, depths.Of(run), run};
   };
   std::priority_queue<Leaf> leaves;
-  for (uint32_t run = 0; run < store.run_limit(); ++run) {
-    const Run& it = store.run(run);
-    if ((it.flags & Run::kUsed) != 0 && it.first_child == RunStore::kNoRun) leaves.push(leaf(run));
-  }
+  store.ForEachRun([&](uint32_t run) {
+    if (store.run(run).first_child == RunStore::kNoRun) leaves.push(leaf(run));
+  });
   const uint64_t used = store.used_bytes();
   const uint64_t excess = over && bytes > threshold ? bytes - threshold : 0;
-  const uint64_t slack = used / kSlackDivisor + excess;
+  // What is given up leaves room that nothing else takes, even where no page becomes free by it.
+  const uint64_t slack = used / kSlackDivisor + std::min(excess, used / kMaxExcessDivisor);
   const uint64_t wanted = used > slack ? used - slack : 0;
   while (store.used_bytes() > wanted && !leaves.empty()) {
     const uint32_t run = leaves.top().run;

@@ -1,6 +1,7 @@
 // PrefixIndex: what pools have, joined by what engines call it.
 
 #include <algorithm>
+#include <new>
 
 #include "lib/index/prefix_index_impl.h"
 
@@ -12,13 +13,19 @@ auto FindBlock(NameEntry& entry, BlockRef block) {
       entry.blocks, [block](const Joined& joined) { return joined.target.block == block; });
 }
 
-bool HoldsAnything(const Holder& holder) {
-  return std::ranges::any_of(holder.whole, [](uint64_t blocks) { return blocks > 0; });
-}
+// Of a pool's name, about.
+constexpr uint64_t kNameBytes =
+    (sizeof(PoolName) + sizeof(NameEntry)) * 4 / 3 + sizeof(Joined) + sizeof(Claim);
+
+// Of the byte budget, for names of pools' blocks: nothing else can be given up for them.
+constexpr uint64_t kPoolShare = 2;
 
 }  // namespace
 
 HolderId PrefixIndex::Impl::NewHolder(Namespace* name_space, uint32_t publisher, bool visible) {
+  // Ids are told apart by readers who come late, so none is used twice.
+  constexpr uint32_t kMaxHolders = 1u << 30;
+  if (next_holder == kMaxHolders) throw std::bad_alloc();
   const HolderId id{next_holder++};
   Holder holder{};
   holder.name_space = name_space;
@@ -26,6 +33,7 @@ HolderId PrefixIndex::Impl::NewHolder(Namespace* name_space, uint32_t publisher,
   holder.visible = visible;
   holders.emplace(id, std::move(holder));
   unpublished.insert(name_space);
+  appeared = true;
   return id;
 }
 
@@ -40,6 +48,7 @@ void PrefixIndex::Impl::EraseHolder(HolderId id) {
     }
   }
   if (found->second.pool) name_space->pool_holders.erase(*found->second.pool);
+  history.Retire(found->second.source);
   holders.erase(found);
   ForgetIfEmpty(name_space);
 }
@@ -149,14 +158,14 @@ void PrefixIndex::Impl::HoldClaim(const Claim& claim, Target target) {
 // The block may be released by it, and nameless; who calls it forgets it then.
 void PrefixIndex::Impl::LeaveClaim(const Claim& claim, BlockRef block) {
   const HolderId id = NamespaceOf(block)->pool_holders.at(claim.pool);
-  Holder& holder = holders.at(id);
-  (void)Leave(holder, id, claim.tier, block);
-  if (!HoldsAnything(holder)) EraseHolder(id);
+  (void)Leave(holders.at(id), id, claim.tier, block);
 }
 
 void PrefixIndex::Impl::TidyName(Domain* domain, PoolName name) {
   const auto found = domain->names.find(name);
-  if (found != domain->names.end() && found->second.claims.empty()) domain->names.erase(found);
+  if (found == domain->names.end() || !found->second.claims.empty()) return;
+  domain->names.erase(found);
+  --pool_names;
 }
 
 PoolId PrefixIndex::Writer::AddPool(std::string name, PoolLookup lookup,
@@ -171,6 +180,12 @@ PoolId PrefixIndex::Writer::AddPool(std::string name, PoolLookup lookup,
 }
 
 void PrefixIndex::Writer::DropPool(PoolId pool) {
+  std::vector<HolderId> empty;
+  for (const auto& [key, name_space] : impl_->namespaces) {
+    const auto holder = name_space->pool_holders.find(pool);
+    if (holder != name_space->pool_holders.end()) empty.push_back(holder->second);
+  }
+  for (const HolderId id : empty) impl_->EraseHolder(id);
   for (auto at = impl_->domains.begin(); at != impl_->domains.end();) {
     Domain& domain = *at->second;
     const bool spoke = std::erase(domain.pools, pool) > 0;
@@ -192,6 +207,13 @@ void PrefixIndex::Writer::SetPoolBlock(PoolId pool, const PoolDomain& key, PoolN
   Domain* domain = impl_->FindOrAddDomain(key, pool);
   Pool& of = impl_->pools.at(pool);
   const auto [claimed, fresh] = domain->names.try_emplace(name);
+  if (fresh && tier && impl_->options.memory_limit > 0 &&
+      impl_->pool_names * kNameBytes > impl_->options.memory_limit / kPoolShare) {
+    domain->names.erase(claimed);
+    ++of.stats.trimmed;
+    return;
+  }
+  if (fresh) ++impl_->pool_names;
   NameEntry& entry = claimed->second;
   if (fresh && tier) entry.blocks = impl_->BlocksCalled(*domain, name);
   const auto at = std::ranges::find(entry.claims, pool, &Claim::pool);

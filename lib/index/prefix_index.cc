@@ -15,7 +15,9 @@ bool Counts(Tier tier, CopyMode copies) { return tier == Tier::kGpu && copies ==
 }  // namespace
 
 PrefixIndex::Impl::Impl(Options given)
-    : options(given), store((uint64_t{std::random_device()()} << 32) + std::random_device()()) {}
+    : options(given),
+      store((uint64_t{std::random_device()()} << 32) + std::random_device()()),
+      history(given.history) {}
 
 PrefixIndex::PrefixIndex(Options options) : impl_(std::make_unique<Impl>(options)) {}
 PrefixIndex::~PrefixIndex() = default;
@@ -49,6 +51,25 @@ std::vector<NamespaceStats> PrefixIndex::Namespaces() const {
   return all;
 }
 
+std::vector<RankStats> PrefixIndex::Ranks(std::optional<std::string_view> instance) const {
+  const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
+  std::vector<RankStats> all;
+  for (const auto& [key, name_space] : impl_->namespaces) {
+    for (const auto& [name, group] : name_space->groups) {
+      if (instance && name.first != *instance) continue;
+      RankStats stats{.rank = *group.rank};
+      for (const HolderId id : group.holders) {
+        const Holder& holder = impl_->holders.at(id);
+        if (!holder.visible) continue;
+        ++stats.holders;
+        for (size_t tier = 0; tier < kTierCount; ++tier) stats.blocks[tier] += holder.whole[tier];
+      }
+      if (stats.holders > 0) all.push_back(std::move(stats));
+    }
+  }
+  return all;
+}
+
 uint64_t PrefixIndex::HeldBlocks(HolderId holder, Tier tier) const {
   const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   const auto found = impl_->holders.find(holder);
@@ -71,7 +92,11 @@ uint64_t PrefixIndex::TrimmedOf(HolderId holder) const {
   return found == impl_->holders.end() ? 0 : found->second.trimmed;
 }
 
-PrefixIndex::Writer PrefixIndex::Write() { return Writer(impl_.get()); }
+PrefixIndex::Writer PrefixIndex::Write(const Occasion& occasion) {
+  Writer writer(impl_.get());
+  impl_->occasion = occasion;
+  return writer;
+}
 
 PrefixIndex::Writer::Writer(Impl* impl) : impl_(impl) { impl_->mutex.lock(); }
 
@@ -82,17 +107,21 @@ PrefixIndex::Writer::~Writer() {
   impl_->TrimReleased();
   impl_->KeepBudget();
   impl_->PublishRosters();
-  impl_->store.gate().Collect();
+  impl_->released.Tidy();
+  impl_->store.Collect();
   impl_->mutex.unlock();
 }
 
-HolderId PrefixIndex::Writer::AddHolder(const RankKey& rank, uint32_t publisher, bool visible) {
+HolderId PrefixIndex::Writer::AddHolder(const RankKey& rank, uint32_t publisher, bool visible,
+                                        std::string called) {
   Namespace* name_space = impl_->FindOrAddNamespace(rank.name_space);
   const HolderId id = impl_->NewHolder(name_space, publisher, visible);
   Group& group = name_space->groups[{rank.instance_id, rank.dp_rank}];
   if (!group.rank) group.rank = std::make_shared<const RankKey>(rank);
   group.holders.push_back(id);
-  impl_->holders.at(id).group = &group;
+  Holder& holder = impl_->holders.at(id);
+  holder.group = &group;
+  holder.source = impl_->history.AddSource(group.rank, std::move(called));
   return id;
 }
 
@@ -108,13 +137,14 @@ AliasSpace PrefixIndex::Writer::AddSpace(uint32_t publisher, uint32_t group) {
 void PrefixIndex::Writer::SetVisible(HolderId id, bool visible) {
   Holder& holder = impl_->holders.at(id);
   holder.visible = visible;
+  impl_->appeared |= visible;
   impl_->unpublished.insert(holder.name_space);
 }
 
-void PrefixIndex::Writer::DropHolder(HolderId id) {
+void PrefixIndex::Writer::DropHolder(HolderId id, RemovalCause cause) {
   // Those that take its place are seen before it goes.
-  impl_->PublishRosters();
-  for (const Tier tier : kTiers) impl_->ClearTier(id, tier);
+  if (impl_->appeared) impl_->PublishRosters();
+  for (const Tier tier : kTiers) impl_->ClearTier(id, tier, cause);
   impl_->EraseHolder(id);
 }
 
@@ -124,9 +154,13 @@ void PrefixIndex::Writer::DropSpace(AliasSpace id) {
   Space space = std::move(found->second);
   const std::vector<uint32_t> runs = space.runs.Take();
   impl_->spaces.erase(found);
-  for (const uint32_t run : runs) {
+  std::vector<std::pair<uint32_t, EngineHash>> names;
+  constexpr size_t kAhead = 8;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const uint32_t run = runs[i];
+    if (i + kAhead < runs.size()) impl_->store.PrefetchRun(runs[i + kAhead]);
     if ((impl_->store.run(run).flags & Run::kUsed) == 0) continue;
-    std::vector<std::pair<uint32_t, EngineHash>> names;
+    names.clear();
     impl_->store.ForEachNameOf(
         number, run, [&](uint32_t offset, EngineHash name) { names.emplace_back(offset, name); });
     impl_->store.DropNamesOf(number, run);
@@ -141,6 +175,9 @@ void PrefixIndex::Writer::DropSpace(AliasSpace id) {
 
 StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
   Impl& impl = *impl_;
+  // A batch may be long: the budget is not for its end alone.
+  constexpr uint64_t kBetweenLooks = 64;
+  if (impl.announced % kBetweenLooks == kBetweenLooks - 1) impl.KeepBudget();
   Holder& holder = impl.holders.at(request.holder);
   Space& space = impl.spaces.at(request.space);
   Namespace* name_space = holder.name_space;
@@ -183,6 +220,7 @@ StoreOutcome PrefixIndex::Writer::Store(const StoreRequest& request) {
       gone.push_back(target.block);
     }
     impl.store.run(target.block.run()).stamp = stamp;
+    if (target.left.is_block()) impl.LetGo(target.left);
   }
   for (size_t i = gone.size(); i-- > 0;) {
     // Its name may have moved on within the event, and it was forgotten for want of another.
@@ -228,14 +266,14 @@ bool PrefixIndex::Writer::Knows(AliasSpace space, EngineHash name) const {
   return impl_->FindName(space, impl_->spaces.at(space), name).has_value();
 }
 
-RemoveOutcome PrefixIndex::Writer::Remove(HolderId id, AliasSpace space, Tier tier,
-                                          EngineHash name) {
+RemoveOutcome PrefixIndex::Writer::Remove(HolderId id, AliasSpace space, Tier tier, EngineHash name,
+                                          RemovalCause cause) {
   const auto found = impl_->FindName(space, impl_->spaces.at(space), name);
   if (!found) return RemoveOutcome::kUnknownName;
   Holder& holder = impl_->holders.at(id);
   if (impl_->NamespaceOf(found->block) != holder.name_space) return RemoveOutcome::kOtherNamespace;
-  return impl_->Leave(holder, id, tier, found->block) ? RemoveOutcome::kRemoved
-                                                      : RemoveOutcome::kNotHeld;
+  return impl_->Leave(holder, id, tier, found->block, cause) ? RemoveOutcome::kRemoved
+                                                             : RemoveOutcome::kNotHeld;
 }
 
 bool PrefixIndex::Writer::Holds(HolderId id, AliasSpace space, Tier tier, EngineHash name) const {
@@ -244,7 +282,7 @@ bool PrefixIndex::Writer::Holds(HolderId id, AliasSpace space, Tier tier, Engine
 }
 
 uint64_t PrefixIndex::Writer::Clear(HolderId holder, Tier tier) {
-  return impl_->ClearTier(holder, tier);
+  return impl_->ClearTier(holder, tier, RemovalCause::kCleared);
 }
 
 }  // namespace conductor::index

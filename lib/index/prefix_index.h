@@ -17,6 +17,7 @@
 #include "lib/hash/block_hash.h"
 #include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_source.h"
+#include "lib/index/removal_history.h"
 
 namespace conductor::index {
 
@@ -189,23 +190,44 @@ struct HeldRun {
   std::span<const Name> names;              // that the space has for any of the blocks
 };
 
+// One block of a chain, as PrefixIndex::Look tells it.
+struct BlockView {
+  struct Holding {
+    std::shared_ptr<const RankKey> rank;
+    std::array<bool, kTierCount> on{};  // by Tier
+  };
+
+  // It is held, or was and is remembered for its names (Options::released_limit), or leads to such.
+  bool known = false;
+  std::vector<Holding> holdings;  // one for each rank that holds it, visible ones
+};
+
 // Sizes for people and metrics.
 struct IndexStats {
   uint64_t blocks = 0;    // distinct blocks known, released ones among them
   uint64_t released = 0;  // of these: held by nobody, remembered for their names
   uint64_t holdings = 0;  // (block, holder, tier), copies counted once
   uint64_t aliases = 0;
-  uint64_t holders = 0;         // pools' ones among them
-  uint64_t name_conflicts = 0;  // a held name was announced again for another block
-  uint64_t runs = 0;            // pieces of chains, of up to 64 blocks
-  uint64_t bytes = 0;           // of everything, what was freed and not given back among them
-  uint64_t trimmed = 0;         // blocks that were given up for memory_limit, ever ...
-  uint64_t trims = 0;           // ... and how often
+  uint64_t holders = 0;  // pools' ones among them
+  // A held name was announced again for another block, or a block had too many names.
+  uint64_t name_conflicts = 0;
+  uint64_t runs = 0;     // pieces of chains, of up to 64 blocks
+  uint64_t bytes = 0;    // of everything, what was freed and not given back among them
+  uint64_t trimmed = 0;  // blocks that were given up for memory_limit, ever ...
+  uint64_t trims = 0;    // ... and how often
 };
 
 struct NamespaceStats {
   NamespaceKey key;
   uint64_t blocks = 0;
+};
+
+// What a rank of an instance holds in one namespace.
+struct RankStats {
+  RankKey rank;
+  uint32_t holders = 0;  // publishers that tell of it
+  // By Tier. What several holders of the rank hold counts for each.
+  std::array<uint64_t, kTierCount> blocks{};
 };
 
 class Matches;
@@ -251,22 +273,30 @@ class Matches;
 //   * A name stands for the last block of its span. What a holder holds of a block on a tier has
 //     the span of the announcement that came last; an event without tokens has that of the last
 //     one with tokens under the name.
+//   * A space has at most 64 names for one block. Where one more comes, its publisher does not hold
+//     the block any more, and only the new name stands for it: names that mean something nobody
+//     tells (a salt for each user) must not pile up at a block that is never released.
 //   * Over memory_limit leaves are given up, run by run: the least recently announced first, of
-//   those
-//     the deepest; never one that something kept follows. Whoever held them is told (TrimmedOf).
+//     those the deepest; never one that something kept follows. Whoever held them is told
+//     (TrimmedOf). Names of pools take half of the limit at most; beyond, blocks of pools are not
+//     taken in, and told in PoolStats::trimmed.
 //
 // Invariants, which Validate() checks by a full walk:
 //
 //   * Every block has its parent; the blocks of a run have those before them as parents.
 //   * In a run the held blocks and their ancestors come first (`retained`), released ones after
-//   them.
-//     Blocks are forgotten from the end of a run only.
+//     them. Blocks are forgotten from the end of a run only.
 //   * A cell of a column is in the table of names exactly when somebody calls the block so.
 //   * A holder's list of runs names each run in which it has a bit; so clearing it costs in
-//     proportion to what it held, and removing or unregistering too.
+//     proportion to what it held, and removing or unregistering too (and, for each run, a move of
+//     16 bytes for each holder of it).
+//   * What was used and is free goes back to the system, a page of 4 KiB (runs), of 32 KiB (hashes
+//     and names) or a segment of a table at a time; so memory falls with what is held, but for
+//     pages that keep something.
 //
 // Threads. Changes go through a Writer, which holds a fair lock: one at a time. Match takes no lock
-// and never waits for a writer: it reads each run between two looks at the run's version. So what
+// and never waits for a writer: it reads each run between two looks at the run's version. (But for
+// names that pools' profiles give a prompt's blocks: those are looked up under the lock.) So what
 // it counts was held at some moment while it ran, block by block, and where nobody wrote meanwhile
 // it is exact; a batch is not one change to it. Only a set of holders that takes the place of
 // another is never seen half: it is looked up again when the roster of the namespace changed. The
@@ -282,25 +312,28 @@ class Matches;
 //   * Hash maps of blocks, holdings and names under one reader-writer lock, the first version: 200
 //     bytes a holding, and lookups that wait for writers. It was the model for this one's rules.
 //   * Runs of any length, split where holders differ (the usual compressed prefix tree): a byte a
-//   block
-//     less for long runs; but each eviction from the middle splits one, and the names of the moved
-//     half have to be found another way.
+//     block less for long runs; but each eviction from the middle splits one, and the names of the
+//     moved half have to be found another way.
 //   * A name table that keeps ids with 4-bit tags, 14 to a cache line: 0.4 bytes a block less, and
-//   three
-//     of four lookups of an unknown name read another name in vain: applying events was a quarter
-//     slower at ten million blocks.
+//     three of four lookups of an unknown name read another name in vain: applying events was a
+//     quarter slower at ten million blocks.
 //   * Keeping the overflow counts of that table for ever: after some churn every lookup passed ten
 //     buckets. Segments that have been exchanged once are rebuilt.
 //   * A name for each publisher in the table: 6 bytes a block and holder. Now publishers that name
 //     blocks alike share one cell.
 //   * Readers that copy a run's entries before they count them: 4,096 holders took half as long
-//   again.
+//     again.
+//   * Pools that fill gaps, and any span in the namespace, by a look at every block: seven times as
+//     long with a pool, a hundred times with 64 holders. Spans still are, where the prompt meets
+//     one.
 class PrefixIndex {
  public:
   struct Options {
     uint64_t hash_seed = hash::kDefaultSeed;
     size_t released_limit = 65536;  // blocks
     uint64_t memory_limit = 0;      // bytes, about, for IndexStats::bytes; 0: none
+    // What left that is remembered: entries of 32 bytes, which no figure of bytes counts; 0: none.
+    uint64_t history = 65536;
   };
 
   // What the prompt's block is called under a pool's declared profile; nothing when it cannot be
@@ -315,9 +348,9 @@ class PrefixIndex {
 
   [[nodiscard]] const Options& options() const;
 
-  // All changes. Keep it for one batch, never across a wait.
+  // All changes. Keep it for one batch, never across a wait. `occasion` is for the history.
   class Writer;
-  [[nodiscard]] Writer Write();
+  [[nodiscard]] Writer Write(const Occasion& occasion = {});
 
   // The ranks and pools in `scope` that hold at least the first block, in no order; of those that
   // are among the best `top` when `options` says so, the best first. Holders that are not visible
@@ -330,11 +363,15 @@ class PrefixIndex {
 
   [[nodiscard]] IndexStats Stats() const;
   [[nodiscard]] std::vector<NamespaceStats> Namespaces() const;
+  // By namespace, instance and rank; of holders that are visible. Pools are none. Where `instance`
+  // is given, only that one's.
+  [[nodiscard]] std::vector<RankStats> Ranks(std::optional<std::string_view> instance = {}) const;
   // Blocks that a holder holds on a tier.
   [[nodiscard]] uint64_t HeldBlocks(HolderId holder, Tier tier) const;
   // How often something was given up for memory_limit. Takes no lock.
   [[nodiscard]] uint64_t Trims() const;
-  // Holdings of it that were given up since it last held nothing.
+  // Holdings of it that were given up since a Clear left it with nothing. Removals do not count: it
+  // has what was given up still.
   [[nodiscard]] uint64_t TrimmedOf(HolderId holder) const;
   [[nodiscard]] PoolStats StatsOf(PoolId pool) const;
   // Whether a pool has declared a profile, so that a NameSource may be asked for something.
@@ -346,6 +383,21 @@ class PrefixIndex {
   // cursor. What is given up for memory_limit meanwhile is missing.
   void VisitHeld(HolderId holder, AliasSpace space,
                  const std::function<void(const HeldRun&)>& visit) const;
+
+  // What is known of the last block of a chain, which is given from the prompt's first block on.
+  // Of a span only the last block is held.
+  [[nodiscard]] BlockView Look(const NamespaceKey& name_space,
+                               std::span<const PrefixHash> chain) const;
+  // What of the history (Options::history) is of the instance's ranks in the namespace, newest
+  // first: entries of any of `blocks`, and the newest entry of all that was held for each rank,
+  // publisher and tier. Scans the history; others write on meanwhile.
+  [[nodiscard]] std::vector<Removal> Removals(const NamespaceKey& name_space,
+                                              std::string_view instance_id,
+                                              std::span<const PrefixHash> blocks) const;
+  // The newest entry of all that was held by any rank of the instance in any namespace.
+  [[nodiscard]] std::optional<Removal> LastLeft(std::string_view instance_id) const;
+  // The names of the pools of the domain that have a block called so.
+  [[nodiscard]] std::vector<std::string> PoolsWith(const PoolDomain& domain, PoolName name) const;
 
   // Every invariant checked by a full walk; the first one broken is told. For tests.
   [[nodiscard]] Status Validate() const;
@@ -382,12 +434,14 @@ class PrefixIndex::Writer {
   Writer& operator=(Writer&&) = delete;
 
   // `publisher` groups the holders and alias spaces of one life of one publisher: any number that
-  // the caller keeps apart.
-  [[nodiscard]] HolderId AddHolder(const RankKey& rank, uint32_t publisher, bool visible);
+  // the caller keeps apart. `called` is what Removal::publisher says.
+  [[nodiscard]] HolderId AddHolder(const RankKey& rank, uint32_t publisher, bool visible,
+                                   std::string called = {});
   [[nodiscard]] AliasSpace AddSpace(uint32_t publisher, uint32_t group = 0);
   void SetVisible(HolderId holder, bool visible);
-  // Everything it holds goes, then the id is invalid.
-  void DropHolder(HolderId holder);
+  // Everything it holds goes, then the id is invalid. What was not visible leaves no trace in the
+  // history.
+  void DropHolder(HolderId holder, RemovalCause cause = RemovalCause::kUnregistered);
   // Its names go, then the id is invalid. What its publisher holds stays until its holders go.
   void DropSpace(AliasSpace space);
 
@@ -405,7 +459,8 @@ class PrefixIndex::Writer {
   [[nodiscard]] NamespaceId NamespaceIdOf(HolderId holder) const;
   // What looks the names up soon will find them in the cache. For events of several blocks.
   void Prefetch(std::span<const EngineHash> names) const;
-  RemoveOutcome Remove(HolderId holder, AliasSpace space, Tier tier, EngineHash name);
+  RemoveOutcome Remove(HolderId holder, AliasSpace space, Tier tier, EngineHash name,
+                       RemovalCause cause = RemovalCause::kRemoved);
   // True when the holder holds the block of `name` on `tier`.
   [[nodiscard]] bool Holds(HolderId holder, AliasSpace space, Tier tier, EngineHash name) const;
   // Drops all that the holder holds on the tier; the number of blocks.

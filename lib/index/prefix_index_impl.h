@@ -21,6 +21,7 @@
 #include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_index.h"
 #include "lib/index/released_blocks.h"
+#include "lib/index/removal_history.h"
 #include "lib/index/roster.h"
 #include "lib/index/run_list.h"
 #include "lib/index/run_store.h"
@@ -31,6 +32,7 @@
 //   pool_names.cc    what pools have, joined by what engines call it
 //   rosters.cc       what lookups know of namespaces, ranks and pools
 //   prefix_match.cc  a prompt's way through
+//   removals.cc      what is told of blocks that are not held
 //   prefix_validate.cc
 namespace conductor::index {
 
@@ -49,8 +51,9 @@ struct Namespace {
   uint32_t number = 0;
   Domain* domain = nullptr;  // that pools look for names in; nullptr: none does
   uint64_t blocks = 0;
-  uint32_t max_span = 1;                                     // that anybody ever held here
-  std::map<PoolId, HolderId> pool_holders;                   // of pools that hold something here
+  uint32_t max_span = 1;      // that anybody has held here since nobody held any above 1
+  uint64_t span_entries = 0;  // of holders in runs, with spans above 1
+  std::map<PoolId, HolderId> pool_holders;                   // of pools that ever held something
   std::map<std::pair<std::string, uint32_t>, Group> groups;  // by instance and rank
 };
 
@@ -58,6 +61,7 @@ struct Target {
   BlockRef block;      // the last one of the span
   uint32_t span = 1;   // blocks, as the name was announced last
   bool fresh = false;  // added a moment ago: nobody holds it yet
+  BlockRef left;       // that the name stood for before; to be let go of (LetGo)
 };
 
 struct Space {
@@ -107,10 +111,11 @@ struct Holder {
   std::optional<PoolId> pool;  // in place of a group
   uint32_t publisher;
   bool visible;
-  bool has_spans = false;                    // ever held one of several blocks
-  std::array<RunList, kTierCount> runs;      // with blocks of it on the tier
-  std::array<uint64_t, kTierCount> whole{};  // holdings
-  uint64_t trimmed = 0;                      // holdings that were given up for room
+  bool has_spans = false;                       // ever held one of several blocks
+  std::array<RunList, kTierCount> runs;         // with blocks of it on the tier
+  std::array<uint64_t, kTierCount> whole{};     // holdings
+  uint64_t trimmed = 0;                         // holdings that were given up for room
+  uint32_t source = RemovalHistory::kNoSource;  // of what it loses; pools have none
 };
 
 struct PrefixIndex::Impl {
@@ -133,6 +138,7 @@ struct PrefixIndex::Impl {
   std::vector<uint32_t> free_numbers;
   std::set<Namespace*> unpublished;  // whose roster is not what it should be
   bool domains_unpublished = false;
+  bool appeared = false;  // something that lookups should see since rosters were published
   absl::node_hash_map<HolderId, Holder> holders;
   absl::node_hash_map<AliasSpace, Space> spaces;
   std::map<PoolId, Pool> pools;
@@ -151,6 +157,10 @@ struct PrefixIndex::Impl {
   uint64_t batches = 0;
   uint64_t bytes_beside_store = 0;  // counted now and then
   uint64_t bytes_kept = 0;          // after the last time that something was given up
+  uint64_t pool_names = 0;          // of all domains
+
+  RemovalHistory history;
+  Occasion occasion;  // of the writer at work
 
   Namespace* FindOrAddNamespace(const NamespaceKey& key);
   [[nodiscard]] Namespace* NamespaceOf(BlockRef block) const {
@@ -226,6 +236,9 @@ struct PrefixIndex::Impl {
                                                bool* heard = nullptr) const;
   void Bind(AliasSpace id, Space& space, EngineHash name, Target target, bool heard, size_t more);
   void Unbind(AliasSpace id, Space& space, EngineHash name, BlockRef block);
+  // Before the space gets one more name for the block: where it has kMaxNamesOfBlock, its publisher
+  // does not hold the block any more, and the names go.
+  void MakeRoomForName(AliasSpace id, Space& space, BlockRef block);
   void SetSpan(Space& space, EngineHash name, uint32_t span);
 
   // What `name` stands for in a store that derives the span with `prefixes` after `parent` for it;
@@ -247,16 +260,30 @@ struct PrefixIndex::Impl {
                                   BlockRef block) const;
   void AddHolding(Holder& holder, HolderId id, Tier tier, Target target);
   void EraseHolding(Holder& holder, HolderId id, Tier tier, Target target);
+  // One of Namespace::span_entries is gone.
+  void SpanEntryGone(Namespace* name_space);
 
   // `counts`: what is held already counts once more.
   void Hold(Holder& holder, HolderId id, Tier tier, bool counts, Target target);
   // One copy less; false when there was none.
-  bool Leave(Holder& holder, HolderId id, Tier tier, BlockRef block);
+  bool Leave(Holder& holder, HolderId id, Tier tier, BlockRef block,
+             RemovalCause cause = RemovalCause::kRemoved);
 
   // What any holder of the publisher holds of the block, on every tier; true when there was any.
+  // The block is not released by it: LetGo is.
   bool EraseAllOf(uint32_t publisher, BlockRef block);
 
-  uint64_t ClearTier(HolderId id, Tier tier);
+  // A block that lost a name and perhaps its holdings: released and forgotten where it should be.
+  void LetGo(BlockRef block);
+
+  uint64_t ClearTier(HolderId id, Tier tier, RemovalCause cause);
+
+  // For the history: the holder does not hold the block any more, or `count` from it on.
+  void Note(const Holder& holder, Tier tier, BlockRef block, RemovalCause cause,
+            uint64_t count = 1) {
+    if (holder.source == RemovalHistory::kNoSource) return;
+    history.AddBlock(holder.source, cause, tier, store.prefix(block), count, occasion);
+  }
 
   // Adds a holder that is nobody's group yet.
   HolderId NewHolder(Namespace* name_space, uint32_t publisher, bool visible);
@@ -286,8 +313,13 @@ struct PrefixIndex::Impl {
   // --- For Validate.
 
   [[nodiscard]] Status ValidateDomain(const Domain& domain) const;
+  // The lists of runs, in order, as they are asked for.
+  struct ListsInOrder {
+    std::map<uint32_t, std::vector<uint32_t>> of_holders;  // by holder and tier
+    std::map<uint32_t, std::vector<uint32_t>> of_spaces;
+  };
   // The first broken invariant of one run.
-  [[nodiscard]] Status ValidateRun(uint32_t run) const;
+  [[nodiscard]] Status ValidateRun(uint32_t run, ListsInOrder& lists) const;
 };
 
 }  // namespace conductor::index

@@ -29,6 +29,14 @@ struct Seen {
   Tier tier;
 };
 
+// A span that a place holds, on its way to be spread over its blocks.
+struct SpanSeen {
+  uint32_t place;
+  Tier tier;
+  uint32_t first;  // block
+  uint32_t last;
+};
+
 // One place on its way along a prompt, as long as it keeps up. Between lookups all are as new.
 struct Follower {
   std::array<uint64_t, kTierCount> masks{};  // of the run that is being looked at
@@ -37,6 +45,56 @@ struct Follower {
   uint8_t whole = 0;  // tiers with an entry that covers the run
   uint8_t phase = 0;  // Tier on which it goes on
   bool following = false;
+};
+
+// What one has, together with a pool that fills its gaps, on its way along a prompt.
+struct Together {
+  Tier phase = Tier::kCpu;  // on which it goes on
+  bool ended = false;
+  uint32_t gpu = 0;  // blocks
+  uint32_t cpu = 0;
+  uint32_t disk = 0;
+
+  // On through `matched` blocks of a run, of which `walked` lie before it; false when it has ended.
+  // `steady` becomes 0 when it does not hold the run whole.
+  bool GoOn(const Follower& own, const Follower& pool, uint32_t walked, uint32_t matched,
+            uint64_t& steady) {
+    if (ended) return false;
+    uint32_t at = 0;
+    const Tier before = phase;
+    const auto on = [&](uint64_t mask, TierBits tiers) {
+      at = std::min(at + static_cast<uint32_t>(std::countr_one(mask >> at)), matched);
+      if (at < matched) return false;
+      if (phase != before || ((own.whole | pool.whole) & tiers) == 0) steady = 0;
+      return true;
+    };
+    const auto of = [&](Tier tier) {
+      return own.masks[static_cast<size_t>(tier)] | pool.masks[static_cast<size_t>(tier)];
+    };
+    if (phase == Tier::kGpu) {
+      if (on(own.masks[static_cast<size_t>(Tier::kGpu)], Bit(Tier::kGpu) & own.whole)) return true;
+      gpu = walked + at;
+      phase = Tier::kCpu;
+    }
+    if (phase == Tier::kCpu) {
+      if (on(of(Tier::kCpu), kOnHost)) return true;
+      cpu = walked + at;
+      phase = Tier::kDisk;
+    }
+    if (on(of(Tier::kCpu) | of(Tier::kDisk), kBelowDevice)) return true;
+    disk = walked + at;
+    ended = true;
+    return false;
+  }
+
+  // The way ends for all.
+  void End(uint32_t walked) {
+    if (ended) return;
+    if (phase == Tier::kGpu) gpu = walked;
+    if (phase != Tier::kDisk) cpu = walked;
+    disk = walked;
+    ended = true;
+  }
 };
 
 // What was found of one place.
@@ -67,12 +125,17 @@ struct Matches::Memory {
   std::vector<Seen> seen;
   std::vector<Follower> followers;  // by place
   std::vector<uint32_t> following;  // places
+  // For walks with pools that fill gaps.
+  std::vector<uint32_t> filling;   // pools
+  std::vector<uint32_t> touched;   // places that were seen in a run
+  std::vector<Together> together;  // see BeginWithPools
   std::vector<Found> found;
   // For walks block by block, by place.
   std::vector<std::vector<TierBits>> bits;
   std::vector<TierBits> both;
-  std::vector<std::pair<uint32_t, EngineHash>> names;  // of one pool: block and name
-  std::vector<NamespaceKey> keys;                      // of namespaces that no engine is in
+  std::vector<SpanSeen> spans;
+  std::vector<std::tuple<uint32_t, uint32_t, EngineHash>> names;  // pool, block, name
+  std::vector<NamespaceKey> keys;                                 // of namespaces without engines
 };
 
 Matches::Matches() : memory_(std::make_unique<Memory>()) {}
@@ -100,8 +163,10 @@ class PrefixIndex::Lookup {
     const bool named = names_ && std::ranges::any_of(it.pools, [](const RosterPool& pool) {
                          return pool.profile.has_value();
                        });
-    if (gaps || named || it.max_span > 1) {
+    if (named || (it.max_span > 1 && HasSpans(it))) {
       WalkByBlock(roster, it, named);
+    } else if (gaps) {
+      WalkWithPools(roster, it);
     } else {
       WalkByRun(roster, it);
     }
@@ -202,9 +267,10 @@ class PrefixIndex::Lookup {
       const uint64_t whole = RunStore::Leading(length);
       store_.ForEach(holders, flags, [&](uint64_t key, uint64_t mask) {
         const uint32_t place = roster.PlaceOf(RunStore::Upper(key) >> 2);
-        if (place == Roster::kNobody) return;
-        see(Seen{place, RunStore::Lower(key), mask, static_cast<Tier>(RunStore::Upper(key) & 3)},
-            mask == whole);
+        const uint32_t tier = RunStore::Upper(key) & 3;
+        // A key that is read while it changes may say anything.
+        if (place == Roster::kNobody || tier >= kTierCount) return;
+        see(Seen{place, RunStore::Lower(key), mask, static_cast<Tier>(tier)}, mask == whole);
       });
     }
     if (run.version != version) return std::nullopt;
@@ -234,14 +300,21 @@ class PrefixIndex::Lookup {
     if (disk > 0) memory_.found.push_back({roster, place, gpu, cpu, disk, pool});
   }
 
+  // A follower for each place, and none is followed: not even after a walk that its source ended by
+  // throwing.
+  void BeginFollowing(const Roster& roster) {
+    for (auto* const places : {&memory_.following, &memory_.touched}) {
+      for (const uint32_t place : *places) memory_.followers[place] = Follower{};
+      places->clear();
+    }
+    if (memory_.followers.size() < roster.places()) memory_.followers.resize(roster.places());
+  }
+
   // Without gaps and spans a place follows from block to block or is done. So what is kept is who
   // follows, and a run costs what it has entries, or nothing where it has those of the last one.
   void WalkByRun(uint32_t roster_number, const Roster& roster) {
+    BeginFollowing(roster);
     std::vector<Follower>& followers = memory_.followers;
-    if (followers.size() < roster.places()) followers.resize(roster.places());
-    // Of a walk that its source ended by throwing.
-    for (const uint32_t place : memory_.following) followers[place] = Follower{};
-    memory_.following.clear();
     const auto ranks = static_cast<uint32_t>(roster.ranks.size());
     BlockRef parent;
     Step step;
@@ -344,12 +417,154 @@ class PrefixIndex::Lookup {
     return false;
   }
 
-  // With gaps that pools fill, with spans that count when they end, and with blocks that only pools
-  // have, by name: every block's tiers for every place, then the figures.
+  // With gaps that pools fill, but for spans and names. As WalkByRun, and beside each rank what it
+  // has together with each pool. Ranks that were not met in any run so far have had what one
+  // without blocks has; so they begin where that one stands when they are met.
+  void WalkWithPools(uint32_t roster_number, const Roster& roster) {
+    const auto ranks = static_cast<uint32_t>(roster.ranks.size());
+    BeginWithPools(roster);
+    BlockRef parent;
+    Step step;
+    uint32_t walked = 0;  // blocks
+    uint64_t steady = 0;
+    const auto see = [&](const Seen& seen, bool whole) {
+      Follower& follower = memory_.followers[seen.place];
+      if (follower.whole == 0 && follower.masks == decltype(follower.masks){}) {
+        memory_.touched.push_back(seen.place);
+      }
+      follower.masks[static_cast<size_t>(seen.tier)] |= seen.mask;
+      if (whole) follower.whole |= Bit(seen.tier);
+    };
+    const auto forget = [&] {
+      for (const uint32_t place : memory_.touched) {
+        memory_.followers[place].masks = {};
+        memory_.followers[place].whole = 0;
+      }
+      memory_.touched.clear();
+    };
+    bool going = true;
+    while (going && Have(walked, RunStore::kMaxLength)) {
+      const uint32_t id = NextRun(roster, step, parent, walked);
+      if (id == RunStore::kNoRun) break;
+      if (!Read(roster, id, parent, walked, steady, step, see, forget)) {
+        forget();
+        break;
+      }
+      if (!step.same) {
+        for (const uint32_t place : memory_.touched) {
+          if (place < ranks && !memory_.followers[place].following) Meet(place, ranks, walked == 0);
+        }
+        steady = step.full_sum;
+        going = GoOnTogether(ranks, walked, step.matched, steady);
+        forget();
+      }
+      walked += step.matched;
+      parent = BlockRef(step.run, step.matched - 1);
+    }
+    walked_ = std::max(walked_, going && Have(walked, 1) ? walked + 1 : walked);
+    NoteTogether(roster_number, roster, walked);
+  }
+
+  // Nobody is met, and one without blocks begins with each pool.
+  void BeginWithPools(const Roster& roster) {
+    BeginFollowing(roster);
+    memory_.filling.clear();
+    for (uint32_t p = 0; p < roster.pools.size(); ++p) {
+      if (roster.pools[p].lookup == PoolLookup::kContinue) memory_.filling.push_back(p);
+    }
+    // For each rank and one without blocks: alone, then with each pool that fills gaps. Behind them
+    // all pools alone.
+    const size_t each = 1 + memory_.filling.size();
+    memory_.together.resize((roster.ranks.size() + 1) * each + roster.pools.size());
+    Together* const without = &memory_.together[roster.ranks.size() * each];
+    for (size_t i = 0; i < each + roster.pools.size(); ++i) without[i] = Together{};
+    without[0].ended = true;
+  }
+
+  void Meet(uint32_t place, uint32_t ranks, bool first) {
+    const size_t each = 1 + memory_.filling.size();
+    memory_.followers[place].following = true;
+    memory_.following.push_back(place);
+    Together* const of = &memory_.together[place * each];
+    for (size_t i = 0; i < each; ++i) {
+      of[i] = first ? Together{.phase = Tier::kGpu} : memory_.together[ranks * each + i];
+    }
+  }
+
+  // All on through `matched` blocks of a run; false when nobody is left. `steady` as in Follow.
+  [[nodiscard]] bool GoOnTogether(uint32_t ranks, uint32_t walked, uint32_t matched,
+                                  uint64_t& steady) {
+    static constexpr Follower kNothing{};
+    const size_t each = 1 + memory_.filling.size();
+    bool left = false;
+    const auto go_on = [&](const Follower& own, Together* of) {
+      left |= of[0].GoOn(own, kNothing, walked, matched, steady);
+      for (size_t i = 1; i < each; ++i) {
+        const Follower& pool = memory_.followers[ranks + memory_.filling[i - 1]];
+        left |= of[i].GoOn(own, pool, walked, matched, steady);
+      }
+    };
+    for (const uint32_t place : memory_.following) {
+      go_on(memory_.followers[place], &memory_.together[place * each]);
+    }
+    Together* const without = &memory_.together[ranks * each];
+    go_on(kNothing, without);
+    for (size_t p = 0; (ranks + 1) * each + p < memory_.together.size(); ++p) {
+      left |=
+          without[each + p].GoOn(memory_.followers[ranks + p], kNothing, walked, matched, steady);
+    }
+    return left;
+  }
+
+  void NoteTogether(uint32_t roster_number, const Roster& roster, uint32_t walked) {
+    const auto ranks = static_cast<uint32_t>(roster.ranks.size());
+    const size_t each = 1 + memory_.filling.size();
+    for (Together& one : memory_.together) one.End(walked);
+    for (uint32_t place = 0; place < ranks; ++place) {
+      const bool met = memory_.followers[place].following;
+      const Together* const of = &memory_.together[(met ? place : ranks) * each];
+      uint32_t cpu = of[0].cpu;
+      uint32_t disk = of[0].disk;
+      uint32_t counted = 0;
+      for (size_t i = 1; i < each; ++i) {
+        if (of[i].cpu > cpu || of[i].disk > disk) counted = memory_.filling[i - 1] + 1;
+        cpu = std::max(cpu, of[i].cpu);
+        disk = std::max(disk, of[i].disk);
+      }
+      Note(roster_number, place, of[0].gpu, cpu, disk, counted);
+      memory_.followers[place] = Follower{};
+    }
+    memory_.following.clear();
+    for (uint32_t p = 0; p < roster.pools.size(); ++p) {
+      const Together& alone = memory_.together[(ranks + 1) * each + p];
+      Note(roster_number, ranks + p, 0, alone.cpu, alone.disk);
+    }
+  }
+
+  // Whether anybody holds a span that ends in a run of the prompt's. One anywhere else costs this
+  // look.
+  [[nodiscard]] bool HasSpans(const Roster& roster) {
+    BlockRef parent;
+    Step step;
+    uint32_t walked = 0;
+    bool has = false;
+    const auto see = [&has](const Seen& seen, bool) { has |= seen.span != 1; };
+    while (!has && Have(walked, RunStore::kMaxLength)) {
+      const uint32_t id = NextRun(roster, step, parent, walked);
+      if (id == RunStore::kNoRun || !Read(roster, id, parent, walked, 0, step, see, [] {})) break;
+      walked += step.matched;
+      parent = BlockRef(step.run, step.matched - 1);
+    }
+    return has;
+  }
+
+  // With spans that count when they end, and with blocks that only pools have, by name: every
+  // block's tiers for every place, then the figures.
   void WalkByBlock(uint32_t roster_number, const Roster& roster, bool named) {
     auto& bits = memory_.bits;
     if (bits.size() < roster.places()) bits.resize(roster.places());
     for (size_t place = 0; place < roster.places(); ++place) bits[place].clear();
+    memory_.spans.clear();
     BlockRef parent;
     Step step;
     uint32_t walked = 0;
@@ -358,7 +573,9 @@ class PrefixIndex::Lookup {
     const auto add = [&](uint32_t place, uint32_t block, Tier tier, uint32_t span) {
       std::vector<TierBits>& of = bits[place];
       if (of.size() <= block) of.resize(block + 1);
-      for (uint32_t i = 0; i < span && i <= block; ++i) of[block - i] |= Bit(tier);
+      of[block] |= Bit(tier);
+      if (span > 1)
+        memory_.spans.push_back({place, tier, block + 1 - std::min(span, block + 1), block});
       last = std::max(last, block + 1);
     };
     while (Have(walked, RunStore::kMaxLength)) {
@@ -385,13 +602,17 @@ class PrefixIndex::Lookup {
       }
       if (!indexed) {
         if (!named) break;
+        // Of which many are looked up together.
+        constexpr uint32_t kAtOnce = PrefixSource::kMaxAhead;
         matched = 1;
+        while (matched < kAtOnce && Have(walked + matched, kAtOnce - matched)) ++matched;
       }
       if (named) AddNamed(roster, walked, matched, add);
       walked += matched;
       if (last + roster.max_span <= walked) break;
     }
     walked_ = std::max(walked_, std::min(walked + 1, static_cast<uint32_t>(memory_.hashed)));
+    SpreadSpans();
     for (uint32_t place = 0; place < roster.places(); ++place) {
       if (place < roster.ranks.size()) {
         NoteRank(roster_number, roster, place);
@@ -402,27 +623,48 @@ class PrefixIndex::Lookup {
     }
   }
 
+  // The blocks of spans before their last ones. Each block is marked once for a place and tier,
+  // however many spans it lies in.
+  void SpreadSpans() {
+    std::ranges::sort(memory_.spans, {}, [](const SpanSeen& span) {
+      return std::tuple(span.place, span.tier, span.first);
+    });
+    uint32_t done = 0;
+    const SpanSeen* before = nullptr;
+    for (const SpanSeen& span : memory_.spans) {
+      const bool same =
+          before != nullptr && before->place == span.place && before->tier == span.tier;
+      if (!same) done = 0;
+      before = &span;
+      for (uint32_t i = std::max(done, span.first); i < span.last; ++i) {
+        memory_.bits[span.place][i] |= Bit(span.tier);
+      }
+      done = std::max(done, span.last);
+    }
+  }
+
   // What pools have of these blocks under the names that their profiles give them.
   template <typename Add>
   void AddNamed(const Roster& roster, uint32_t from, uint32_t count, Add add) {
-    for (size_t p = 0; p < roster.pools.size(); ++p) {
+    memory_.names.clear();
+    for (uint32_t p = 0; p < roster.pools.size(); ++p) {
       const RosterPool& pool = roster.pools[p];
       if (!pool.profile) continue;
-      memory_.names.clear();
       for (uint32_t block = from; block < from + count; ++block) {
-        if (const auto name = names_(*pool.profile, block))
-          memory_.names.emplace_back(block, *name);
+        if (const auto name = names_(*pool.profile, block)) {
+          memory_.names.push_back({p, block, *name});
+        }
       }
-      const auto lock = Lock();
-      const auto domain = impl_.domains.find(*roster.domain);
-      if (domain == impl_.domains.end()) continue;
-      for (const auto& [block, name] : memory_.names) {
-        const auto entry = domain->second->names.find(PoolName{0, name});
-        if (entry == domain->second->names.end()) continue;
-        const auto claim = std::ranges::find(entry->second.claims, pool.id, &Claim::pool);
-        if (claim == entry->second.claims.end()) continue;
-        add(static_cast<uint32_t>(roster.ranks.size() + p), block, claim->tier, 1);
-      }
+    }
+    const auto lock = Lock();
+    const auto domain = impl_.domains.find(*roster.domain);
+    if (domain == impl_.domains.end()) return;
+    for (const auto& [p, block, name] : memory_.names) {
+      const auto entry = domain->second->names.find(PoolName{0, name});
+      if (entry == domain->second->names.end()) continue;
+      const auto claim = std::ranges::find(entry->second.claims, roster.pools[p].id, &Claim::pool);
+      if (claim == entry->second.claims.end()) continue;
+      add(static_cast<uint32_t>(roster.ranks.size() + p), block, claim->tier, 1);
     }
   }
 
@@ -471,7 +713,6 @@ void PrefixIndex::Match(const Scope& scope, PrefixSource& source, const MatchOpt
   matches.pools.clear();
   memory.hashed = 0;
   memory.ended = false;
-  memory.keys.clear();
   // A set of holders that takes the place of another is seen before the other goes. Whoever set out
   // with the other looks again, or would find the one half gone and the other not at all. Where
   // that happens all the time it is kept from happening.
@@ -509,18 +750,23 @@ void PrefixIndex::Match(const Scope& scope, PrefixSource& source, const MatchOpt
     if (found->pool > 0) match.pool = *roster.pools[found->pool - 1].name;
     matches.ranks.push_back(match);
   }
-  // What they point to must not move.
-  memory.keys.reserve(memory.rosters.size());
+  // What they point to must not move. Texts stay, and so does their room.
+  if (memory.keys.size() < static_cast<size_t>(memory.found.end() - pools)) {
+    memory.keys.resize(static_cast<size_t>(memory.found.end() - pools));
+  }
+  size_t keys = 0;
   for (auto found = pools; found != memory.found.end(); ++found) {
     const Roster& roster = *memory.rosters[found->roster];
     const NamespaceKey* key = roster.key.get();
     if (key == nullptr) {
       const PoolDomain& domain = *roster.domain;
-      key = &memory.keys.emplace_back(NamespaceKey{.tenant = domain.tenant,
-                                                   .model = domain.model,
-                                                   .lora_name = std::string(scope.lora_name),
-                                                   .block_size = scope.block_size,
-                                                   .additional_salt = domain.additional_salt});
+      NamespaceKey& made = memory.keys[keys++];
+      made.tenant = domain.tenant;
+      made.model = domain.model;
+      made.lora_name = scope.lora_name;
+      made.block_size = scope.block_size;
+      made.additional_salt = domain.additional_salt;
+      key = &made;
     }
     matches.pools.push_back(PoolMatch{*roster.pools[found->place - roster.ranks.size()].name, key,
                                       found->cpu, found->disk});

@@ -12,7 +12,18 @@
 
 namespace conductor::index {
 
-Status PrefixIndex::Impl::ValidateRun(uint32_t id) const {
+namespace {
+
+bool Lists(std::map<uint32_t, std::vector<uint32_t>>& lists, uint32_t of, const RunList& list,
+           uint32_t run) {
+  const auto [known, fresh] = lists.try_emplace(of);
+  if (fresh) known->second = list.Copy();
+  return std::ranges::binary_search(known->second, run);
+}
+
+}  // namespace
+
+Status PrefixIndex::Impl::ValidateRun(uint32_t id, ListsInOrder& lists) const {
   const Run& run = store.run(id);
   const auto fail = [&](std::string what) {
     return Fail(std::move(what), fmt::format("run {} of {} blocks", id, uint32_t{run.length}));
@@ -31,8 +42,9 @@ Status PrefixIndex::Impl::ValidateRun(uint32_t id) const {
     }
     if (holder->second.name_space != name_space) wrong = "is held from another namespace";
     const size_t tier = RunStore::Upper(key) & 3;
-    const auto runs = holder->second.runs[tier].Copy();
-    if (!std::ranges::binary_search(runs, id)) wrong = "is missing in its holder's list";
+    if (!Lists(lists.of_holders, RunStore::Upper(key), holder->second.runs[tier], id)) {
+      wrong = "is missing in its holder's list";
+    }
     const uint32_t span = RunStore::Lower(key);
     if (span == 0 || (span > 1 && !holder->second.has_spans)) wrong = "has a wrong span";
     if (span > name_space->max_span) wrong = "has a longer span than its namespace knows";
@@ -57,7 +69,7 @@ Status PrefixIndex::Impl::ValidateRun(uint32_t id) const {
     const auto space = spaces.find(AliasSpace{RunStore::Upper(key)});
     if (space == spaces.end()) {
       wrong = "has a name in a space that left";
-    } else if (!std::ranges::binary_search(space->second.runs.Copy(), id)) {
+    } else if (!Lists(lists.of_spaces, RunStore::Upper(key), space->second.runs, id)) {
       wrong = "is missing in the list of a space that names it";
     }
     return wrong.empty();
@@ -126,18 +138,20 @@ Status PrefixIndex::Impl::ValidateDomain(const Domain& domain) const {
 Status PrefixIndex::Validate() const {
   const std::shared_lock<FairSharedMutex> lock(impl_->mutex);
   const RunStore& store = impl_->store;
+  Impl::ListsInOrder lists;
   uint64_t blocks = 0;
   uint64_t released = 0;
   uint64_t runs = 0;
   std::map<uint32_t, uint64_t> of_namespace;
-  std::map<uint32_t, uint64_t> names;  // of spaces
-  std::map<uint32_t, uint64_t> whole;  // by holder and tier
+  std::map<uint32_t, uint64_t> span_entries;  // of namespaces
+  std::map<uint32_t, uint64_t> names;         // of spaces
+  std::map<uint32_t, uint64_t> whole;         // by holder and tier
   uint64_t copied = 0;
   for (uint32_t id = 0; id < store.run_limit(); ++id) {
     const Run& run = store.run(id);
     if ((run.flags & Run::kUsed) == 0) continue;
     ++runs;
-    if (auto status = impl_->ValidateRun(id); !status) return status;
+    if (auto status = impl_->ValidateRun(id, lists); !status) return status;
     blocks += run.length;
     released += run.length - run.retained;
     of_namespace[run.name_space] += run.length;
@@ -149,6 +163,7 @@ Status PrefixIndex::Validate() const {
     std::map<uint32_t, uint64_t> seen;
     store.ForEach(run, RunStore::Set::kHolders, [&](uint64_t key, uint64_t mask) {
       const uint32_t upper = RunStore::Upper(key);
+      if (RunStore::Lower(key) > 1) ++span_entries[run.name_space];
       twice |= seen[upper] & mask;
       seen[upper] |= mask;
       whole[upper] += static_cast<uint64_t>(std::popcount(mask));
@@ -169,6 +184,9 @@ Status PrefixIndex::Validate() const {
     if (name_space->blocks != of_namespace[name_space->number]) {
       return Fail("a namespace's blocks are counted wrongly");
     }
+    if (name_space->span_entries != span_entries[name_space->number]) {
+      return Fail("a namespace's spans are counted wrongly");
+    }
   }
   uint64_t aliases = 0;
   for (const auto& [id, space] : impl_->spaces) {
@@ -186,11 +204,14 @@ Status PrefixIndex::Validate() const {
     }
   }
   uint64_t claims = 0;
+  uint64_t pool_names = 0;
   for (const auto& [key, domain] : impl_->domains) {
     if (auto status = impl_->ValidateDomain(*domain); !status) return status;
+    pool_names += domain->names.size();
     for (const auto& [name, entry] : domain->names) claims += entry.claims.size();
   }
   for (const auto& [id, pool] : impl_->pools) claims -= pool.stats.blocks;
+  if (pool_names != impl_->pool_names) return Fail("the names of pools are counted wrongly");
   if (claims != 0) return Fail("the blocks of pools are counted wrongly");
   return {};
 }

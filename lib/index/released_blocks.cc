@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace conductor::index {
+namespace {
+
+constexpr size_t kPiecesKept = 4096;  // of a list that was longer
+
+}  // namespace
 
 void ReleasedBlocks::Add(uint32_t run, uint32_t begin, uint32_t end) {
   count_ += end - begin;
@@ -15,6 +20,7 @@ void ReleasedBlocks::Add(uint32_t run, uint32_t begin, uint32_t end) {
   uint32_t piece = free_;
   if (piece != kNone) {
     free_ = pieces_[piece].younger;
+    --free_count_;
   } else {
     piece = static_cast<uint32_t>(pieces_.size());
     pieces_.emplace_back();
@@ -32,6 +38,29 @@ void ReleasedBlocks::Drop(uint32_t piece) {
   (it.younger == kNone ? youngest_ : pieces_[it.younger].older) = it.older;
   pieces_[piece].younger = free_;
   free_ = piece;
+  ++free_count_;
+}
+
+void ReleasedBlocks::Tidy() {
+  if (pieces_.size() <= kPiecesKept || free_count_ * 4 < pieces_.size() * 3) return;
+  std::vector<Piece> pieces;
+  pieces.reserve(2 * (pieces_.size() - free_count_));
+  // Older ones come first, so what a piece names as older in its run has its new place already.
+  std::vector<uint32_t> places(pieces_.size(), kNone);
+  for (uint32_t at = oldest_; at != kNone; at = pieces_[at].younger) {
+    Piece piece = pieces_[at];
+    const auto place = places[at] = static_cast<uint32_t>(pieces.size());
+    if (piece.older_in_run != kNone) piece.older_in_run = places[piece.older_in_run];
+    piece.older = place == 0 ? kNone : place - 1;
+    piece.younger = pieces_[at].younger == kNone ? kNone : place + 1;
+    store_.run(piece.run).released = place;
+    pieces.push_back(piece);
+  }
+  pieces_ = std::move(pieces);
+  oldest_ = pieces_.empty() ? kNone : 0;
+  youngest_ = pieces_.empty() ? kNone : static_cast<uint32_t>(pieces_.size()) - 1;
+  free_ = kNone;
+  free_count_ = 0;
 }
 
 void ReleasedBlocks::Remove(uint32_t run, uint32_t blocks) {

@@ -27,6 +27,9 @@ class ReleasedBlocks {
   // The last block of the run leaves the list, if it is in it.
   void RemoveLast(uint32_t run);
 
+  // Gives memory back where the list was much longer. To be called now and then.
+  void Tidy();
+
   // The block that was released first. Requires count() > 0.
   [[nodiscard]] BlockRef Oldest() const;
   [[nodiscard]] uint64_t count() const { return count_; }  // blocks
@@ -55,6 +58,7 @@ class ReleasedBlocks {
   RunStore& store_;
   std::vector<Piece> pieces_;
   uint32_t free_ = kNone;  // linked by `younger`
+  size_t free_count_ = 0;
   uint32_t oldest_ = kNone;
   uint32_t youngest_ = kNone;
   uint64_t count_ = 0;

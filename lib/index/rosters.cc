@@ -63,6 +63,7 @@ void PrefixIndex::Impl::PublishRosters() {
     ++roster_version;
   }
   unpublished.clear();
+  appeared = false;
   domains_unpublished = false;
 }
 

@@ -23,28 +23,20 @@ RunStore::RunStore(uint64_t secret) : secret_(secret) {}
 // --- Runs.
 
 uint32_t RunStore::NewRun() {
-  uint32_t id = free_run_;
-  if (id != kNoRun) {
-    free_run_ = runs_[id].next_sibling;
-  } else {
-    if (run_limit_ == kMaxRuns) throw std::bad_alloc();
-    id = run_limit_++;
-    runs_.MakeRoom(id);
-  }
-  ++run_count_;
+  const uint32_t id = run_ids_.Take();
+  runs_.MakeRoom(id);
   return id;
 }
 
 void RunStore::FreeRun(uint32_t id) {
   Run& it = runs_[id];
+  if ((it.flags & Run::kManyChildren) != 0) many_children_.erase(id);
   const Change change(it);
   arena_.Free(it.data, 2u * it.capacity);
   it.data = WordArena::kNone;
   it.flags = 0;
   it.length = 0;
-  it.next_sibling = free_run_;
-  free_run_ = id;
-  --run_count_;
+  run_ids_.Free(id);
 }
 
 void RunStore::LinkSibling(uint32_t id, bool first) {
@@ -91,22 +83,54 @@ void RunStore::PlaceAmongSiblings(uint32_t id) {
   if (!BlockRef(it.parent).is_block()) return;
   UnlinkSibling(id);
   LinkSibling(id, it.retained > 0);
+  CountChild(id, 0, it.retained > 0 ? 1 : -1);
+}
+
+void RunStore::CountChild(uint32_t id, int more, int more_retained) {
+  const BlockRef parent(runs_[id].parent);
+  if ((runs_[parent.run()].flags & Run::kManyChildren) == 0) return;
+  ChildCounts& counts = *many_children_.at(parent.run());
+  counts.all[parent.offset()] += static_cast<uint32_t>(more);
+  counts.retained[parent.offset()] += static_cast<uint32_t>(more_retained);
+}
+
+void RunStore::CountIfMany(uint32_t id) {
+  Run& it = runs_[id];
+  if ((it.flags & (Run::kUsed | Run::kManyChildren)) != Run::kUsed) return;
+  uint32_t child = it.first_child;
+  for (uint32_t i = 0; i < kManyChildren; ++i) {
+    if (child == kNoRun) return;
+    child = runs_[child].next_sibling;
+  }
+  auto counts = std::make_unique<ChildCounts>();
+  for (child = it.first_child; child != kNoRun; child = runs_[child].next_sibling) {
+    const uint32_t offset = BlockRef(runs_[child].parent).offset();
+    ++counts->all[offset];
+    if (runs_[child].retained > 0) ++counts->retained[offset];
+  }
+  many_children_.insert_or_assign(id, std::move(counts));
+  it.flags = static_cast<uint8_t>(it.flags | Run::kManyChildren);
 }
 
 bool RunStore::HasChildRun(BlockRef block) const {
-  for (uint32_t child = run(block.run()).first_child; child != kNoRun;
-       child = run(child).next_sibling) {
+  const Run& it = run(block.run());
+  if ((it.flags & Run::kManyChildren) != 0) return CountsOf(block.run()).all[block.offset()] > 0;
+  for (uint32_t child = it.first_child; child != kNoRun; child = run(child).next_sibling) {
     if (run(child).parent == block.value) return true;
   }
   return false;
 }
 
-bool RunStore::HasRetainedChildRun(BlockRef block) const {
-  for (uint32_t child = run(block.run()).first_child; child != kNoRun;
-       child = run(child).next_sibling) {
-    const Run& it = run(child);
-    if (it.retained == 0) return false;
-    if (it.parent == block.value) return true;
+bool RunStore::HasRetainedChildRun(BlockRef block) {
+  const Run& it = run(block.run());
+  if ((it.flags & Run::kManyChildren) != 0) {
+    return CountsOf(block.run()).retained[block.offset()] > 0;
+  }
+  uint32_t looked = 0;
+  for (uint32_t child = it.first_child; child != kNoRun; child = run(child).next_sibling) {
+    if (run(child).retained == 0) return false;
+    if (run(child).parent == block.value) return true;
+    if (++looked == kManyChildren) CountIfMany(block.run());
   }
   return false;
 }
@@ -208,7 +232,10 @@ BlockRef RunStore::AddChild(uint32_t name_space, BlockRef parent, PrefixHash pre
     it.holders.first = it.holders.second = it.holders.third = 0;
     it.names.first = it.names.second = it.names.third = 0;
   }
-  if (parent.is_block()) LinkSibling(id, /*first=*/false);
+  if (parent.is_block()) {
+    LinkSibling(id, /*first=*/false);
+    CountChild(id, 1, 0);
+  }
   first_blocks_.Insert(HashOfRun(name_space, static_cast<uint64_t>(prefix)), id);
   return BlockRef(id, 0);
 }
@@ -224,7 +251,10 @@ void RunStore::DropLast(uint32_t id) {
   }
   first_blocks_.Erase(HashOfRun(it.name_space, arena_.At(it.data)->load(std::memory_order_relaxed)),
                       id);
-  if (BlockRef(it.parent).is_block()) UnlinkSibling(id);
+  if (BlockRef(it.parent).is_block()) {
+    UnlinkSibling(id);
+    CountChild(id, -1, 0);
+  }
   FreeRun(id);
 }
 
@@ -425,15 +455,8 @@ void RunStore::SetOccupied(Run& it, uint32_t lower, uint64_t mask) {
 }
 
 uint32_t RunStore::NewColumn(uint32_t run) {
-  uint32_t id = free_column_;
-  if (id != kNoRun) {
-    free_column_ = columns_[id].cells;
-  } else {
-    if (column_limit_ == kMaxRuns) throw std::bad_alloc();
-    id = column_limit_++;
-    columns_.MakeRoom(id);
-  }
-  ++column_count_;
+  const uint32_t id = column_ids_.Take();
+  columns_.MakeRoom(id);
   columns_[id] = Column{.run = run & (kMaxRuns - 1)};
   return id;
 }
@@ -533,9 +556,8 @@ void RunStore::FreeCell(Run& it, uint32_t lower, BlockRef block) {
   if (lower == 0 || left != 0) return;
   Column& column = columns_[lower - 1];
   arena_.Free(column.cells, column.capacity);
-  column = Column{.cells = free_column_};
-  free_column_ = lower - 1;
-  --column_count_;
+  column = Column{};
+  column_ids_.Free(lower - 1);
 }
 
 uint64_t RunStore::OthersOf(const Run& it, uint64_t key) const {
@@ -584,7 +606,12 @@ void RunStore::DropNamesOf(uint32_t space, uint32_t id) {
         },
         Key(space, 0));
     if (mask == 0) return;
-    for (uint64_t freed = mask & ~OthersOf(it, key); freed != 0; freed &= freed - 1) {
+    const uint64_t all = mask & ~OthersOf(it, key);
+    for (uint64_t freed = all; freed != 0; freed &= freed - 1) {
+      const auto offset = static_cast<uint32_t>(std::countr_zero(freed));
+      names_.Prefetch(HashOfName(NameAt(it, Lower(key), offset)));
+    }
+    for (uint64_t freed = all; freed != 0; freed &= freed - 1) {
       FreeCell(it, Lower(key), BlockRef(id, static_cast<uint32_t>(std::countr_zero(freed))));
     }
     Put(it, Set::kNames, key, 0);
@@ -598,6 +625,19 @@ bool RunStore::HasNames(BlockRef block) const {
     return !has;
   });
   return has;
+}
+
+size_t RunStore::CountNamesOf(uint32_t space, BlockRef block) const {
+  size_t count = 0;
+  ForEach(
+      run(block.run()), Set::kNames,
+      [&](uint64_t key, uint64_t mask) {
+        if (Upper(key) != space) return false;
+        if ((mask & Bit(block.offset())) != 0) ++count;
+        return true;
+      },
+      Key(space, 0));
+  return count;
 }
 
 bool RunStore::HasNamesOf(uint32_t space, uint32_t id) const {
@@ -694,21 +734,39 @@ void RunStore::RunKeys::PrefetchSecond(uint32_t id) const {
 
 // --- Sizes and checks.
 
+void RunStore::Collect() {
+  // A page is nobody's once its readers have left: then its versions may begin again.
+  const auto give_back = [this](auto& ids, auto& elements) {
+    if (!ids.ShouldGiveBack()) return;
+    gate_.Retire([&ids, &elements, pages = ids.TakeIdle()] {
+      for (const uint32_t page : pages) elements.GiveBackPage(page);
+      ids.Returned(pages);
+    });
+  };
+  give_back(run_ids_, runs_);
+  give_back(column_ids_, columns_);
+  gate_.Collect();
+}
+
 uint64_t RunStore::bytes() const {
-  return arena_.bytes() + uint64_t{run_limit_} * sizeof(Run) +
-         uint64_t{column_limit_} * sizeof(Column) + names_.bytes() + first_blocks_.bytes();
+  const uint64_t pages = uint64_t{run_ids_.resident_pages()} + column_ids_.resident_pages();
+  return arena_.bytes() + pages * 4096 + names_.bytes() + first_blocks_.bytes() +
+         many_children_.capacity() * sizeof(std::pair<uint32_t, void*>) +
+         many_children_.size() * sizeof(ChildCounts);
 }
 
 uint64_t RunStore::used_bytes() const {
   constexpr uint64_t kNameBytes = 5;
-  return arena_.slot_bytes() + uint64_t{run_count_} * sizeof(Run) +
-         uint64_t{column_count_} * sizeof(Column) + (names_.size() + run_count_) * kNameBytes;
+  return arena_.slot_bytes() + uint64_t{run_ids_.count()} * sizeof(Run) +
+         uint64_t{column_ids_.count()} * sizeof(Column) +
+         (names_.size() + run_ids_.count()) * kNameBytes;
 }
 
 double RunStore::fullness() const {
   const double arena =
       static_cast<double>(arena_.used_bytes()) / static_cast<double>(WordArena::kMaxBytes);
-  const double runs = static_cast<double>(std::max(run_count_, column_count_)) / kMaxRuns;
+  const double runs =
+      static_cast<double>(std::max(run_ids_.count(), column_ids_.count())) / kMaxRuns;
   return std::max(arena, runs);
 }
 
@@ -737,6 +795,18 @@ const char* RunStore::Check(uint32_t id) const {
     if (BlockRef(runs_[child].parent).run() != id) return "has somebody else's child";
     if (runs_[child].retained > 0 && ended) return "has its children in a wrong order";
     ended |= runs_[child].retained == 0;
+  }
+  if ((it.flags & Run::kManyChildren) != 0) {
+    ChildCounts counted;
+    for (uint32_t child = it.first_child; child != kNoRun; child = runs_[child].next_sibling) {
+      const uint32_t offset = BlockRef(runs_[child].parent).offset();
+      ++counted.all[offset];
+      if (runs_[child].retained > 0) ++counted.retained[offset];
+    }
+    const ChildCounts& counts = CountsOf(id);
+    if (counts.all != counted.all || counts.retained != counted.retained) {
+      return "counts its children wrongly";
+    }
   }
   const char* wrong = nullptr;
   uint64_t sum = 0;

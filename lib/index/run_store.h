@@ -1,10 +1,14 @@
 #ifndef CONDUCTOR_LIB_INDEX_RUN_STORE_H_
 #define CONDUCTOR_LIB_INDEX_RUN_STORE_H_
 
+#include <absl/container/flat_hash_map.h>
+
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -12,6 +16,7 @@
 #include "lib/hash/block_hash.h"
 #include "lib/index/id_table.h"
 #include "lib/index/reader_gate.h"
+#include "lib/index/slot_ids.h"
 #include "lib/index/stable_array.h"
 #include "lib/index/word_arena.h"
 
@@ -81,6 +86,7 @@ struct alignas(64) Run {
     kUsed = 1,
     kHolderArray = 2,
     kNameArray = 4,
+    kManyChildren = 8,  // they are counted: RunStore::ChildCounts
   };
 
   // A copy of what `holders` and `flags` say of who holds it.
@@ -153,9 +159,14 @@ class RunStore {
 
   [[nodiscard]] Run& run(uint32_t id) { return runs_[id]; }
   [[nodiscard]] const Run& run(uint32_t id) const { return runs_[id]; }
+  [[nodiscard]] uint32_t run_count() const { return run_ids_.count(); }
   // Ids that were ever used lie below.
-  [[nodiscard]] uint32_t run_limit() const { return run_limit_; }
-  [[nodiscard]] uint32_t run_count() const { return run_count_; }
+  [[nodiscard]] uint32_t run_limit() const { return run_ids_.limit(); }
+  // Calls visit(id) for each run, in the order of their ids.
+  template <typename Visit>
+  void ForEachRun(Visit visit) const {
+    run_ids_.ForEach(visit);
+  }
 
   [[nodiscard]] PrefixHash prefix(BlockRef block) const {
     return PrefixHash{prefixes(run(block.run()))[block.offset()].load(std::memory_order_acquire)};
@@ -182,7 +193,10 @@ class RunStore {
   // Whether a run begins after the block.
   [[nodiscard]] bool HasChildRun(BlockRef block) const;
   // Whether a run with retained blocks does.
-  [[nodiscard]] bool HasRetainedChildRun(BlockRef block) const;
+  [[nodiscard]] bool HasRetainedChildRun(BlockRef block);
+  // Counts the children of the run where they are very many, so that both of the above take the
+  // same time however many there are.
+  void CountIfMany(uint32_t run);
   // Where it stands among its siblings, after `retained` became 0 or more than that.
   void PlaceAmongSiblings(uint32_t run);
 
@@ -240,6 +254,10 @@ class RunStore {
   // All names of the space in the run.
   void DropNamesOf(uint32_t space, uint32_t run);
   [[nodiscard]] bool HasNames(BlockRef block) const;
+  // How many names the space has for the block.
+  [[nodiscard]] size_t CountNamesOf(uint32_t space, BlockRef block) const;
+  // The run on its way into the cache.
+  void PrefetchRun(uint32_t id) const { __builtin_prefetch(&runs_[id]); }
   // What DropNames needs of the block with nothing but its run's own names.
   void PrefetchName(BlockRef block) const {
     const Run& it = run(block.run());
@@ -254,6 +272,9 @@ class RunStore {
   [[nodiscard]] bool HasNamesOf(uint32_t space, uint32_t run) const;
 
   [[nodiscard]] ReaderGate& gate() const { return gate_; }
+  // Memory that has become free goes back to the system, and what readers cannot see any more. To
+  // be called now and then.
+  void Collect();
   [[nodiscard]] const WordArena& arena() const { return arena_; }
 
   [[nodiscard]] uint64_t bytes() const;
@@ -275,7 +296,7 @@ class RunStore {
   struct Column {
     uint32_t run : 25 = 0;
     uint32_t capacity : 7 = 0;  // blocks
-    uint32_t cells = 0;         // in the arena; of a free one: the next
+    uint32_t cells = 0;         // in the arena
     uint64_t occupied = 0;      // blocks that somebody calls so
   };
   static_assert(sizeof(Column) == 16);
@@ -325,6 +346,18 @@ class RunStore {
   void LinkSibling(uint32_t run, bool first);
   void UnlinkSibling(uint32_t run);
 
+  // How many runs begin after each block of a run that has very many of them: a search among them
+  // for those of one block would take as long as there are others.
+  struct ChildCounts {
+    std::array<uint32_t, kMaxLength> all{};
+    std::array<uint32_t, kMaxLength> retained{};
+  };
+  static constexpr uint32_t kManyChildren = 32;
+  // Of a run with Run::kManyChildren.
+  [[nodiscard]] const ChildCounts& CountsOf(uint32_t run) const { return *many_children_.at(run); }
+  // The run's parent has so many more children, and so many more retained ones.
+  void CountChild(uint32_t run, int more, int more_retained);
+
   [[nodiscard]] uint64_t HashOfName(EngineHash name) const;
   [[nodiscard]] uint64_t HashOfRun(uint32_t name_space, uint64_t prefix) const;
   // Where column `lower` (of a key of names) has its cells.
@@ -366,14 +399,14 @@ class RunStore {
 
   const uint64_t secret_;
   WordArena arena_;
+  using RunIds = SlotIds<4096 / sizeof(Run)>;
+  using ColumnIds = SlotIds<4096 / sizeof(Column)>;
+
   StableArray<Run, 20, 32> runs_;
-  uint32_t run_limit_ = 0;
-  uint32_t run_count_ = 0;
-  uint32_t free_run_ = kNoRun;  // linked by next_sibling
+  RunIds run_ids_{kMaxRuns};
   StableArray<Column, 20, 32> columns_;
-  uint32_t column_limit_ = 0;
-  uint32_t column_count_ = 0;
-  uint32_t free_column_ = kNoRun;  // linked by `cells`
+  ColumnIds column_ids_{kMaxRuns};
+  absl::flat_hash_map<uint32_t, std::unique_ptr<ChildCounts>> many_children_;  // by run
   NameKeys name_keys_{*this};
   RunKeys run_keys_{*this};
   IdTable<NameKeys> names_{name_keys_};

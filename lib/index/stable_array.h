@@ -39,6 +39,13 @@ class StableArray {
     return regions_[i >> kRegionBits].load(std::memory_order_acquire)[i & (kRegionSize - 1)];
   }
 
+  // The elements of one page of 4,096 bytes become zero, and their memory the system's. Nobody may
+  // look at them meanwhile. Requires that there was made room for them.
+  void GiveBackPage(size_t page) {
+    constexpr size_t kPerPage = 4096 / sizeof(T);
+    ForgetPages(&(*this)[page * kPerPage], 4096);
+  }
+
   // Room for element `i` < kMaxSize.
   void MakeRoom(size_t i) {
     auto& region = regions_[i >> kRegionBits];

@@ -1,6 +1,9 @@
 #include "lib/ingest/event_rules.h"
 
+#include <algorithm>
 #include <span>
+
+#include "lib/hash/extra_key.h"
 
 namespace conductor::ingest {
 namespace {
@@ -34,6 +37,15 @@ std::string LoraNameOf(const wire::BlockStored& event, const std::string& regist
   if (event.lora_name) return *event.lora_name;
   if (event.lora_id && registered.empty()) return std::to_string(*event.lora_id);
   return registered;
+}
+
+bool IsSalted(const wire::BlockStored& event, const std::string& lora_name) {
+  if (event.extra_keys.empty() && !event.cache_salt) return false;
+  const std::string lora_key = lora_name.empty() ? std::string() : hash::TextKey(lora_name);
+  return std::ranges::any_of(KeysOfBlock(event, 0, lora_key), [](const std::string& key) {
+    const auto read = hash::ReadExtraKey(key);
+    return read && read->kind == hash::ExtraKey::Kind::kText;
+  });
 }
 
 void AddLocalHashes(const wire::BlockStored& event, uint32_t block_size,

@@ -25,6 +25,9 @@ namespace conductor::ingest {
 // integer id `registered`, or the id in decimal when that is empty; otherwise `registered`.
 [[nodiscard]] std::string LoraNameOf(const wire::BlockStored& event, const std::string& registered);
 
+// Whether the event's first block has a cache salt among its keys: a text beside `lora_name`.
+[[nodiscard]] bool IsSalted(const wire::BlockStored& event, const std::string& lora_name);
+
 // Adds to `locals` the local hashes of the event's tokens cut to `block_size`, of which
 // event.block_size is a multiple; HasWholeBlocks(event). The extra keys of an event's block go to
 // the first of the blocks that it is cut to, without a leading one that equals `lora_name`;

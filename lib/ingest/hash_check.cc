@@ -216,6 +216,7 @@ void HashCheck::NewLife() {
   trials_ = 0;
   cause_found_ = false;
   hint_.clear();
+  fit_.reset();
   digests_.clear();
   kept_.clear();
 }
@@ -283,6 +284,7 @@ void HashCheck::FindCause(const wire::BlockStored& event, const std::string& lor
   for (const Candidate& candidate : Candidates(profile_, event, lora_name)) {
     if (!Fits(candidate, event, lora_key, differs)) continue;
     hint_ = Explain(candidate, profile_, PartSize(profile_, event), lora_name);
+    fit_ = candidate.profile;
     cause_found_ = true;
     return;
   }

@@ -58,6 +58,8 @@ class HashCheck {
   // left out or in, the salt left out. Found by trying them on the first events that begin a prompt
   // and do not match. Empty while all match.
   [[nodiscard]] const std::string& hint() const { return hint_; }
+  // The profile that hint() speaks of, where one was found.
+  [[nodiscard]] const std::optional<hash::HashProfile>& fit() const { return fit_; }
 
  private:
   // Blocks to check of an event of `blocks`; 0: this one is passed over.
@@ -77,6 +79,7 @@ class HashCheck {
   int trials_ = 0;
   bool cause_found_ = false;
   std::string hint_;
+  std::optional<hash::HashProfile> fit_;
   absl::flat_hash_map<EngineHash, std::string> digests_;
   std::deque<EngineHash> kept_;  // oldest first
 };

@@ -21,10 +21,11 @@ std::unique_ptr<PublisherLife> PublisherIngest::MakeLife(bool visible) {
   return std::make_unique<PublisherLife>(index_, profile_, limits_, number, visible, counters_);
 }
 
-void PublisherIngest::Apply(const wire::EventBatch& batch, MonoTime now) {
+void PublisherIngest::Apply(const wire::EventBatch& batch, MonoTime now,
+                            const index::Occasion& occasion) {
   ++counters_.batches;
   if (batch.last_event_id) counters_.last_event_id = *batch.last_event_id;
-  (hidden_ ? hidden_ : visible_)->Apply(batch, now);
+  (hidden_ ? hidden_ : visible_)->Apply(batch, now, occasion);
 }
 
 std::optional<MonoTime> PublisherIngest::NextDeadline() const {
@@ -34,14 +35,19 @@ std::optional<MonoTime> PublisherIngest::NextDeadline() const {
   return next;
 }
 
-void PublisherIngest::Tick(MonoTime now) {
-  visible_->Tick(now);
-  if (hidden_) hidden_->Tick(now);
+void PublisherIngest::Tick(MonoTime now, const index::Occasion& occasion) {
+  visible_->Tick(now, occasion);
+  if (hidden_) hidden_->Tick(now, occasion);
 }
 
-void PublisherIngest::NewLife() {
+void PublisherIngest::Leave(const index::Occasion& occasion) {
+  visible_->Leave(index::RemovalCause::kUnregistered, occasion);
+}
+
+void PublisherIngest::NewLife(const index::Occasion& occasion) {
   const bool rebuilding = hidden_ != nullptr;
   hidden_.reset();
+  visible_->Leave(index::RemovalCause::kNewLife, occasion);
   visible_.reset();
   visible_ = MakeLife(true);
   if (rebuilding) hidden_ = MakeLife(false);
@@ -52,9 +58,9 @@ void PublisherIngest::BeginRebuild() {
   hidden_ = MakeLife(false);
 }
 
-void PublisherIngest::CommitRebuild() {
+void PublisherIngest::CommitRebuild(const index::Occasion& occasion) {
   if (!hidden_) return;
-  hidden_->Replace(*visible_);
+  hidden_->Replace(*visible_, occasion);
   visible_ = std::move(hidden_);
 }
 
@@ -74,6 +80,7 @@ IngestCounters PublisherIngest::Counters() const {
     counters.hash_checked = check->checked();
     counters.hash_matched = check->matched();
     counters.hash_hint = check->hint();
+    counters.hash_fit = check->fit();
   }
   counters.block_size = life.block_size() != 0 ? life.block_size() : visible_->block_size();
   return counters;

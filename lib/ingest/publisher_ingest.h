@@ -18,6 +18,7 @@ namespace conductor::ingest {
 
 // What was said of a publisher when it was registered, as far as its events need it.
 struct PublisherProfile {
+  std::string name;  // what index::Removal::publisher says
   std::string instance_id;
   std::string tenant = "default";
   std::string model;
@@ -65,6 +66,7 @@ struct IngestCounters {
   uint64_t refused_names = 0;       // more ranks, adapters or groups than IngestLimits allow
   uint64_t ignored_group = 0;       // KV-cache groups that are no full attention
   uint64_t ignored_medium = 0;      // media of no tier
+  uint64_t salted_prompts = 0;      // stored events that begin a prompt under a cache salt
   uint64_t rank_mismatches = 0;     // batches whose rank is not the registered one
   std::optional<uint32_t> rank;     // that events are of, the first one ...
   bool several_ranks = false;       // ... and whether there was another
@@ -88,7 +90,8 @@ struct IngestCounters {
   uint64_t partial_blocks = 0;   // blocks of which some are
   uint64_t detached_blocks = 0;  // whole, but no engine has announced them
   std::string hash_hint;         // why hashes may differ; empty: they do not, or none was checked
-  uint32_t block_size = 0;       // registered or learnt; 0: not known yet
+  std::optional<hash::HashProfile> hash_fit;  // the profile that fits, where one was found
+  uint32_t block_size = 0;                    // registered or learnt; 0: not known yet
   uint32_t last_refused_block_size = 0;
 };
 
@@ -127,25 +130,29 @@ class PublisherIngest {
   // `publisher` is this publisher's number, unique among those alive, below 2^31.
   PublisherIngest(index::PrefixIndex& index, PublisherProfile profile, IngestLimits limits,
                   uint32_t publisher);
-  // Drops what the publisher holds.
+  // Drops what the publisher holds, without a time unless Leave() was called.
   ~PublisherIngest();
   PublisherIngest(const PublisherIngest&) = delete;
   PublisherIngest& operator=(const PublisherIngest&) = delete;
 
-  // `now` is for the time to live.
-  void Apply(const wire::EventBatch& batch, MonoTime now = {});
+  // `now` is for the time to live; `occasion` for the index's history, where the batch's own time
+  // comes before the one given.
+  void Apply(const wire::EventBatch& batch, MonoTime now = {},
+             const index::Occasion& occasion = {});
 
   // When Tick has something to do next.
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const;
   // Drops what has outlived its time to live.
-  void Tick(MonoTime now);
+  void Tick(MonoTime now, const index::Occasion& occasion = {});
 
   // A restart: everything owned goes, orphans and names included. A learnt block size is forgotten.
-  void NewLife();
+  void NewLife(const index::Occasion& occasion = {});
+  // The publisher is unregistered: everything goes. The last call but for the destructor.
+  void Leave(const index::Occasion& occasion);
 
   // See stream::Consumer.
   void BeginRebuild();
-  void CommitRebuild();
+  void CommitRebuild(const index::Occasion& occasion = {});
   void AbandonRebuild();
 
   // True when nothing is held on any tier and nothing waits; during a rebuild in the hidden set.

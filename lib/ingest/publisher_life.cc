@@ -36,14 +36,16 @@ PublisherLife::PublisherLife(index::PrefixIndex& index, const PublisherProfile& 
   }
 }
 
-PublisherLife::~PublisherLife() {
+PublisherLife::~PublisherLife() { Leave(index::RemovalCause::kUnregistered, {}); }
+
+void PublisherLife::Leave(index::RemovalCause cause, const index::Occasion& occasion) {
   if (holders_.empty() && spaces_.empty()) return;
-  Writer writer = index_.Write();
-  LeaveIndex(writer);
+  Writer writer = index_.Write(occasion);
+  LeaveIndex(writer, cause);
 }
 
-void PublisherLife::LeaveIndex(Writer& writer) {
-  for (const auto& [key, holder] : holders_) writer.DropHolder(holder);
+void PublisherLife::LeaveIndex(Writer& writer, index::RemovalCause cause) {
+  for (const auto& [key, holder] : holders_) writer.DropHolder(holder, cause);
   for (const auto& [key, space] : spaces_) writer.DropSpace(space);
   holders_.clear();
   holders_by_number_.clear();
@@ -51,12 +53,12 @@ void PublisherLife::LeaveIndex(Writer& writer) {
   spaces_.clear();
 }
 
-void PublisherLife::Replace(PublisherLife& other) {
-  Writer writer = index_.Write();
+void PublisherLife::Replace(PublisherLife& other, const index::Occasion& occasion) {
+  Writer writer = index_.Write(occasion);
   for (const auto& [key, holder] : holders_) writer.SetVisible(holder, true);
   for (const auto& [key, holder] : other.holders_) writer.SetVisible(holder, false);
   visible_ = true;
-  other.LeaveIndex(writer);
+  other.LeaveIndex(writer, index::RemovalCause::kReplaced);
 }
 
 bool PublisherLife::HoldsNothing() const {
@@ -77,7 +79,8 @@ uint64_t PublisherLife::TrimmedBlocks() const {
   return trimmed_;
 }
 
-void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
+void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now,
+                          const index::Occasion& occasion) {
   now_ = now;
   const uint32_t dp_rank = RankOf(batch);
   if (!batch.events.empty()) NoteRank(dp_rank);
@@ -89,7 +92,8 @@ void PublisherLife::Apply(const wire::EventBatch& batch, MonoTime now) {
     const auto* stored = std::get_if<wire::BlockStored>(&event);
     accepted_.push_back(stored != nullptr ? Accept(*stored) : AcceptedStore{});
   }
-  Writer writer = index_.Write();
+  Writer writer =
+      index_.Write({occasion.sequence, batch.timestamp > 0 ? batch.timestamp : occasion.unix_time});
   constexpr size_t kAhead = 16;  // events
   for (size_t i = 0; i < batch.events.size(); ++i) {
     if (i % kAhead == 0) {
@@ -225,6 +229,7 @@ PublisherLife::AcceptedStore PublisherLife::Accept(const wire::BlockStored& even
     return accepted;
   }
   const std::string& lora_name = accepted.name_space->lora_name;
+  if (accepted.begins_prompt && IsSalted(event, lora_name)) ++counters_.salted_prompts;
   accepted.first_local = locals_.size();
   AddLocalHashes(event, block_size_, lora_name, index_.options().hash_seed, locals_);
   accepted.locals = locals_.size() - accepted.first_local;
@@ -454,10 +459,10 @@ void PublisherLife::Cleared(Writer& writer, const wire::ScopeCleared& event) {
   }
 }
 
-void PublisherLife::Tick(MonoTime now) {
+void PublisherLife::Tick(MonoTime now, const index::Occasion& occasion) {
   auto due = expiry_.TakeDue(now);
   if (!due) return;
-  Writer writer = index_.Write();
+  Writer writer = index_.Write(occasion);
   for (; due; due = expiry_.TakeDue(now)) Expire(writer, *due);
 }
 
@@ -465,7 +470,8 @@ void PublisherLife::Expire(Writer& writer, const Held& held) {
   const auto& [space, tier, dp_rank, name] = held;
   bool gone = waiting_.Remove(space, tier, dp_rank, name, /*all=*/true);
   const auto holder = HolderOfName(writer, space, name, dp_rank);
-  while (holder && writer.Remove(*holder, space, tier, name) == index::RemoveOutcome::kRemoved) {
+  while (holder && writer.Remove(*holder, space, tier, name, index::RemovalCause::kExpired) ==
+                       index::RemoveOutcome::kRemoved) {
     gone = true;
   }
   if (gone) ++counters_.expired_blocks;
@@ -479,7 +485,7 @@ std::optional<index::HolderId> PublisherLife::HolderFor(Writer& writer,
   if (holders_.size() >= limits_.max_holders) return std::nullopt;
   const index::RankKey rank{
       .name_space = name_space, .instance_id = profile_.instance_id, .dp_rank = dp_rank};
-  const index::HolderId holder = writer.AddHolder(rank, number_, visible_);
+  const index::HolderId holder = writer.AddHolder(rank, number_, visible_, profile_.name);
   holders_.emplace(HolderKey(name_space, dp_rank), holder);
   holders_by_number_.emplace(std::pair(writer.NamespaceIdOf(holder), dp_rank), holder);
   return holder;

@@ -36,14 +36,17 @@ class PublisherLife {
   PublisherLife(const PublisherLife&) = delete;
   PublisherLife& operator=(const PublisherLife&) = delete;
 
-  void Apply(const wire::EventBatch& batch, MonoTime now);
+  void Apply(const wire::EventBatch& batch, MonoTime now, const index::Occasion& occasion);
 
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const { return expiry_.NextDeadline(); }
-  void Tick(MonoTime now);
+  void Tick(MonoTime now, const index::Occasion& occasion);
+
+  // Everything that it holds and calls by a name goes.
+  void Leave(index::RemovalCause cause, const index::Occasion& occasion);
 
   // Makes this life's holders visible and `other`'s go, so that a lookup finds the ones or the
   // others.
-  void Replace(PublisherLife& other);
+  void Replace(PublisherLife& other, const index::Occasion& occasion);
 
   [[nodiscard]] bool HoldsNothing() const;
   // Given up for the index's memory_limit; what was lost so before a clear does not count any more.
@@ -142,7 +145,7 @@ class PublisherLife {
                                                             EngineHash name,
                                                             uint32_t dp_rank) const;
   [[nodiscard]] std::optional<index::AliasSpace> SpaceFor(Writer& writer, GroupKey group);
-  void LeaveIndex(Writer& writer);
+  void LeaveIndex(Writer& writer, index::RemovalCause cause);
 
   index::PrefixIndex& index_;
   const PublisherProfile& profile_;

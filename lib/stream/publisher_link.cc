@@ -7,6 +7,7 @@
 
 #include "lib/stream/bound_link.h"
 #include "lib/stream/connecting_link.h"
+#include "lib/stream/intake_link.h"
 
 namespace conductor::stream {
 namespace {
@@ -52,6 +53,8 @@ Status PublisherLink::Open(MonoTime now, BoundEndpoint* bound) {
     };
     live_ = std::make_unique<BoundLink>(*bound, std::move(name), task_, inbox_limit_,
                                         stream_options_.has_replay, stream_);
+  } else if (address_.mode == ListenMode::kIngest) {
+    live_ = std::make_unique<IntakeLink>(address_.intake, watcher_, task_, stream_);
   } else {
     live_ = std::make_unique<ConnectingLink>(context_, resolver_, watcher_, task_, options_,
                                              address_, inbox_limit_, stream_, replay_);

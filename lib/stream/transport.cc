@@ -129,9 +129,12 @@ const std::string& Transport::limit_warning() const { return impl_->limit_warnin
 
 Result<Transport::PublisherId> Transport::Add(const PublisherAddress& address,
                                               const StreamOptions& options,
-                                              std::unique_ptr<Consumer> consumer) {
+                                              std::unique_ptr<Consumer> consumer,
+                                              std::optional<PublisherId> replaces) {
   if (impl_->loops.empty()) return Fail("nothing can be listened to", {}, impl_->limit_warning);
-  if (auto endpoint = Endpoint::Parse(address.endpoint); !endpoint) {
+  if (address.mode == ListenMode::kIngest) {
+    if (!address.intake) return Fail("nothing is handed in", {}, "an intake");
+  } else if (auto endpoint = Endpoint::Parse(address.endpoint); !endpoint) {
     return tl::unexpected(endpoint.error());
   }
   std::string bound_to;
@@ -154,7 +157,8 @@ Result<Transport::PublisherId> Transport::Add(const PublisherAddress& address,
   Impl::Publisher publisher;
   {
     const std::lock_guard lock(impl_->mutex);
-    if (impl_->publishers.size() >= impl_->options.max_publishers) {
+    const size_t going = replaces && impl_->publishers.contains(*replaces) ? 1 : 0;
+    if (impl_->publishers.size() - going >= impl_->options.max_publishers) {
       return Fail(
           fmt::format("{} publishers are registered, which is the limit", impl_->publishers.size()),
           {}, "a greater limit of publishers, or one that is unregistered first");

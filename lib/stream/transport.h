@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
 #include "lib/stream/consumer.h"
+#include "lib/stream/intake.h"
 #include "lib/stream/publisher_stream.h"
 #include "lib/stream/resolver.h"
 
@@ -17,11 +19,13 @@ namespace conductor::stream {
 enum class ListenMode : uint8_t {
   kConnect,  // to the publisher's socket
   kBind,     // the publisher connects to ours; many may
+  kIngest,   // to nothing: its messages are handed in (Intake)
 };
 
 // Where one publisher is and how to listen to it.
 struct PublisherAddress {
-  std::string endpoint;         // "tcp://127.0.0.1:5557"; to be bound: "tcp://*:5557" too
+  // "tcp://127.0.0.1:5557"; to be bound: "tcp://*:5557" too. With kIngest: what messages call it.
+  std::string endpoint;
   std::string replay_endpoint;  // empty: it has none
   ListenMode mode = ListenMode::kConnect;
   // Behind a bound socket a publisher is (peer, topic, rank): the numeric address that it connects
@@ -29,6 +33,7 @@ struct PublisherAddress {
   std::string peer;
   std::string topic;  // subscription prefix; empty: everything
   uint32_t rank = 0;  // behind a bound socket only; see StreamOptions::batch_rank
+  std::shared_ptr<Intake> intake = nullptr;  // with kIngest, where it must be
 
   friend bool operator==(const PublisherAddress&, const PublisherAddress&) = default;
 };
@@ -88,10 +93,12 @@ class Transport {
   // Starts to listen. Publishers of one bound endpoint share its socket and its ingest thread, and
   // are told apart by peer, topic and rank (BoundRouter). The consumer is used on one ingest thread
   // only and destroyed there. An error only for what can never work (address syntax, limit
-  // reached): a publisher that is not there yet is waited for.
+  // reached): a publisher that is not there yet is waited for. `replaces`, where it is one, is
+  // going to be removed and so is not counted.
   [[nodiscard]] Result<PublisherId> Add(const PublisherAddress& address,
                                         const StreamOptions& options,
-                                        std::unique_ptr<Consumer> consumer);
+                                        std::unique_ptr<Consumer> consumer,
+                                        std::optional<PublisherId> replaces = {});
 
   // After it returns the consumer has been destroyed. Unknown ids are ignored.
   void Remove(PublisherId id);

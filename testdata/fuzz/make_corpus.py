@@ -6,8 +6,11 @@ testdata/wire and from short histories written down below. A file whose name beg
 an input that broke something once; it was added by hand and stays.
 """
 
+import json
 import sys
 from pathlib import Path
+
+import msgpack
 
 HERE = Path(__file__).resolve().parent
 WIRE = HERE.parent / "wire"
@@ -153,7 +156,55 @@ def block_digest():
         bytes([len(raw)]) + raw for raw in map(bytes.fromhex, list(keys.values())[:3])) + tokens
 
 
-FOLDERS = (payload, object_key, ingest_payloads, ingest_events, publisher_stream, block_digest)
+def requests():
+    """Bodies of every kind of request, with all of their fields."""
+    prompt = {"model": "m", "token_ids": [1, 2, 4294967295], "tenant_id": "t", "lora_name": "l",
+              "cache_salt": "s", "additional_salt": "a", "block_size": 16}
+    yield "query", {**prompt, "instances": ["a", "b"], "top": 1}
+    yield "hashes", {"model": "m", "block_size": 16, "prefix_hashes": [1, -1, "18446744073709551615"]}
+    yield "batch", {"model": "m", "prompts": [{"token_ids": [1]}, {"tokens": []}]}
+    yield "score", {**prompt, "load": {"a": {"waiting": 3, "kv_use": 0.5}}, "weights": {"gpu": 1}}
+    yield "mooncake_query", {**prompt, "instance_id": "a", "lora_id": -1}
+    yield "cache", {"instances": ["10.0.0.1"], "token_ids": [1, 2], "model_name": "m", "lora_id": -1}
+    yield "register", {
+        "endpoint": "tcp://h:5557", "replay_endpoint": "tcp://h:5657", "type": "vLLM",
+        "modelname": "m", "instance_id": "a", "tenant_id": "t", "dp_rank": 0, "dp_size": 2,
+        "incarnation": "i", "block_size": 16, "lora_id": 1, "additionalsalt": "a", "copies": "set",
+        "cache_group": 0, "ttl": {"cpu": "10m", "disk": "1h"}, "topic": "kv",
+        "hash_profile": {"algorithm": "sha256", "python_hash_seed": "0", "hash_block_size": 16}}
+    yield "register_first", {"ip": "127.0.0.1", "port": 5557, "type": "vLLM", "modelname": "m",
+                             "instance_id": "a", "mode": "bind", "peer": "10.0.0.1"}
+    yield "register_pool", {
+        "endpoint": "tcp://h:5557", "type": "Mooncake", "model": "m", "instance_id": "p",
+        "pool_lookup": "continue", "tp_size": 8, "kv_heads": 4, "pp_size": 1, "layers": 2,
+        "admin_endpoint": "h:9003", "key_models": {"p@M": "m"}}
+    yield "unregister", {"instance_id": "a", "tenant_id": "t", "dp_rank": 1, "type": "vLLM"}
+    yield "nulls", {"model": None, "token_ids": None, "instances": None, "endpoint": None}
+
+
+def request_json():
+    for name, body in requests():
+        yield name, json.dumps(body).encode()
+    yield "twice", b'{"model": "m", "model": "n", "token_ids": [1]}'
+    yield "packed", b'{"model": "m", "tokens": "AQAAAAIAAAA="}'
+    yield "deep", b'{"model": "m", "token_ids": ' + b"[" * 40 + b"]" * 40 + b"}"
+    yield "escapes", r'{"model": "\ud83d\ude00\n\"", "token_ids": [1e3, -0, 1.5]}'.encode()
+
+
+def request_msgpack():
+    for name, body in requests():
+        yield name, msgpack.packb(body)
+    yield "packed", msgpack.packb({"model": "m", "tokens": b"\1\0\0\0\2\0\0\0"})
+    # What they claim is not there: 2^32 - 1 pairs, items, bytes.
+    yield "claims_pairs", b"\xdf\xff\xff\xff\xff\xa5model\xa1m"
+    yield "claims_items", b"\x82\xa5model\xa1m\xa9token_ids\xdd\xff\xff\xff\xff\x01"
+    yield "claims_bytes", b"\x82\xa5model\xa1m\xa6tokens\xc6\xff\xff\xff\xff\x01"
+    yield "deep", b"\x82\xa5model\xa1m\xa9token_ids" + b"\x91" * 40 + b"\xc0"
+    yield "twice", b"\x83\xa5model\xa1m\xa5model\xa1n\xa9token_ids\x91\x01"
+
+
+FOLDERS = (payload, object_key, ingest_payloads, ingest_events, publisher_stream, block_digest,
+           request_json, request_msgpack)
 
 
 def main(check):

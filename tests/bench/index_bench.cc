@@ -68,9 +68,9 @@ struct HeldPrompt {
   }
 
   // A pool that has all of it too.
-  void AddPool() {
+  void AddPool(index::PoolLookup lookup) {
     auto writer = index.Write();
-    const auto pool = writer.AddPool("pool", index::PoolLookup::kFromStart, std::nullopt);
+    const auto pool = writer.AddPool("pool", lookup, std::nullopt);
     for (const EngineHash name : names) {
       writer.SetPoolBlock(pool, {"default", "m", ""}, {0, name}, Tier::kCpu);
     }
@@ -153,17 +153,23 @@ void LookupTier(State& state) {
   struct Case {
     const char* label;
     std::vector<Tier> tiers;
-    bool pool;
+    std::optional<index::PoolLookup> pool;
   };
+  using index::PoolLookup;
   static const Case cases[] = {
-      {"gpu", {Tier::kGpu}, false},   {"cpu", {Tier::kCpu}, false},
-      {"disk", {Tier::kDisk}, false}, {"all three", {Tier::kGpu, Tier::kCpu, Tier::kDisk}, false},
-      {"pool alone", {}, true},       {"gpu and pool", {Tier::kGpu}, true},
+      {"gpu", {Tier::kGpu}, {}},
+      {"cpu", {Tier::kCpu}, {}},
+      {"disk", {Tier::kDisk}, {}},
+      {"all three", {Tier::kGpu, Tier::kCpu, Tier::kDisk}, {}},
+      {"pool alone", {}, PoolLookup::kFromStart},
+      {"gpu and pool", {Tier::kGpu}, PoolLookup::kFromStart},
+      {"pool alone that continues", {}, PoolLookup::kContinue},
+      {"gpu and pool that continues", {Tier::kGpu}, PoolLookup::kContinue},
   };
   const Case& where = cases[state.range(0)];
   constexpr size_t kBlocks = 2048;
   HeldPrompt prompt(kBlocks, 8, 16, where.tiers);
-  if (where.pool) prompt.AddPool();
+  if (where.pool) prompt.AddPool(*where.pool);
   state.SetLabel(where.label);
   for (auto _ : state) {
     const uint32_t found = prompt.Look();
@@ -174,7 +180,7 @@ void LookupTier(State& state) {
   }
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBlocks));
 }
-BENCHMARK(LookupTier)->DenseRange(0, 5)->ArgName("where");
+BENCHMARK(LookupTier)->DenseRange(0, 7)->ArgName("where");
 
 // --- Events.
 

@@ -2,13 +2,14 @@
 
     python3 tests/bench/report.py FOLDER PLOTS
 
-FOLDER has index.json (Google Benchmark), memory.jsonl (index_memory) and fleet.json (fleet_bench), as
-scripts/bench leaves them. The tables go to standard output, *.svg to PLOTS.
+FOLDER has index.json (Google Benchmark), memory.jsonl (index_memory), fleet.json and fleet_daemon.json
+(fleet_bench), as scripts/bench leaves them. The tables go to standard output, *.svg to PLOTS.
 """
 
 import json
 import math
 import os
+import re
 import sys
 
 INK = "#24292f"
@@ -28,7 +29,7 @@ class Benchmarks:
         for run in told["benchmarks"]:
             if run.get("run_type", "iteration") == "iteration" and "error_occurred" not in run:
                 name = run["name"].replace("/manual_time", "").replace("/real_time", "")
-                self.runs[name.split("/min_time")[0]] = run
+                self.runs[re.split("/(?:min_time|iterations):", name)[0]] = run
 
     def ns(self, name):
         """Nanoseconds an iteration; None when it was not run."""
@@ -62,7 +63,7 @@ def table(heads, rows):
     print()
 
 
-def tables(bench, memory, fleet):
+def tables(bench, memory):
     chain = bench.ns(chain_of(8192))
     print("### Lookups\n")
     rows = []
@@ -83,7 +84,8 @@ def tables(bench, memory, fleet):
     gpu = bench.ns("LookupTier/where:0")
     rows = [[label, ratio(bench.ns(f"LookupTier/where:{i}"), gpu)]
             for i, label in enumerate(("device", "host", "disk", "all three", "a pool alone",
-                                       "device and a pool"))]
+                                       "device and a pool", "a pool alone that continues",
+                                       "device and a pool that continues"))]
     table(["2,048 blocks held by 8, on", "of the time on the device"], rows)
     one = bench.ns("LookupBlockSize/tokens_a_block:1")
     sixteen = bench.ns("LookupBlockSize/tokens_a_block:16")
@@ -134,16 +136,21 @@ def tables(bench, memory, fleet):
     table(["runs", "holders", "names differ", "when", "blocks", "bytes a block",
            "for each further holder"], rows)
 
-    if fleet:
-        print("### A fleet\n")
-        table(["offered", "achieved", "with whole prompts", "drain"],
-              [[f"{fleet['block_ops_per_second_offered'] / 1e6:.2f} M/s",
-                f"{fleet['block_ops_per_second_achieved'] / 1e6:.2f} M/s",
-                f"{fleet['block_ops_per_second_achieved_whole_prompts'] / 1e6:.2f} M/s",
-                f"{fleet['seconds_drain'] * 1e3:.1f} ms"]])
-        table(["matched holders", "lookups", "p50, us", "p99, us"],
-              [[row["holders"], row["lookups"], f"{row['p50_us']:.1f}", f"{row['p99_us']:.1f}"]
-               for row in fleet["latency_by_matched_holders"]])
+
+def fleet_tables(title, fleet):
+    print(f"### {title}\n")
+    table(["requests", "engines", "clients", "offered", "achieved", "with whole prompts", "drain",
+           "matched", "planned"],
+          [[f"{fleet['requests']:,}", fleet["engines"], fleet["clients"],
+            f"{fleet['block_ops_per_second_offered'] / 1e6:.2f} M/s",
+            f"{fleet['block_ops_per_second_achieved'] / 1e6:.2f} M/s",
+            f"{fleet['block_ops_per_second_achieved_whole_prompts'] / 1e6:.2f} M/s",
+            f"{fleet['seconds_drain'] * 1e3:.1f} ms",
+            f"{fleet['matched_share'] * 100:.1f} %",
+            f"{fleet['planned_matched_share'] * 100:.1f} %"]])
+    table(["matched holders", "lookups", "p50, us", "p99, us"],
+          [[row["holders"], row["lookups"], f"{row['p50_us']:.1f}", f"{row['p99_us']:.1f}"]
+           for row in fleet["latency_by_matched_holders"]])
 
 
 # --- Plots.
@@ -259,14 +266,15 @@ def main():
     bench = Benchmarks(os.path.join(folder, "index.json"))
     with open(os.path.join(folder, "memory.jsonl"), encoding="utf-8") as file:
         memory = [json.loads(line) for line in file]
-    fleet = None
-    if os.path.exists(os.path.join(folder, "fleet.json")):
-        with open(os.path.join(folder, "fleet.json"), encoding="utf-8") as file:
-            fleet = json.load(file)
     context = bench.context
     print(f"{context['num_cpus']} cores at {context['mhz_per_cpu']} MHz, load "
           f"{context['load_avg'][0]:.1f} at the start, {context['date'][:10]}.\n")
-    tables(bench, memory, fleet)
+    tables(bench, memory)
+    for name, title in (("fleet", "A fleet, in process"), ("fleet_daemon", "A fleet and a daemon")):
+        path = os.path.join(folder, f"{name}.json")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                fleet_tables(title, json.load(file))
     plots(bench, memory, out)
 
 

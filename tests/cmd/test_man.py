@@ -80,7 +80,7 @@ class ManualPages(unittest.TestCase):
             with open(os.path.join(ROOT, "daemon/serve", name)) as file:
                 source += file.read()
         # Fields of a publisher are read from `fields`; members of its members are not listed.
-        read = set(re.findall(r'fields\.(?:Get|Text|Integer|Number|Object|IsSecond)\(\s*"(\w+)"',
+        read = set(re.findall(r'fields\.(?:Get|Text|Integer|Number|Object|IsSecond|OneOf)\(\s*"(\w+)"',
                               source))
         read |= set(re.findall(r'fields\.Text\("\w+", "(\w+)"\)', source))
         read |= set(re.findall(r'key == "(\w+)"', source))

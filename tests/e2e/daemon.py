@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.parse
 
-LISTENING = re.compile(r"^conductor: listening on http://(.+):(\d+)$")
+LISTENING = re.compile(r"^conductor: listening on (https?)://(.+):(\d+)$")
 # Generous: tests wait for facts, and fail by this only when something is wrong.
 DEADLINE = float(os.environ.get("CONDUCTOR_E2E_DEADLINE", "60"))
 # What a signal may take until the process is gone.
@@ -109,7 +109,7 @@ class Daemon:
         self._lines = queue.Queue()
         threading.Thread(target=self._read_stdout, daemon=True).start()
         try:
-            self.host, self.port = self._wait_for_address()
+            self.scheme, self.host, self.port = self._wait_for_address()
         except BaseException:
             self.kill()
             raise
@@ -117,7 +117,7 @@ class Daemon:
     @property
     def url(self):
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}"
 
     # Its life.
 
@@ -168,7 +168,7 @@ class Daemon:
                     f"ended with {self.process.wait()} before it listened:\n{self.log()}")
             match = LISTENING.match(line)
             if match:
-                return match.group(1).strip("[]"), int(match.group(2))
+                return match.group(1), match.group(2).strip("[]"), int(match.group(3))
 
     # Requests. A connection each, as a plain client's.
 

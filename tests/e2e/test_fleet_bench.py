@@ -25,25 +25,53 @@ class FleetBench(EndToEndTest):
         self.assertGreater(told["event_blocks"], 0)
         self.assertGreater(told["walked_blocks"], 0)
         self.assertGreaterEqual(told["prompt_blocks"], told["walked_blocks"])
+        self.assertGreater(told["planned_matched_share"], 0.2)
         self.assertGreater(told["resident_bytes"], 0)
         self.assertGreater(told["block_ops_per_second_achieved"], 0)
+        # Open loop: nothing is done before it is offered.
+        self.assertGreaterEqual(told["seconds_taken"], told["seconds_offered"])
 
     def test_against_an_index_of_its_own(self):
         for placement in ("random", "cache-aware"):
             done = self.run_it("--requests", "60", "--engines", "3", "--speedup", "2",
                                "--placement", placement, "--json")
-            self.check(json.loads(done.stdout), 60)
+            told = json.loads(done.stdout)
+            self.check(told, 60)
+            self.assertEqual((told["speedup"], told["rate"]), (2, None))
         self.assertIn("block operations a second", self.run_it("--requests", "20").stdout)
+
+    def test_several_clients_ask_at_an_even_rate(self):
+        done = self.run_it("--requests", "60", "--engines", "3", "--rate", "100000", "--clients", "3",
+                           "--own-names", "--prefill-tokens-per-second", "1000000", "--json")
+        told = json.loads(done.stdout)
+        self.check(told, 60)
+        self.assertEqual((told["speedup"], told["rate"]), (None, 100000))
+        self.assertEqual((told["clients"], told["own_names"]), (3, True))
+
+    def test_announcements_wait_for_the_prompt_to_be_computed(self):
+        # One system prompt and a turn take an engine a quarter of a second here.
+        done = self.run_it("--requests", "1", "--speedup", "1000",
+                           "--prefill-tokens-per-second", "5000", "--json")
+        self.assertGreater(json.loads(done.stdout)["seconds_offered"], 0.2)
 
     def test_against_a_running_daemon(self):
         daemon = self.daemon()
         url = f"http://127.0.0.1:{daemon.port}"
-        done = self.run_it("--requests", "60", "--engines", "3", "--daemon", url, "--json")
-        told = json.loads(done.stdout)
-        self.check(told, 60)
-        self.assertGreater(told["matched_share"], 0.2)
-        # It leaves nothing behind.
-        self.assertEqual(daemon.get("/v1/publishers").json["count"], 0)
+        for more in (["--speedup", "0.1"], ["--clients", "4", "--own-names", "--rate", "50000"]):
+            done = self.run_it("--requests", "60", "--engines", "3", "--daemon", url, "--json", *more)
+            told = json.loads(done.stdout)
+            self.check(told, 60)
+            self.assertEqual(told["target"], url)
+            self.assertGreater(told["matched_share"], 0)
+            # It leaves nothing behind.
+            self.assertEqual(daemon.get("/v1/publishers").json["count"], 0)
+
+    def test_what_flags_take_is_told(self):
+        for flags in (["--rate", "1", "--speedup", "2"], ["--rate", "0"], ["--clients", "0"],
+                      ["--prefill-tokens-per-second", "-1"]):
+            done = subprocess.run([FLEET_BENCH, *flags], capture_output=True, text=True, timeout=120)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(flags[0], done.stderr)
 
     def test_a_trace_that_cannot_be_read_is_told_with_its_line(self):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:

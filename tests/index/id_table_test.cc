@@ -68,6 +68,16 @@ TEST_F(IdTableTest, FindsWhatIsLeftAfterLongExchange) {
   EXPECT_LT(table_.bytes(), bytes * 3 / 2);
 }
 
+TEST_F(IdTableTest, BecomesSmallWhereItWasLarge) {
+  std::mt19937_64 random(5);
+  constexpr uint32_t kMany = 200'000;
+  constexpr uint32_t kFew = 10'000;
+  for (uint32_t i = 0; i < kMany; ++i) Add(random());
+  for (uint32_t i = kFew; i < kMany; ++i) table_.Erase(keys_.hashes[i], i);
+  for (uint32_t i = 0; i < kFew; ++i) ASSERT_TRUE(Finds(i)) << i;
+  EXPECT_LT(table_.bytes(), kFew * 13);
+}
+
 TEST_F(IdTableTest, FindsNothingThatWasErased) {
   std::mt19937_64 random(4);
   for (uint32_t i = 0; i < 1'000; ++i) Add(random());

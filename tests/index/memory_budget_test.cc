@@ -143,7 +143,7 @@ TEST_F(MemoryBudget, WhatOnlyLedToWhatWasGivenUpGoesWithIt) {
       ASSERT_EQ(writer.Store(request), StoreOutcome::kStored);
     }
   };
-  while (index_.Trims() < 12) {
+  while (index_.Trims() < 8) {
     const uint64_t trims = index_.Trims();
     store_filler_spans();
     if (index_.Trims() != trims) Check();
@@ -162,6 +162,24 @@ TEST_F(MemoryBudget, WhoLosesIsTold) {
   // Who holds nothing misses nothing.
   (void)index_.Write().Clear(holders_[1], Tier::kGpu);
   EXPECT_EQ(index_.TrimmedOf(holders_[1]), 0U);
+  Check();
+}
+
+TEST_F(MemoryBudget, NamesOfPoolsDoNotDriveOutWhatEnginesHold) {
+  const Stored stored = Store(64);
+  for (int i = 0; i < 100; ++i) Store(64);
+  auto writer = index_.Write();
+  const PoolId pool = writer.AddPool("pool", PoolLookup::kFromStart, std::nullopt);
+  constexpr uint64_t kNames = 200'000;
+  for (uint64_t name = 0; name < kNames; ++name) {
+    writer.SetPoolBlock(pool, {"", "m", ""}, {0, EngineHash{name}}, Tier::kCpu);
+  }
+  { const auto done = std::move(writer); }
+  EXPECT_TRUE(Knows(stored.names.front()));
+  const PoolStats stats = index_.StatsOf(pool);
+  EXPECT_LT(stats.blocks, kNames);
+  EXPECT_EQ(stats.blocks + stats.trimmed, kNames) << "what has no room is counted";
+  EXPECT_LE(index_.Stats().bytes, uint64_t{4} << 20);
   Check();
 }
 

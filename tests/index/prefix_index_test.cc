@@ -386,6 +386,73 @@ TEST_F(PrefixIndexTest, ANameMayMoveToItsOwnChild) {
   EXPECT_EQ(Ask({1, 2}), (Figures{2, 2, 2}));
 }
 
+TEST_F(PrefixIndexTest, OneNameForAllBlocksOfAnEventStandsForTheLast) {
+  constexpr size_t kBlocks = 1000;
+  Blocks locals;
+  for (uint64_t i = 0; i < kBlocks; ++i) locals.push_back(i);
+  (void)StoreBlocks(Blocks(kBlocks, 7), locals);
+  EXPECT_EQ(Ask(locals), kNothing);
+  EXPECT_EQ(index_.Stats().holdings, 1U);
+  EXPECT_EQ(index_.Stats().aliases, 1U);
+  Blocks names;
+  for (uint64_t i = 1; i < kBlocks; ++i) names.push_back(1000 + i);
+  locals.pop_back();
+  (void)StoreBlocks(names, locals);
+  EXPECT_EQ(Ask(locals).gpu, kBlocks - 1);
+}
+
+TEST_F(PrefixIndexTest, VeryManyNamesOfOneBlockDoNotPileUp) {
+  (void)StoreBlocks({1}, {1});
+  for (uint64_t name = 2; name < 1000; ++name) {
+    (void)StoreBlocks({name}, {1});
+    EXPECT_TRUE(Holds(name));
+  }
+  EXPECT_LE(index_.Stats().aliases, 64U);
+  EXPECT_EQ(Remove(1), RemoveOutcome::kUnknownName);
+  EXPECT_EQ(Remove(999), RemoveOutcome::kRemoved);
+}
+
+TEST_F(PrefixIndexTest, ARunWithVeryManyChildrenKnowsWhichOfItsBlocksStay) {
+  // Far more than are searched one by one, at two blocks.
+  (void)StoreBlocks({101, 102, 103}, {1, 2, 3});
+  for (uint64_t i = 0; i < 100; ++i)
+    (void)StoreBlocks({1000 + i}, {1000 + i}, i % 2 == 0 ? 101 : 102);
+  EXPECT_EQ(Remove(103), RemoveOutcome::kRemoved);
+  EXPECT_EQ(index_.Stats().released, 1U);
+  EXPECT_EQ(Remove(102), RemoveOutcome::kRemoved);
+  EXPECT_EQ(index_.Stats().released, 1U) << "others follow it";
+  for (uint64_t i = 1; i < 100; i += 2) (void)Remove(1000 + i);
+  EXPECT_EQ(index_.Stats().released, 52U);
+  EXPECT_TRUE(index_.Validate());
+  EXPECT_EQ(Ask({1}), (Figures{1, 1, 1}));
+  for (uint64_t i = 1; i < 100; i += 2) (void)StoreBlocks({1000 + i}, {1000 + i}, 102);
+  EXPECT_EQ(index_.Stats().released, 1U);
+}
+
+TEST_F(PrefixIndexTest, WhatGrewBecomesSmallAgain) {
+  auto fill = [this](const Store& how, uint64_t first, uint64_t runs) {
+    for (uint64_t run = first; run < first + runs; ++run) {
+      Blocks blocks;
+      for (uint64_t i = 0; i < 64; ++i) blocks.push_back(run * 64 + i + 1);
+      (void)StoreBlocks(blocks, blocks, {}, how);
+    }
+  };
+  fill({}, 0, 500);
+  Store other;
+  other.holder = index_.Write().AddHolder(Rank(1), 2, true);
+  other.space = index_.Write().AddSpace(2);
+  const uint64_t before = index_.Stats().bytes;
+  fill(other, 500, 20'000);
+  EXPECT_GT(index_.Stats().bytes, 10 * before);
+  {
+    auto writer = index_.Write();
+    writer.DropHolder(*other.holder);
+    writer.DropSpace(*other.space);
+  }
+  (void)index_.Write();
+  EXPECT_LT(index_.Stats().bytes, 2 * before);
+}
+
 TEST_F(PrefixIndexTest, BelowTheDeviceAKnownNameWinsOverTheTokens) {
   (void)StoreBlocks({101}, {1});
   Store host;

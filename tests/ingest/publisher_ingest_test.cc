@@ -5,10 +5,14 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tests/ingest/event_builders.h"
 #include "tests/ingest/index_subject.h"
@@ -220,6 +224,78 @@ TEST_F(PublisherIngestTest, LeavingDuringARebuildLeavesNothingBehind) {
   subject_.RemovePublisher(0);
   const index::IndexStats stats = subject_.index().Stats();
   EXPECT_EQ(stats.holdings + stats.holders + stats.aliases + stats.blocks, 0U);
+}
+
+// What the index remembers of a publisher's ways to lose blocks, by cause and sequence.
+TEST(PublisherHistory, SaysHowBlocksLeftAndWithWhichSequence) {
+  struct Case {
+    const char* name;
+    std::function<void(PublisherIngest&)> loses;
+    index::RemovalCause cause;
+    std::optional<uint64_t> sequence;
+    double unix_time;
+  };
+  const auto at = [](wire::EventBatch batch, double timestamp) {
+    batch.timestamp = timestamp;
+    return batch;
+  };
+  const index::Occasion later{std::nullopt, 99};
+  const Case cases[] = {
+      {"removed",
+       [&](auto& ingest) {
+         ingest.Apply(at(Batch(Removed({1})), 7), {}, {4, 8});
+       },
+       index::RemovalCause::kRemoved, 4, 7},
+      {"removed at no time",
+       [&](auto& ingest) {
+         ingest.Apply(Batch(Removed({1})), {}, {4, 8});
+       },
+       index::RemovalCause::kRemoved, 4, 8},
+      {"cleared",
+       [&](auto& ingest) {
+         ingest.Apply(at(Batch(Cleared()), 7), {}, {5, 8});
+       },
+       index::RemovalCause::kCleared, 5, 7},
+      {"new life", [&](auto& ingest) { ingest.NewLife(later); }, index::RemovalCause::kNewLife,
+       std::nullopt, 99},
+      {"unregistered", [&](auto& ingest) { ingest.Leave(later); },
+       index::RemovalCause::kUnregistered, std::nullopt, 99},
+      {"replaced",
+       [&](auto& ingest) {
+         ingest.BeginRebuild();
+         ingest.CommitRebuild(later);
+       },
+       index::RemovalCause::kReplaced, std::nullopt, 99},
+      {"expired", [&](auto& ingest) { ingest.Tick(MonoTime{} + std::chrono::hours(1), later); },
+       index::RemovalCause::kExpired, std::nullopt, 99},
+  };
+  for (const Case& test : cases) {
+    index::PrefixIndex index{index::PrefixIndex::Options{}};
+    PublisherProfile profile = Profile();
+    profile.name = "i|default|0";
+    profile.ttl[static_cast<size_t>(Tier::kGpu)] = std::chrono::minutes(1);
+    PublisherIngest ingest(index, profile, IngestLimits{}, 0);
+    ingest.Apply(Batch(Stored({1}, "11")), MonoTime{}, {3, 1});
+    test.loses(ingest);
+    const std::vector<PromptBlock> prompt = Prompt("11");
+    const std::vector<PrefixHash> block{hash::FirstPrefix(
+        hash::HashBlock(prompt[0].tokens, prompt[0].extra_keys, index.options().hash_seed))};
+    const auto found = index.Removals({"default", "m", "", 2, ""}, "i", block);
+    ASSERT_EQ(found.size(), 1U) << test.name;
+    EXPECT_EQ(found[0].cause, test.cause) << test.name;
+    EXPECT_EQ(found[0].occasion.sequence, test.sequence) << test.name;
+    EXPECT_EQ(found[0].occasion.unix_time, test.unix_time) << test.name;
+    EXPECT_EQ(found[0].publisher, "i|default|0") << test.name;
+  }
+}
+
+TEST(PublisherHistory, ARebuildThatIsAbandonedLeavesNoTrace) {
+  index::PrefixIndex index{index::PrefixIndex::Options{}};
+  PublisherIngest ingest(index, Profile(), IngestLimits{}, 0);
+  ingest.BeginRebuild();
+  ingest.Apply(Batch(Stored({1}, "11")));
+  ingest.AbandonRebuild();
+  EXPECT_FALSE(index.LastLeft("i"));
 }
 
 }  // namespace

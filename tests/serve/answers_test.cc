@@ -36,6 +36,14 @@ Names NamesOf(const Answer& answer) {
 
 Figures FiguresOf(const TierFigures& figures) { return {figures.gpu, figures.cpu, figures.disk}; }
 
+TierFigures RankOf(const InstanceAnswer& instance, uint32_t dp_rank) {
+  for (const auto& [rank, figures] : instance.ranks) {
+    if (rank == dp_rank) return figures;
+  }
+  ADD_FAILURE() << "there is no rank " << dp_rank;
+  return {};
+}
+
 // 0, 1, 2, ...: the prompt of these tests; engines hold the beginning of it.
 std::vector<TokenId> Prompt(size_t tokens) {
   std::vector<TokenId> prompt(tokens);
@@ -147,7 +155,7 @@ TEST_F(AnswersTest, EveryEngineOfTheTenantIsThereWithZeros) {
   EXPECT_TRUE(a.serves_model);
   EXPECT_FALSE(Of(answer, "b").serves_model);
   EXPECT_EQ(FiguresOf(a.best), (Figures{0, 0, 0}));
-  EXPECT_EQ(FiguresOf(a.ranks.at(0)), (Figures{0, 0, 0}));
+  EXPECT_EQ(FiguresOf(a.ranks.at(0).second), (Figures{0, 0, 0}));
   EXPECT_EQ(a.block_size, 16U);
   EXPECT_EQ(a.prompt_blocks, 2U);
   EXPECT_EQ(a.trust.state, stream::TrustState::kConnecting);
@@ -245,8 +253,8 @@ TEST_F(AnswersTest, AnInstanceIsTheBestOfItsRanksFigureByFigureAndItsWorstTrust)
 
   const Answer live = AnswerQuery(registry_, Ask(80));
   const InstanceAnswer& a = Of(live, "a");
-  EXPECT_EQ(FiguresOf(a.ranks.at(0)), (Figures{48, 48, 48}));
-  EXPECT_EQ(FiguresOf(a.ranks.at(1)), (Figures{16, 64, 64}));
+  EXPECT_EQ(FiguresOf(a.ranks.at(0).second), (Figures{48, 48, 48}));
+  EXPECT_EQ(FiguresOf(a.ranks.at(1).second), (Figures{16, 64, 64}));
   EXPECT_EQ(FiguresOf(a.best), (Figures{48, 64, 64}));
   EXPECT_EQ(a.trust.state, stream::TrustState::kLive);
 
@@ -254,7 +262,7 @@ TEST_F(AnswersTest, AnInstanceIsTheBestOfItsRanksFigureByFigureAndItsWorstTrust)
   rank2.dp_rank = 2;
   Absent(rank2);
   const Answer degraded = AnswerQuery(registry_, Ask(80));
-  EXPECT_EQ(FiguresOf(Of(degraded, "a").ranks.at(2)), (Figures{0, 0, 0}));
+  EXPECT_EQ(FiguresOf(RankOf(Of(degraded, "a"), 2)), (Figures{0, 0, 0}));
   EXPECT_EQ(Of(degraded, "a").trust.state, stream::TrustState::kConnecting);
 }
 

@@ -216,6 +216,8 @@ TEST(Config, SaysWhatIsWrongWithTheFileAndWhere) {
        "conductor.json: probe_interval: 5 is not a text (expected \"5s\", as it is by default)"},
       {R"({"probe_interval": "5"})",
        "conductor.json: probe_interval: '5' is not a time (expected a"},
+      {R"({"auth_token_file": 5})",
+       "conductor.json: auth_token_file: 5 is not a text (expected the path of a file)"},
       {R"({"max_publishers": 0})",
        "conductor.json: max_publishers: '0' is not a possible value "
        "(expected an integer from 1 to 65536)"},
@@ -226,7 +228,8 @@ TEST(Config, SaysWhatIsWrongWithTheFileAndWhere) {
       {R"({"compat": "dynamo"})",
        "conductor.json: compat: 'dynamo' is not a generation of the Mooncake Conductor (expected "
        "go, cpp-json or msgpack)"},
-      {R"({"compat": 1})", "conductor.json: compat: '1' is not a generation"},
+      {R"({"compat": 1})",
+       "conductor.json: compat: 1 is not a text (expected \"go\", as it is by default)"},
       {R"({"host": ""})", "conductor.json: host: \"\" is not a host (expected a name or an "},
       {R"({"host": 7})", "conductor.json: host: 7 is not a host (expected a name or an address"},
       {R"({"kvevent_instance": []})",
@@ -318,7 +321,7 @@ TEST(Config, ABrokenEntryIsAProblemWithItsPath) {
        "(expected sha256, sha256_cbor, xxhash or xxhash_cbor)"},
       {WithEntry(R"("mode": "bnd")"),
        "conductor.json: kvevent_instance.e.mode: 'bnd' is not a way to listen "
-       "(expected connect or bind)"},
+       "(expected connect, bind or ingest)"},
       {WithEntry(R"("peer": "10.0.0.1")"),
        "conductor.json: kvevent_instance.e.peer: has no meaning where Conductor connects "},
       {WithEntry(R"("dp_size": 0)"),

@@ -1,9 +1,10 @@
 #include "daemon/serve/http_api.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
-#include <fstream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -15,6 +16,7 @@
 
 #include "lib/trace/simulated_engine.h"
 #include "lib/trace/simulated_publisher.h"
+#include "tests/serve/http_api_page.h"
 #include "tests/serve/http_client.h"
 
 namespace conductor::serve {
@@ -301,6 +303,97 @@ TEST_F(HttpApiTest, TheRankedQuerySaysWhyNothingMatches) {
   EXPECT_EQ(some["unknown_instances"], Json{"x"});
 }
 
+TEST_F(HttpApiTest, AScoreRanksTheInstancesThatServeTheModel) {
+  Post("/register", Absent("a", 1));
+  Post("/register", Absent("b", 2));
+  Json other = Absent("c", 3);
+  other["modelname"] = "other";
+  Post("/register", other);
+  const Json answer =
+      Post("/v1/score", {{"model", "m"},
+                         {"token_ids", std::vector<int>(40)},
+                         {"load", {{"a", {{"waiting", 3}}}, {"b", {{"waiting", 1}}}}}});
+  EXPECT_EQ(status_, 200);
+  ASSERT_EQ(answer["ranking"].size(), 2U);
+  EXPECT_EQ(answer["ranking"][0]["instance_id"], "b");
+  EXPECT_EQ(answer["ranking"][0]["score"], 0.0);
+  EXPECT_EQ(answer["ranking"][1]["instance_id"], "a");
+  EXPECT_NEAR(answer["ranking"][1]["parts"]["queue"].get<double>(), 0.5 * 40 * 2 / 3, 0.01);
+  EXPECT_EQ(Post("/v1/score", {{"model", "m"}, {"token_ids", {1}}, {"top", 1}})["ranking"].size(),
+            1U);
+}
+
+TEST_F(HttpApiTest, AnExplanationSaysWhatIsWrongWithAnInstance) {
+  Post("/register", Absent("a", 1));
+  const Json prompt = std::vector<int>(40);
+  const Json answer =
+      Post("/v1/explain", {{"model", "x"}, {"token_ids", prompt}, {"instance_id", "a"}});
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(answer["cause"], "other_namespace");
+  EXPECT_EQ(answer["field_of"], "request");
+  EXPECT_EQ(answer["field"], "model");
+  EXPECT_EQ(answer["expected"], "m");
+  EXPECT_EQ(Post("/v1/explain", {{"model", "m"}, {"token_ids", prompt}})["field"], "instance_id");
+  EXPECT_EQ(status_, 400);
+  const Json refused = Post(
+      "/v1/explain", {{"model", "m"}, {"token_ids", prompt}, {"instance_id", "a"}, {"top", 1}});
+  EXPECT_EQ(refused["reason"], "unknown_field");
+}
+
+TEST_F(HttpApiTest, EqualScoresTakeTurns) {
+  Post("/register", Absent("a", 1));
+  Post("/register", Absent("b", 2));
+  std::map<std::string, int> first;
+  for (int i = 0; i < 10; ++i) {
+    const Json answer = Post("/v1/score", {{"model", "m"}, {"token_ids", {1}}});
+    ++first[answer["ranking"][0]["instance_id"].get<std::string>()];
+  }
+  EXPECT_EQ(first, (std::map<std::string, int>{{"a", 5}, {"b", 5}}));
+}
+
+TEST_F(HttpApiTest, ABatchIsAnsweredInOrder) {
+  Post("/register", Absent("a", 1));
+  const Json answer =
+      Post("/v1/query",
+           {{"model", "m"}, {"prompts", {{{"token_ids", {1}}}, {{"token_ids", {1, 2, 3}}}}}});
+  ASSERT_EQ(answer["answers"].size(), 2U);
+  EXPECT_EQ(answer["answers"][0]["prompt_tokens"], 1);
+  EXPECT_EQ(answer["answers"][1]["prompt_tokens"], 3);
+  EXPECT_EQ(Post("/v1/query", {{"model", "m"}, {"prompts", Json::array()}}),
+            (Json{{"answers", Json::array()}}));
+}
+
+TEST_F(HttpApiTest, TheNearestRegisteredNameIsTold) {
+  Post("/register", Absent("a", 1));
+  EXPECT_EQ(Post("/v1/query", {{"model", "n"}, {"token_ids", {1}}})["nearest"], "m");
+  EXPECT_EQ(Post("/v1/query", {{"model", "m"}, {"token_ids", {1}}, {"block_size", 64}})["nearest"],
+            "16");
+  EXPECT_EQ(
+      Post("/v1/query", {{"model", "m"}, {"token_ids", {1}}, {"tenant_id", "defaul"}})["nearest"],
+      "default");
+}
+
+TEST_F(HttpApiTest, MsgpackIsAnsweredInMsgpack) {
+  Post("/register", Absent("a", 1));
+  std::string body;
+  Json::to_msgpack({{"model", "m"}, {"token_ids", {1, 2}}}, body);
+  const auto ask = [&](const std::string& headers) {
+    client_->Send("POST /v1/query HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) +
+                  "\r\n" + headers + "\r\n" + body);
+    return client_->Read();
+  };
+  const Reply msgpack = ask("Content-Type: application/msgpack\r\n");
+  EXPECT_EQ(msgpack.status, 200);
+  EXPECT_NE(msgpack.head.find("Content-Type: application/msgpack"), std::string::npos);
+  EXPECT_EQ(Json::from_msgpack(msgpack.body)["instances"][0]["instance_id"], "a");
+  const Reply json = ask("Content-Type: application/msgpack\r\nAccept: application/json\r\n");
+  EXPECT_EQ(Json::parse(json.body)["prompt_tokens"], 2);
+  body = "\xc1";
+  const Reply wrong = ask("Content-Type: application/msgpack\r\n");
+  EXPECT_EQ(wrong.status, 400);
+  EXPECT_EQ(Json::from_msgpack(wrong.body)["reason"], "invalid_msgpack");
+}
+
 TEST_F(HttpApiTest, ErrorsOfBodiesAreStatus400WithTheField) {
   for (const char* path : {"/v1/query", "/query", "/register", "/unregister", "/cache"}) {
     EXPECT_EQ(PostText(path, "{")["reason"], "invalid_json") << path;
@@ -322,12 +415,14 @@ TEST_F(HttpApiTest, APromptOfAMillionTokensIsTakenByDefault) {
   EXPECT_EQ(status_, 200);
 }
 
-TEST_F(HttpApiTest, EveryPathRefusesTheOtherMethod) {
-  for (const auto& [method, path] : api_.routes()) {
-    if (method == "GET") {
-      EXPECT_EQ(HttpClient(port_).Post(path, "{}").status, 405) << path;
-    } else {
-      EXPECT_EQ(client_->Get(path).status, 405) << path;
+TEST_F(HttpApiTest, EveryPathRefusesTheOtherMethods) {
+  std::map<std::string, std::set<std::string>> taken;
+  for (const auto& [method, path] : api_.routes()) taken[path].insert(method);
+  for (const auto& [path, methods] : taken) {
+    for (const std::string method : {"GET", "POST", "PUT", "DELETE"}) {
+      if (methods.contains(method)) continue;
+      EXPECT_EQ(HttpClient(port_).Request(method, path, method == "GET" ? "" : "{}").status, 405)
+          << method << " " << path;
     }
   }
 }
@@ -519,10 +614,55 @@ TEST_F(HttpApiTest, ResyncAsksForAllOfAPublisherAndClearForNothing) {
   EXPECT_EQ(longest_matched(), 48);
 }
 
-std::string HttpApiPage() {
-  std::ifstream file(CONDUCTOR_DOCS "/http-api.md");
-  EXPECT_TRUE(file.good());
-  return {std::istreambuf_iterator<char>(file), {}};
+// Most resident memory that the process ever had.
+uint64_t PeakBytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) << 10;
+}
+
+TEST_F(HttpApiTest, HostileBodiesAreRefusedAndTakeNoMemory) {
+  using namespace std::string_literals;
+  const std::string deep(100'000, '[');
+  std::string opened;
+  for (int i = 0; i < 100'000; ++i) opened += R"({"a":)";
+  const struct {
+    const char* what;
+    const char* type;
+    std::string body;
+  } cases[] = {
+      {"100,000 brackets", "application/json", deep},
+      {"as many as a field's value", "application/json", R"({"model":"m","token_ids":)" + deep},
+      {"100,000 objects", "application/json", opened},
+      {"100,000 arrays of one", "application/msgpack", std::string(100'000, '\x91')},
+      {"as many as a field's value", "application/msgpack",
+       "\x82\xa5model\xa1m\xa9token_ids"s + std::string(100'000, '\x91')},
+      {"maps that are keys", "application/msgpack", std::string(100'000, '\x81')},
+      {"2^32 - 1 pairs", "application/msgpack", "\xdf\xff\xff\xff\xff\xa1"s + "a\x01"},
+      {"2^32 - 1 items", "application/msgpack",
+       "\x82\xa5model\xa1m\xa9token_ids\xdd\xff\xff\xff\xff\x01"s},
+      {"2^32 - 1 bytes", "application/msgpack",
+       "\x82\xa5model\xa1m\xa9token_ids\xc6\xff\xff\xff\xff\x01"s},
+      {"2^32 - 1 bytes of text", "application/msgpack", "\xdb\xff\xff\xff\xff\x01"s},
+      {"items that claim items", "application/msgpack",
+       [] {
+         std::string body;
+         for (int i = 0; i < 100'000; ++i) body += "\xdd\xff\xff\xff\xff"s;
+         return body;
+       }()},
+  };
+  const uint64_t before = PeakBytes();
+  for (const char* path : {"/v1/query", "/query", "/register", "/unregister", "/cache"}) {
+    for (const auto& [what, type, body] : cases) {
+      client_->Send("POST "s + path + " HTTP/1.1\r\nContent-Type: " + type +
+                    "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+      const Reply reply = client_->Read();
+      EXPECT_EQ(reply.status, 400) << path << ", " << what;
+      EXPECT_LT(reply.body.size(), 1000U) << path << ", " << what;
+    }
+  }
+  // Each has at most half a megabyte, of which a parser may take some fold.
+  EXPECT_LT(PeakBytes() - before, uint64_t{64} << 20);
 }
 
 // From each line of `text` that begins with `prefix`, what stands between that and `end`.
@@ -542,27 +682,26 @@ TEST_F(HttpApiTest, EveryRouteHasItsSectionAndItsLineInTheDocument) {
   std::set<std::string> routes;
   for (const auto& [method, path] : api_.routes()) routes.insert(method + " " + path);
   EXPECT_EQ(Between(page, "### `", '`'), routes);
-  std::set<std::string> lines = Between(page, "| `GET /", '`');
-  for (const std::string& path : lines) EXPECT_TRUE(routes.contains("GET /" + path)) << path;
-  lines.merge(Between(page, "| `POST /", '`'));
-  EXPECT_EQ(lines.size(), routes.size());
+  std::set<std::string> lines;
+  for (const std::string method : {"GET", "POST", "PUT", "DELETE"}) {
+    for (const std::string& path : Between(page, "| `" + method + " /", '`')) {
+      lines.insert(method + " /" + path);
+    }
+  }
+  EXPECT_EQ(lines, routes);
 }
 
-// The first JSON object after `heading` in the document.
-Json ExampleAfter(const std::string& heading) {
+TEST_F(HttpApiTest, TheDocumentListsTheRoutesThatNeedAnAdminsToken) {
   const std::string page = HttpApiPage();
-  const size_t begin = page.find("\n    {", page.find(heading));
-  const size_t end = page.find("\n    }\n", begin);
-  EXPECT_NE(end, std::string::npos) << heading;
-  return Json::parse(page.substr(begin, end + 6 - begin), nullptr, false);
-}
-
-// `answer` with every value that is no object or list replaced by null: what is left are names.
-Json NamesIn(const Json& answer) {
-  if (!answer.is_structured()) return nullptr;
-  Json names = answer;
-  for (Json& value : names) value = NamesIn(value);
-  return names;
+  std::set<std::string> admin;
+  std::set<std::string> open;
+  for (size_t i = 0; i < api_.routes().size(); ++i) {
+    const auto& [method, path] = api_.routes()[i];
+    if (api_.access(i) == Access::kAdmin) admin.insert(method + " " + path);
+    if (api_.access(i) == Access::kOpen) open.insert(method + " " + path);
+  }
+  EXPECT_EQ(Between(page, "* admin: `", '`'), admin);
+  EXPECT_EQ(Between(page, "* no token: `", '`'), open);
 }
 
 TEST_F(HttpApiTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
@@ -571,6 +710,10 @@ TEST_F(HttpApiTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
     EXPECT_EQ(NamesIn(Get(path)), NamesIn(ExampleAfter(std::string("### `GET ") + path + "`")))
         << path;
   }
+  EXPECT_EQ(
+      NamesIn(Post("/v1/explain",
+                   {{"model", "m"}, {"token_ids", std::vector<int>(40)}, {"instance_id", "a"}})),
+      NamesIn(ExampleAfter("### `POST /v1/explain`")));
   Json pool = Absent("p", 2);
   pool["type"] = "Mooncake";
   Post("/register", pool);
@@ -580,6 +723,7 @@ TEST_F(HttpApiTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
 
 TEST_F(HttpApiTest, EveryMetricIsInTheDocument) {
   Post("/register", Absent("a", 1));
+  Get("/nowhere");
   const std::string page = HttpApiPage();
   std::set<std::string> documented;
   for (const std::string prefix : {"conductor_", "process_"}) {

@@ -37,7 +37,7 @@ class HttpClient {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connected_ = ::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   }
-  ~HttpClient() { Close(); }
+  virtual ~HttpClient() { Close(); }
   HttpClient(HttpClient&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)),
         connected_(other.connected_),
@@ -53,7 +53,7 @@ class HttpClient {
   // False when the server has closed.
   bool Send(std::string_view bytes) {
     while (!bytes.empty()) {
-      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const ssize_t sent = Transmit(bytes);
       if (sent <= 0) return false;
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
@@ -64,6 +64,11 @@ class HttpClient {
   void SendSome(std::string_view bytes) {
     [[maybe_unused]] const ssize_t sent =
         ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+
+  // At most `size` bytes of what is there; none when there are none.
+  size_t ReadSome(char* to, size_t size) {
+    return static_cast<size_t>(std::max<ssize_t>(::recv(fd_, to, size, MSG_DONTWAIT), 0));
   }
 
   // True when something can be read, or the connection has ended, within `time`.
@@ -90,6 +95,18 @@ class HttpClient {
     return reply;
   }
 
+  // Up to the first `end` and with it, of an answer without a length; empty when the connection
+  // ends or half a minute passes before.
+  std::string ReadUntil(std::string_view end) {
+    size_t at = 0;
+    while ((at = unread_.find(end)) == std::string::npos) {
+      if (!Fill()) return {};
+    }
+    std::string read = unread_.substr(0, at + end.size());
+    unread_.erase(0, read.size());
+    return read;
+  }
+
   // True when the server ends the connection without another byte.
   bool AtEnd() { return unread_.empty() && !Fill() && ended_; }
 
@@ -98,11 +115,32 @@ class HttpClient {
     return Read();
   }
 
-  Reply Post(std::string_view path, std::string_view body) {
-    Send(std::string("POST ") + std::string(path) +
-         " HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n");
+  Reply Post(std::string_view path, std::string_view body) { return Request("POST", path, body); }
+
+  // `headers` are whole lines.
+  Reply Request(std::string_view method, std::string_view path, std::string_view body,
+                std::string_view headers = {}) {
+    Send(std::string(method) + " " + std::string(path) + " HTTP/1.1\r\nHost: x\r\n" +
+         std::string(headers) + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n");
     Send(body);
     return Read();
+  }
+
+ protected:
+  static constexpr std::chrono::seconds kPatience{30};
+
+  [[nodiscard]] int fd() const { return fd_; }
+  // Waits for something and reads it; 0 when the connection has ended, below 0 when nothing came
+  // for kPatience.
+  virtual ssize_t Receive(char* to, size_t size) {
+    pollfd waited{fd_, POLLIN, 0};
+    if (::poll(&waited, 1, static_cast<int>(std::chrono::milliseconds(kPatience).count())) <= 0) {
+      return -1;
+    }
+    return std::max<ssize_t>(::recv(fd_, to, size, 0), 0);
+  }
+  virtual ssize_t Transmit(std::string_view bytes) {
+    return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   }
 
  private:
@@ -116,14 +154,9 @@ class HttpClient {
   }
 
   bool Fill() {
-    using namespace std::chrono_literals;
-    pollfd waited{fd_, POLLIN, 0};
-    if (::poll(&waited, 1, static_cast<int>(std::chrono::milliseconds(30s).count())) <= 0) {
-      return false;
-    }
     char bytes[65536];
-    const ssize_t got = ::recv(fd_, bytes, sizeof bytes, 0);
-    ended_ = got <= 0;
+    const ssize_t got = Receive(bytes, sizeof bytes);
+    ended_ = got == 0;
     if (got > 0) unread_.append(bytes, static_cast<size_t>(got));
     return got > 0;
   }

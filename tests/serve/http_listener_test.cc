@@ -11,9 +11,9 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "tests/serve/eventually.h"
 #include "tests/serve/http_client.h"
 
 namespace conductor::serve {
@@ -42,17 +42,6 @@ class HttpListenerTest : public testing::Test {
     const auto port = listener_->Start();
     EXPECT_TRUE(port.has_value()) << port.error().Message();
     return port.value_or(0);
-  }
-
-  // Waits for a state that another thread brings about.
-  template <typename Condition>
-  static bool Eventually(Condition condition) {
-    const MonoTime until = MonoNow() + 30s;
-    while (!condition()) {
-      if (MonoNow() > until) return false;
-      std::this_thread::yield();
-    }
-    return true;
   }
 
   std::atomic<size_t> size_ = 2;
@@ -287,6 +276,18 @@ TEST_F(HttpListenerTest, AClientThatDoesNotReadItsAnswerIsCut) {
   HttpClient client(Start({.limits = {.request_timeout = 100ms}}));
   client.Send("GET /size HTTP/1.1\r\n\r\n");
   EXPECT_TRUE(Eventually([this] {
+    const auto connections = listener_->connections();
+    return connections.accepted == 1 && connections.open == 0;
+  }));
+}
+
+TEST_F(HttpListenerTest, AClientThatReadsItsAnswerInDripsIsCut) {
+  size_ = 64 << 20;
+  HttpClient client(Start({.limits = {.request_timeout = 100ms}}));
+  client.Send("GET /size HTTP/1.1\r\n\r\n");
+  EXPECT_TRUE(Eventually([&] {
+    char byte = 0;
+    client.ReadSome(&byte, 1);
     const auto connections = listener_->connections();
     return connections.accepted == 1 && connections.open == 0;
   }));

@@ -56,7 +56,7 @@ InstanceAnswer Instance(const std::string& instance_id, const Trust& trust, uint
   instance.instance_id = instance_id;
   instance.trust = trust;
   instance.best = {tokens, tokens, tokens};
-  instance.ranks[0] = instance.best;
+  instance.ranks.emplace_back(0, instance.best);
   return instance;
 }
 
@@ -71,7 +71,7 @@ TEST(MinState, LeavesTheFiguresOfWhatIsBelowOutAndItsInstanceIn) {
   for (const InstanceAnswer& instance : answer.instances) {
     names.push_back(instance.instance_id);
     matched.push_back(instance.longest_matched());
-    EXPECT_EQ(instance.ranks.at(0).gpu, instance.longest_matched());
+    EXPECT_EQ(instance.ranks.at(0).second.gpu, instance.longest_matched());
     EXPECT_EQ(instance.best.gpu, instance.longest_matched());
   }
   EXPECT_EQ(names, (std::vector<std::string>{"b", "a", "c", "d"}));

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "daemon/serve/reservations.h"
 
@@ -131,6 +132,117 @@ TEST_F(RegistryTest, AReplayEndpointThatIsAnothersSocketIsWarnedOf) {
   EXPECT_EQ(AdviceOn(Engine("b", "tcp://127.0.0.1:2", "tcp://127.0.0.1:3")),
             "publisher b|default|0: its endpoint 'tcp://127.0.0.1:2' is the replay endpoint of "
             "a|default|0: one of the two is wrong, and what was missed may not be healed\n");
+}
+
+TEST_F(RegistryTest, APublisherThatMovedTakesThePlaceOfItself) {
+  ASSERT_TRUE(registry_.Add(Engine("a", "tcp://127.0.0.1:1")));
+  EXPECT_EQ(*registry_.Replace(Engine("a", "tcp://127.0.0.1:2")), Registry::Put::kReplaced);
+  EXPECT_EQ(registry_.size(), 1u);
+  EXPECT_EQ(registry_.Publisher("a|default|0")->registration.endpoint, "tcp://127.0.0.1:2");
+  EXPECT_EQ(*registry_.Replace(Engine("a", "tcp://127.0.0.1:2")), Registry::Put::kAlreadyThere);
+  EXPECT_TRUE(registry_.Add(Engine("b", "tcp://127.0.0.1:1"))) << "its old endpoint is free";
+  EXPECT_EQ(*registry_.Replace(Engine("c", "tcp://127.0.0.1:3")), Registry::Put::kNew);
+  EXPECT_EQ(*registry_.Replace(Engine("c", "tcp://127.0.0.1:4")), Registry::Put::kReplaced)
+      << "the limit of publishers does not stand in the way";
+}
+
+TEST_F(RegistryTest, APublisherThatCannotMoveStaysWhereItIs) {
+  ASSERT_TRUE(registry_.Add(Engine("a", "tcp://127.0.0.1:1")));
+  ASSERT_TRUE(registry_.Add(Engine("b", "tcp://127.0.0.1:2")));
+  const auto taken = registry_.Replace(Engine("a", "tcp://127.0.0.1:2"));
+  ASSERT_FALSE(taken);
+  EXPECT_EQ(taken.error().kind, Refusal::Kind::kConflict);
+  EXPECT_EQ(taken.error().where, "endpoint");
+  const auto invalid = registry_.Replace(Engine("a", "nonsense"));
+  ASSERT_FALSE(invalid);
+  EXPECT_EQ(invalid.error().kind, Refusal::Kind::kInvalid);
+  EXPECT_EQ(registry_.Publisher("a|default|0")->registration.endpoint, "tcp://127.0.0.1:1");
+  EXPECT_FALSE(registry_.Add(Engine("c", "tcp://127.0.0.1:1"))) << "its endpoint is still its own";
+}
+
+TEST_F(RegistryTest, WhatIsOnlyToldChangesWithoutAnotherLife) {
+  Registration engine = Engine("a", "tcp://127.0.0.1:1");
+  ASSERT_TRUE(registry_.Add(engine));
+  engine.bytes_per_block = 65536;
+  EXPECT_EQ(*registry_.Replace(engine), Registry::Put::kNoted);
+  EXPECT_EQ(registry_.Publisher("a|default|0")->registration.bytes_per_block, 65536u);
+}
+
+TEST_F(RegistryTest, RefusalsSayOfWhichKindTheyAre) {
+  for (const char* name : {"a", "b", "c"}) {
+    ASSERT_TRUE(registry_.Add(Engine(name, std::string("ipc:///nowhere/") + name)));
+  }
+  EXPECT_EQ(registry_.Add(Engine("a", "ipc:///else")).error().kind, Refusal::Kind::kConflict);
+  EXPECT_EQ(registry_.Add(Engine("d", "ipc:///else")).error().kind, Refusal::Kind::kFull);
+  EXPECT_EQ(registry_.Add(Engine("d", "")).error().kind, Refusal::Kind::kInvalid);
+}
+
+// A publisher whose events are handed in.
+Registration Ingested(const std::string& instance_id, const std::string& incarnation) {
+  Registration registration = Engine(instance_id, "");
+  registration.mode = stream::ListenMode::kIngest;
+  registration.incarnation = incarnation;
+  return registration;
+}
+
+std::vector<stream::Intake::Message> Messages(std::initializer_list<uint64_t> sequences) {
+  std::vector<stream::Intake::Message> messages;
+  // [0.0, [], nil]: a batch of nothing.
+  for (const uint64_t sequence : sequences) {
+    messages.push_back({"", sequence, std::string("\x93\x00\x90\xc0", 4)});
+  }
+  return messages;
+}
+
+TEST_F(RegistryTest, WhatIsIngestedMakesItsPublisher) {
+  auto messages = Messages({0, 1});
+  const auto ingested = registry_.Ingest(Ingested("a", "one"), messages);
+  ASSERT_TRUE(ingested) << ingested.error().Message();
+  EXPECT_TRUE(ingested->created);
+  EXPECT_EQ(ingested->taken, 2u);
+  ASSERT_TRUE(registry_.WaitApplied("a|default|0", *ingested, MonoTime::max(), {}));
+  const auto status = registry_.Publisher("a|default|0");
+  EXPECT_EQ(status->stream.cursor, 1u);
+  EXPECT_EQ(status->trust.state, stream::TrustState::kLive);
+  EXPECT_EQ(status->ingest.batches, 2u);
+
+  auto more = Messages({2});
+  EXPECT_FALSE(registry_.Ingest(Ingested("a", "one"), more)->created);
+  auto others = Messages({0});
+  EXPECT_TRUE(registry_.Ingest(Ingested("b", "one"), others)) << "none has an endpoint";
+}
+
+TEST_F(RegistryTest, NothingOfAFormerLifeIsIngested) {
+  auto first = Messages({0});
+  auto second = Messages({0});
+  ASSERT_TRUE(registry_.Ingest(Ingested("a", "one"), first));
+  ASSERT_TRUE(registry_.Ingest(Ingested("a", "two"), second));
+  auto third = Messages({1});
+  const auto late = registry_.Ingest(Ingested("a", "one"), third);
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().where, "incarnation");
+  EXPECT_EQ(late.error().kind, Refusal::Kind::kConflict);
+  EXPECT_EQ(registry_.Publisher("a|default|0")->registration.incarnation, "two");
+}
+
+TEST_F(RegistryTest, APublisherThatIsListenedToIsNotIngestedInto) {
+  ASSERT_TRUE(registry_.Add(Engine("a", "tcp://127.0.0.1:1")));
+  auto messages = Messages({0});
+  const auto ingested = registry_.Ingest(Ingested("a", "one"), messages);
+  ASSERT_FALSE(ingested);
+  EXPECT_EQ(ingested.error().kind, Refusal::Kind::kConflict);
+}
+
+TEST_F(RegistryTest, AnIngestedPublisherHasNoAddresses) {
+  for (const char* field : {"endpoint", "replay_endpoint", "peer", "topic"}) {
+    Registration registration = Ingested("a", "one");
+    const std::string name = field;
+    (name == "endpoint"          ? registration.endpoint
+     : name == "replay_endpoint" ? registration.replay_endpoint
+     : name == "peer"            ? registration.peer
+                                 : registration.topic) = "tcp://127.0.0.1:1";
+    EXPECT_EQ(Blamed(registration), name);
+  }
 }
 
 TEST(Reservations, TwoWithOneReplayEndpointGiveItBackOneByOne) {

@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -186,6 +188,161 @@ TEST(RankedQuery, ReadsItsFields) {
   EXPECT_EQ(ranked->top, 3U);
 }
 
+std::string Msgpack(const nlohmann::json& json) {
+  std::string bytes;
+  nlohmann::json::to_msgpack(json, bytes);
+  return bytes;
+}
+
+TEST(Queries, ReadTheSameFieldsInBothForms) {
+  const nlohmann::json body = {{"model", "m"},          {"token_ids", {0, 1, 4294967295}},
+                               {"tenant_id", "t"},      {"block_size", 16},
+                               {"instances", {"a"}},    {"top", 2},
+                               {"additional_salt", ""}, {"lora_name", nullptr}};
+  for (const BodyForm form : {BodyForm::kJson, BodyForm::kMsgpack}) {
+    const std::string bytes = form == BodyForm::kJson ? body.dump() : Msgpack(body);
+    const auto request = ParseQueries(bytes, form, 1);
+    ASSERT_TRUE(request) << request.error().error;
+    EXPECT_FALSE(request->batch);
+    EXPECT_EQ(request->top, 2U);
+    ASSERT_EQ(request->prompts.size(), 1U);
+    const Query& query = request->prompts[0];
+    EXPECT_EQ(query.tokens, (std::vector<TokenId>{0, 1, 4294967295}));
+    EXPECT_EQ(query.tenant, "t");
+    EXPECT_EQ(query.block_size, 16U);
+    EXPECT_EQ(query.instances, std::set<std::string>{"a"});
+    EXPECT_EQ(query.additional_salt, "");
+  }
+}
+
+TEST(Queries, TakePackedTokensAndHashes) {
+  const std::vector<TokenId> tokens{1, 258};
+  const auto json = ParseQueries(R"({"model":"m","token_ids":"AQAAAAIBAAA="})", BodyForm::kJson, 1);
+  ASSERT_TRUE(json) << json.error().error;
+  EXPECT_EQ(json->prompts[0].tokens, tokens);
+  const nlohmann::json bin = {{"model", "m"},
+                              {"token_ids", nlohmann::json::binary({1, 0, 0, 0, 2, 1, 0, 0})}};
+  const auto msgpack = ParseQueries(Msgpack(bin), BodyForm::kMsgpack, 1);
+  ASSERT_TRUE(msgpack) << msgpack.error().error;
+  EXPECT_EQ(msgpack->prompts[0].tokens, tokens);
+
+  const std::vector<PrefixHash> hashes{PrefixHash{5}, PrefixHash{~uint64_t{0}},
+                                       PrefixHash{~uint64_t{0}}, PrefixHash{1}};
+  const auto mixed = ParseQueries(
+      R"({"model":"m","prefix_hashes":[5,-1,"18446744073709551615","1"]})", BodyForm::kJson, 1);
+  ASSERT_TRUE(mixed) << mixed.error().error;
+  EXPECT_EQ(mixed->prompts[0].prefixes, hashes);
+  const auto packed =
+      ParseQueries(R"({"model":"m","prefix_hashes":"BQAAAAAAAAA="})", BodyForm::kJson, 1);
+  ASSERT_TRUE(packed) << packed.error().error;
+  EXPECT_EQ(packed->prompts[0].prefixes, std::vector<PrefixHash>{PrefixHash{5}});
+}
+
+TEST(Queries, TakeABatchOfPrompts) {
+  const auto request = ParseQueries(
+      R"({"model":"m","cache_salt":"common","prompts":[{"token_ids":[1]},
+          {"tokens":[2],"cache_salt":"own"},{"token_ids":[3],"extra_keys":[["a"],null]}]})",
+      BodyForm::kJson, 3);
+  ASSERT_TRUE(request) << request.error().error;
+  EXPECT_TRUE(request->batch);
+  ASSERT_EQ(request->prompts.size(), 3U);
+  EXPECT_EQ(request->prompts[0].cache_salt, "common");
+  EXPECT_EQ(request->prompts[1].cache_salt, "own");
+  EXPECT_EQ(request->prompts[1].tokens, std::vector<TokenId>{2});
+  EXPECT_EQ(request->prompts[2].extra_keys,
+            (std::vector<hash::ExtraKeys>{{hash::TextKey("a")}, {}}));
+}
+
+TEST(Queries, TakeExtraKeysOfEveryKind) {
+  const auto request = ParseQueries(
+      R"({"model":"m","token_ids":[1],"extra_keys":[["id",7,["image",3],{"base64":"AAE="}]]})",
+      BodyForm::kJson, 1);
+  ASSERT_TRUE(request) << request.error().error;
+  EXPECT_EQ(request->prompts[0].extra_keys,
+            (std::vector<hash::ExtraKeys>{{hash::TextKey("id"), hash::IntegerKey(7),
+                                           hash::ItemKey("image", 3),
+                                           hash::BytesKey(std::string("\0\1", 2))}}));
+}
+
+TEST(Queries, SayWhatIsWrongAndWhere) {
+  const std::vector<Case> cases = {
+      {R"({"model":"m","token_ids":"AQAAAA=A"})",
+       {"token_ids is no base64 with padding", "invalid_value", "token_ids", {}}},
+      {R"({"model":"m","token_ids":"AQAA"})",
+       {"token_ids has 3 bytes (expected a multiple of 4)", "invalid_value", "token_ids", {}}},
+      {R"({"model":"m","prefix_hashes":[1,1.5]})",
+       {"prefix_hashes[1] is a fraction (expected a 64-bit integer, or its decimal digits)",
+        "invalid_type", "prefix_hashes", 1}},
+      {R"({"model":"m","prefix_hashes":[1],"cache_salt":"s"})",
+       {"cache_salt says nothing beside prefix_hashes, which have it in them",
+        "invalid_value",
+        "cache_salt",
+        {}}},
+      {R"({"model":"m","prompts":[{"token_ids":[1]},{"token_ids":[1]},{"token_ids":[1]}]})",
+       {"prompts has 3 entries (expected at most 2: --max-prompts)", "too_many", "prompts", {}}},
+      {R"({"model":"m","prompts":[{"token_ids":[1]},7]})",
+       {"prompts[1] is an integer (expected an object)", "invalid_type", "prompts", 1}},
+      {R"({"model":"m","prompts":[{"token_ids":[-1]}]})",
+       {"prompts[0].token_ids[0] is -1 (expected an integer from 0 to 4294967295)", "out_of_range",
+        "prompts[0].token_ids", 0}},
+      {R"({"model":"m","prompts":[{"tokenz":[1]}]})",
+       {"unsupported request field: prompts[0].tokenz", "unknown_field", "prompts[0].tokenz", {}}},
+      {R"({"model":"m","prompts":[],"token_ids":[1]})",
+       {"token_ids belongs into each of the prompts, not beside them",
+        "invalid_value",
+        "token_ids",
+        {}}},
+      {R"({"model":"m","token_ids":[1],"extra_keys":[["a"],[true]]})",
+       {"extra_keys[1] is not null or an array of keys: strings, integers, [identifier, offset], "
+        "bytes ({\"base64\": ...} in JSON)",
+        "invalid_type", "extra_keys", 1}},
+  };
+  for (const auto& [body, error] : cases) {
+    EXPECT_EQ(ErrorOf(ParseQueries(body, BodyForm::kJson, 2)), error) << body;
+  }
+  EXPECT_EQ(ErrorOf(ParseQueries("\xc1", BodyForm::kMsgpack, 1)).reason, "invalid_msgpack");
+  EXPECT_EQ(ErrorOf(ParseQueries("\x90", BodyForm::kMsgpack, 1)).reason, "invalid_msgpack");
+  EXPECT_EQ(ErrorOf(ParseQueries("\x81\x01\x01", BodyForm::kMsgpack, 1)).error,
+            "map keys must be strings");
+}
+
+TEST(Scores, ReadLoadsAndWeights) {
+  const index::ScoreWeights daemon{.gpu = 3};
+  const auto request = ParseScore(
+      R"({"model":"m","token_ids":[1],"load":{"a":{"waiting":2,"kv_use":0.5},"b":{}},
+          "weights":{"cpu":0.25}})",
+      BodyForm::kJson, 1, daemon);
+  ASSERT_TRUE(request) << request.error().error;
+  EXPECT_EQ(request->load.at("a").waiting, 2.0);
+  EXPECT_EQ(request->load.at("a").kv_use, 0.5);
+  EXPECT_EQ(request->load.at("b").waiting, std::nullopt);
+  EXPECT_EQ(request->weights.gpu, 3);
+  EXPECT_EQ(request->weights.cpu, 0.25);
+
+  const std::vector<Case> cases = {
+      {R"({"model":"m","token_ids":[1],"load":[]})",
+       {"load is an array (expected an object: instance id to what is known of it)",
+        "invalid_type",
+        "load",
+        {}}},
+      {R"({"model":"m","token_ids":[1],"load":{"a":5}})",
+       {"load.a is an integer (expected an object with waiting or kv_use)",
+        "invalid_type",
+        "load",
+        {}}},
+      {R"({"model":"m","token_ids":[1],"load":{"a":{"kv_use":50}}})",
+       {"load.a.kv_use is 50 (expected a number from 0 to 1)",
+        "out_of_range",
+        "load.a.kv_use",
+        {}}},
+      {R"({"model":"m","token_ids":[1],"weights":{"gpus":1}})",
+       {"unsupported request field: weights.gpus", "unknown_field", "weights.gpus", {}}},
+  };
+  for (const auto& [body, error] : cases) {
+    EXPECT_EQ(ErrorOf(ParseScore(body, BodyForm::kJson, 1, daemon)), error) << body;
+  }
+}
+
 TEST(RankedQuery, SaysWhatIsWrongAndWhere) {
   const std::vector<Case> cases = {
       {R"({"model":"m","token_ids":[],"modle":1})",
@@ -225,6 +382,23 @@ TEST(RankedQuery, CutsLongUnknownNamesInItsMessage) {
   const RequestError error = ErrorOf(ParseQuery("{\"" + name + "\":1}"));
   EXPECT_EQ(error.reason, "unknown_field");
   EXPECT_LT(error.error.size(), 200U);
+}
+
+TEST(Explain, IsAQueryForOneInstance) {
+  const auto request =
+      ParseExplain(R"({"model": "m", "token_ids": [1, 2], "instance_id": "a", "cache_salt": "s"})");
+  ASSERT_TRUE(request.has_value()) << request.error().error;
+  EXPECT_EQ(request->instance_id, "a");
+  EXPECT_EQ(request->query.model, "m");
+  EXPECT_EQ(request->query.cache_salt, "s");
+  EXPECT_EQ(request->query.tokens, (std::vector<TokenId>{1, 2}));
+  EXPECT_EQ(ParseExplain(R"({"model": "m", "token_ids": [1]})").error().field, "instance_id");
+  EXPECT_EQ(ParseExplain(R"({"model": "m", "instance_id": "a"})").error().field, "token_ids");
+  for (const char* field : {"prompts", "instances", "top"}) {
+    const std::string body =
+        std::string(R"({"model": "m", "token_ids": [1], "instance_id": "a", ")") + field + "\": 1}";
+    EXPECT_EQ(ParseExplain(body).error().reason, "unknown_field") << field;
+  }
 }
 
 TEST(Register, ReadsTheLateGenerationsFields) {
@@ -373,7 +547,7 @@ TEST(Register, SaysWhatIsWrongAndWhere) {
         "copies",
         {}}},
       {R"({"endpoint":"tcp://h:1","mode":"listen")" + rest,
-       {"mode: 'listen' is not a way to listen (expected connect or bind)",
+       {"mode: 'listen' is not a way to listen (expected connect, bind or ingest)",
         "invalid_value",
         "mode",
         {}}},
@@ -516,6 +690,24 @@ TEST(RequestErrorJson, HasTheFieldsThatApply) {
   EXPECT_EQ(ErrorDocument({"what", "missing", "", {}}), R"({"error":"what","reason":"missing"})");
   EXPECT_EQ(ErrorDocument({"a \"b\"", "out_of_range", "token_ids", 3}),
             R"({"error":"a \"b\"","reason":"out_of_range","field":"token_ids","index":3})");
+}
+
+TEST(Register, TextsThatAreNotUtf8AreToldAndNotTaken) {
+  const std::string good =
+      "\xa8"
+      "endpoint\xactcp://h:5557\xa9modelname\xa1m";
+  EXPECT_EQ(
+      ErrorOf(ParseRegister("\x83" + good + "\xabinstance_id\xa2\xe9z", BodyForm::kMsgpack)),
+      (RequestError{"instance_id: \"\xef\xbf\xbdz\" is not UTF-8 (expected a string in UTF-8)",
+                    "invalid_value",
+                    "instance_id",
+                    {}}));
+  EXPECT_EQ(ErrorOf(ParseRegister("\x84" + good +
+                                      "\xabinstance_id\xa1z\xa7"
+                                      "dp_rank\xa1\xe9",
+                                  BodyForm::kMsgpack))
+                .field,
+            "dp_rank");
 }
 
 }  // namespace

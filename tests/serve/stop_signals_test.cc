@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <semaphore>
 #include <string>
 #include <thread>
 
@@ -43,6 +44,41 @@ TEST_F(StopSignalsDeathTest, TellsWhichSignalItWas) {
         StopSignals signals(10s);
         ::kill(::getpid(), SIGINT);
         std::_Exit(signals.Wait() == "SIGINT" ? 7 : 8);
+      },
+      testing::ExitedWithCode(7), "");
+}
+
+TEST_F(StopSignalsDeathTest, AHangupStopsItUnlessSomethingIsToBeReadAgain) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(10s);
+        ::kill(::getpid(), SIGHUP);
+        std::_Exit(signals.Wait() == "SIGHUP" ? 7 : 8);
+      },
+      testing::ExitedWithCode(7), "");
+  EXPECT_EXIT(
+      {
+        StopSignals signals(10s);
+        std::binary_semaphore reloaded(0);
+        signals.OnHangup([&] { reloaded.release(); });
+        for (int i = 0; i < 3; ++i) {
+          ::kill(::getpid(), SIGHUP);
+          reloaded.acquire();
+        }
+        ::kill(::getpid(), SIGTERM);
+        std::_Exit(signals.Wait() == "SIGTERM" ? 7 : 8);
+      },
+      testing::ExitedWithCode(7), "");
+}
+
+TEST_F(StopSignalsDeathTest, AHangupThatWasToBeIgnoredIs) {
+  EXPECT_EXIT(
+      {
+        std::signal(SIGHUP, SIG_IGN);  // as nohup does
+        StopSignals signals(10s);
+        ::kill(::getpid(), SIGHUP);
+        ::kill(::getpid(), SIGTERM);
+        std::_Exit(signals.Wait() == "SIGTERM" ? 7 : 8);
       },
       testing::ExitedWithCode(7), "");
 }

@@ -1,10 +1,13 @@
 // A running daemon.
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
 #include <utility>
+#include <variant>
+#include <vector>
 
 #include <fmt/format.h>
 #include <httplib.h>
@@ -23,13 +26,9 @@ constexpr auto kPatience = 60s;
 
 class DaemonTarget final : public Target {
  public:
-  DaemonTarget(const FleetOptions& options, std::string url)
-      : options_(options), url_(std::move(url)), ask_(url_), control_(url_) {
-    for (httplib::Client* client : {&ask_, &control_}) {
-      client->set_keep_alive(true);
-      client->set_tcp_nodelay(true);
-      client->set_read_timeout(60);
-    }
+  DaemonTarget(const FleetOptions& options, uint32_t clients, std::string url)
+      : options_(options), url_(std::move(url)), control_(MakeClient()) {
+    for (uint32_t i = 0; i < clients; ++i) asking_.push_back(MakeClient());
   }
   ~DaemonTarget() override {
     for (const std::string& id : registered_) {
@@ -37,7 +36,7 @@ class DaemonTarget final : public Target {
                          {"tenant_id", "default"},
                          {"dp_rank", 0},
                          {"modelname", "fleet-bench"}};
-      (void)control_.Post("/unregister", body.dump(), "application/json");
+      (void)control_->Post("/unregister", body.dump(), "application/json");
     }
   }
 
@@ -48,26 +47,16 @@ class DaemonTarget final : public Target {
       bodies_.push_back(body.dump());
     }
     for (uint32_t i = 0; i < options_.engines; ++i) {
-      auto publisher = trace::SimulatedPublisher::Create({.ring_batches = 1'000'000});
-      if (!publisher) return tl::unexpected(publisher.error());
-      publishers_.push_back(std::move(*publisher));
-      const std::string id = fmt::format("fleet-bench-{}", i);
-      const Json body = {{"endpoint", publishers_.back()->endpoint()},
-                         {"replay_endpoint", publishers_.back()->replay_endpoint()},
-                         {"type", "vLLM"},
-                         {"modelname", "fleet-bench"},
-                         {"instance_id", id},
-                         {"block_size", options_.block_size}};
-      auto answer = Post(control_, "/register", body.dump());
-      if (!answer) return tl::unexpected(answer.error());
-      registered_.push_back(id);
+      if (const auto registered = Register(fmt::format("fleet-bench-{}", i)); !registered) {
+        return registered;
+      }
     }
     return WaitFor("every engine to be live",
                    [](const Json& publisher) { return publisher.value("state", "") == "live"; });
   }
 
-  Result<Found> Ask(size_t step) override {
-    auto answer = Post(ask_, "/v1/query", bodies_[step]);
+  Result<Found> Ask(uint32_t client, size_t step) override {
+    auto answer = Post(*asking_[client], "/v1/query", bodies_[step]);
     if (!answer) return tl::unexpected(answer.error());
     Found found;
     uint64_t longest = 0;
@@ -77,8 +66,8 @@ class DaemonTarget final : public Target {
       longest = std::max(longest, matched);
     }
     found.longest = static_cast<uint32_t>(longest / options_.block_size);
-    const size_t blocks = (*steps_)[step].prompt.size() / options_.block_size;
-    found.walked = static_cast<uint32_t>(std::min<size_t>(found.longest + 1, blocks));
+    // An answer does not tell; this is what the index has to walk.
+    found.walked = std::min(found.longest + 1, (*steps_)[step].prompt_blocks);
     return found;
   }
 
@@ -111,7 +100,7 @@ class DaemonTarget final : public Target {
   }
 
   uint64_t ResidentBytes() override {
-    const auto answer = control_.Get("/metrics");
+    const auto answer = control_->Get("/metrics");
     if (!answer) return 0;
     const std::string name = "\nprocess_resident_memory_bytes ";
     const size_t at = answer->body.find(name);
@@ -120,6 +109,29 @@ class DaemonTarget final : public Target {
   }
 
  private:
+  [[nodiscard]] std::unique_ptr<httplib::Client> MakeClient() const {
+    auto client = std::make_unique<httplib::Client>(url_);
+    client->set_keep_alive(true);
+    client->set_tcp_nodelay(true);
+    client->set_read_timeout(kPatience);
+    return client;
+  }
+  // Starts an engine's publisher and tells the daemon of it.
+  [[nodiscard]] Status Register(const std::string& id) {
+    auto publisher = trace::SimulatedPublisher::Create({.ring_batches = 1'000'000});
+    if (!publisher) return tl::unexpected(publisher.error());
+    publishers_.push_back(std::move(*publisher));
+    const Json body = {{"endpoint", publishers_.back()->endpoint()},
+                       {"replay_endpoint", publishers_.back()->replay_endpoint()},
+                       {"type", "vLLM"},
+                       {"modelname", "fleet-bench"},
+                       {"instance_id", id},
+                       {"block_size", options_.block_size}};
+    auto answer = Post(*control_, "/register", body.dump());
+    if (!answer) return tl::unexpected(answer.error());
+    registered_.push_back(id);
+    return {};
+  }
   [[nodiscard]] Result<Json> Read(const httplib::Result& answer, const std::string& path) const {
     if (!answer) return Fail("does not answer: " + httplib::to_string(answer.error()), url_ + path);
     if (answer->status != 200) {
@@ -135,7 +147,7 @@ class DaemonTarget final : public Target {
   }
   // Those of this run.
   [[nodiscard]] Result<std::vector<Json>> Publishers() {
-    auto answer = Read(control_.Get("/v1/publishers"), "/v1/publishers");
+    auto answer = Read(control_->Get("/v1/publishers"), "/v1/publishers");
     if (!answer) return tl::unexpected(answer.error());
     std::vector<Json> ours;
     for (const Json& publisher : answer->value("publishers", Json::array())) {
@@ -159,8 +171,8 @@ class DaemonTarget final : public Target {
 
   FleetOptions options_;
   std::string url_;
-  httplib::Client ask_;      // of the asking thread
-  httplib::Client control_;  // of whoever has no thread of his own running
+  std::unique_ptr<httplib::Client> control_;              // before and after the run
+  std::vector<std::unique_ptr<httplib::Client>> asking_;  // one for each client
   const std::vector<Step>* steps_ = nullptr;
   std::vector<std::string> bodies_;
   std::vector<std::unique_ptr<trace::SimulatedPublisher>> publishers_;
@@ -170,11 +182,12 @@ class DaemonTarget final : public Target {
 
 }  // namespace
 
-Result<std::unique_ptr<Target>> MakeDaemonTarget(const FleetOptions& options,
+Result<std::unique_ptr<Target>> MakeDaemonTarget(const FleetOptions& options, uint32_t clients,
                                                  const std::string& url) {
-  if (!url.starts_with("http://"))
+  if (!url.starts_with("http://")) {
     return Fail("'" + url + "' is no URL", "--daemon", "http://host:port");
-  return std::make_unique<DaemonTarget>(options, url);
+  }
+  return std::make_unique<DaemonTarget>(options, clients, url);
 }
 
 }  // namespace conductor::bench

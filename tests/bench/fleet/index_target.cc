@@ -2,9 +2,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -19,8 +21,11 @@ namespace {
 
 class IndexTarget final : public Target {
  public:
-  IndexTarget(const FleetOptions& options, uint64_t memory_limit)
-      : options_(options), index_({.memory_limit = memory_limit}), decoder_(wire::Dialect::kVllm) {
+  IndexTarget(const FleetOptions& options, uint32_t clients, uint64_t memory_limit)
+      : options_(options),
+        index_({.memory_limit = memory_limit}),
+        decoder_(wire::Dialect::kVllm),
+        matches_(clients) {
     for (uint32_t i = 0; i < options.engines; ++i) {
       ingest::PublisherProfile profile;
       profile.instance_id = fmt::format("engine-{}", i);
@@ -42,15 +47,16 @@ class IndexTarget final : public Target {
     return {};
   }
 
-  Result<Found> Ask(size_t step) override {
+  Result<Found> Ask(uint32_t client, size_t step) override {
+    index::Matches& matches = matches_[client];
     index::TokenChain chain((*steps_)[step].prompt, options_.block_size, hash::kDefaultSeed);
     const index::Scope scope{.tenant = "default",
                              .model = "fleet-bench",
                              .lora_name = "",
                              .block_size = options_.block_size};
-    index_.Match(scope, chain, {}, {}, matches_);
-    Found found{.holders = static_cast<uint32_t>(matches_.ranks.size()), .walked = matches_.walked};
-    for (const index::RankMatch& match : matches_.ranks) {
+    index_.Match(scope, chain, {}, {}, matches);
+    Found found{.holders = static_cast<uint32_t>(matches.ranks.size()), .walked = matches.walked};
+    for (const index::RankMatch& match : matches.ranks) {
       found.longest = std::max(found.longest, match.disk);
     }
     return found;
@@ -80,14 +86,15 @@ class IndexTarget final : public Target {
   std::vector<std::unique_ptr<ingest::PublisherIngest>> engines_;
   const std::vector<Step>* steps_ = nullptr;
   std::vector<std::string> payloads_;
-  wire::Decoder decoder_;   // of the announcing thread
-  index::Matches matches_;  // of the asking one
+  wire::Decoder decoder_;                // of the announcing thread
+  std::vector<index::Matches> matches_;  // one for each client
 };
 
 }  // namespace
 
-std::unique_ptr<Target> MakeIndexTarget(const FleetOptions& options, uint64_t memory_limit) {
-  return std::make_unique<IndexTarget>(options, memory_limit);
+std::unique_ptr<Target> MakeIndexTarget(const FleetOptions& options, uint32_t clients,
+                                        uint64_t memory_limit) {
+  return std::make_unique<IndexTarget>(options, clients, memory_limit);
 }
 
 }  // namespace conductor::bench

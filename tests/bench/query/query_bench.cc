@@ -1,0 +1,176 @@
+// What a query costs over HTTP, beside the same server with a handler that does nothing.
+// docs/performance.md says how it is run and how its output is read.
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "http_load.h"
+#include "server.h"
+
+namespace conductor::bench {
+namespace {
+
+using Json = nlohmann::json;
+
+struct Options {
+  double seconds = 2;
+  size_t connections = 4;
+  int rounds = 3;
+  bool json = false;
+};
+
+struct Case {
+  std::string form;  // "msgpack", "packed msgpack", "json"
+  std::string model;
+  size_t instances;
+};
+
+std::string BodyOf(const Case& one) {
+  const std::vector<TokenId> prompt = Prompt();
+  Json body = {{"model", one.model}, {"token_ids", prompt}};
+  if (one.form == "json") return body.dump();
+  if (one.form == "packed msgpack") {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(prompt.data());
+    body["token_ids"] =
+        Json::binary(std::vector<uint8_t>(bytes, bytes + prompt.size() * sizeof(TokenId)));
+  }
+  std::string packed;
+  Json::to_msgpack(body, packed);
+  return packed;
+}
+
+std::string TypeOf(const Case& one) {
+  return one.form == "json" ? "application/json" : "application/msgpack";
+}
+
+// A request's answer, whole.
+size_t AnswerBytes(uint16_t port, const std::string& request) {
+  const LoadResult once =
+      Run({.port = port, .request = request, .connections = 1, .seconds = 0.05});
+  if (once.failed > 0 || once.latencies.empty()) {
+    fmt::print(stderr, "query_bench: the server does not answer\n");
+    std::exit(1);
+  }
+  return once.answer_bytes;
+}
+
+// The middle of some rounds, which take turns so that a disturbance meets all.
+double Middle(std::vector<double> rates) {
+  std::ranges::sort(rates);
+  return rates[rates.size() / 2];
+}
+
+Json Measure(const ServerProcess& server, const Case& one, const Options& options) {
+  const std::string body = BodyOf(one);
+  const HttpLoad query{.port = server.api_port(),
+                       .request = PostRequest("/v1/query", TypeOf(one), body),
+                       .connections = options.connections,
+                       .seconds = options.seconds};
+  const size_t answer = AnswerBytes(query.port, query.request);
+  HttpLoad same = query;
+  same.port = server.null_port();
+  same.request = PostRequest(fmt::format("/null/{}", answer), TypeOf(one), body);
+  HttpLoad small = same;
+  small.request = PostRequest("/null/2", TypeOf(one), body);
+  std::vector<double> of_query;
+  std::vector<double> of_same;
+  std::vector<double> of_small;
+  for (int i = 0; i < options.rounds; ++i) {
+    of_same.push_back(Run(same).Rate());
+    of_query.push_back(Run(query).Rate());
+    of_small.push_back(Run(small).Rate());
+  }
+  return {{"form", one.form},
+          {"instances", one.instances},
+          {"body_bytes", body.size()},
+          {"answer_bytes", answer},
+          {"rate", Middle(of_query)},
+          {"null_rate", Middle(of_same)},
+          {"null_rate_small_answer", Middle(of_small)},
+          {"of_null", Middle(of_query) / Middle(of_same)},
+          {"of_null_small_answer", Middle(of_query) / Middle(of_small)}};
+}
+
+// Very many connections at once, and an open loop below the peak.
+Json Crowd(ServerProcess& server, const Options& options) {
+  const Case one{"msgpack", "one", 1};
+  HttpLoad load{.port = server.api_port(),
+                .request = PostRequest("/v1/query", TypeOf(one), BodyOf(one)),
+                .connections = 256,
+                .seconds = 2 * options.seconds};
+  (void)server.TakeVisibility();
+  const LoadResult full = Run(load);
+  const Visibility while_full = server.TakeVisibility();
+  const auto [least, most] = std::ranges::minmax(full.of_connection);
+  load.rate = 0.7 * full.Rate();
+  const LoadResult part = Run(load);
+  return {{"connections", load.connections},
+          {"peak", full.Rate()},
+          {"least_answers", least},
+          {"most_answers", most},
+          {"offered", load.rate},
+          {"p50_us", part.Percentile(0.5)},
+          {"p99_us", part.Percentile(0.99)},
+          {"p99_of_p50", part.Percentile(0.99) / part.Percentile(0.5)},
+          {"failed", full.failed + part.failed},
+          {"event_visible_p50_us", while_full.p50},
+          {"event_visible_p99_us", while_full.p99},
+          {"event_visible_max_us", while_full.max},
+          {"events_watched", while_full.events}};
+}
+
+void Print(const Json& result) {
+  fmt::print("{:>15} {:>9} {:>10} {:>10} {:>10} {:>8} {:>14} {:>8}\n", "form", "instances",
+             "answer", "queries/s", "null/s", "of null", "small null/s", "of it");
+  for (const Json& row : result["queries"]) {
+    fmt::print("{:>15} {:>9} {:>10} {:>10.0f} {:>10.0f} {:>8.2f} {:>14.0f} {:>8.2f}\n",
+               row["form"].get<std::string>(), row["instances"].get<size_t>(),
+               row["answer_bytes"].get<size_t>(), row["rate"].get<double>(),
+               row["null_rate"].get<double>(), row["of_null"].get<double>(),
+               row["null_rate_small_answer"].get<double>(),
+               row["of_null_small_answer"].get<double>());
+  }
+  fmt::print("\n");
+  for (const auto& [key, value] : result["crowd"].items()) {
+    fmt::print("{:>22} {:.1f}\n", key, value.get<double>());
+  }
+}
+
+int Main(const Options& options) {
+  ServerProcess server;
+  Json result;
+  for (const char* form : {"msgpack", "packed msgpack", "json"}) {
+    result["queries"].push_back(Measure(server, {form, "one", 1}, options));
+    result["queries"].push_back(Measure(server, {form, "many", kMany}, options));
+  }
+  result["crowd"] = Crowd(server, options);
+  if (options.json) {
+    fmt::print("{}\n", result.dump(2));
+  } else {
+    Print(result);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace conductor::bench
+
+int main(int argc, char** argv) {
+  conductor::bench::Options options;
+  CLI::App app{"Measures queries over HTTP against a server of its own"};
+  app.add_option("--seconds", options.seconds, "of one measurement")->capture_default_str();
+  app.add_option("--connections", options.connections, "of the throughput measurements")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--rounds", options.rounds, "of which the middle one counts")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 99));
+  app.add_flag("--json", options.json, "for scripts");
+  CLI11_PARSE(app, argc, argv);
+  return conductor::bench::Main(options);
+}
