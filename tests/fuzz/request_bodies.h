@@ -6,6 +6,7 @@
 
 #include "daemon/serve/answer_document.h"
 #include "daemon/serve/http_router.h"
+#include "daemon/serve/mooncake_requests.h"
 #include "daemon/serve/registration.h"
 #include "daemon/serve/requests.h"
 #include "fuzz_target.h"
@@ -25,12 +26,30 @@ class RequestBodies {
     if (const auto query = Read(ParseMooncakeQuery(body_, form_))) CheckQuery(*query);
     if (form_ == BodyForm::kJson) (void)Read(ParseCacheQuery(body_));
     if (const auto request = Read(ParseRegister(body_, form_))) CheckRegistration(*request);
-    if (const auto key = Read(ParseUnregister(body_, form_))) {
-      fuzz::Require(key->find('|') != std::string::npos, "a key has its parts");
-    }
+    if (const auto key = Read(ParseUnregister(body_, form_))) CheckKey(*key);
+    ReadStrictly();
   }
 
  private:
+  // As the C++ generations of the Mooncake Conductor and Dynamo's indexer do.
+  void ReadStrictly() const {
+    if (const auto strict = Read(ParseStrictQuery(body_, form_))) CheckQuery(strict->query);
+    for (const auto others : {RequestBody::Others::kIgnore, RequestBody::Others::kRefuse}) {
+      if (const auto query = Read(ParseHashQuery(body_, form_, others))) CheckQuery(*query);
+    }
+    if (const auto query = Read(ParseDynamoQuery(body_, form_))) CheckQuery(*query);
+    if (const auto query = Read(ParseDynamoHashQuery(body_, form_, 1337))) CheckQuery(*query);
+    // What is no JSON has a text alone there.
+    const auto request = ParseStrictRegister(body_, form_);
+    if (request || !request.error().reason.empty()) {
+      if (Read(request)) CheckRegistration(*request);
+    }
+    const auto key = ParseStrictUnregister(body_, form_);
+    if (key || !key.error().reason.empty()) {
+      if (Read(key)) CheckKey(*key);
+    }
+  }
+
   // The request, or nothing where its error can be told.
   template <typename T>
   [[nodiscard]] std::optional<T> Read(Parsed<T> parsed) const {
@@ -49,7 +68,12 @@ class RequestBodies {
   void CheckQuery(const Query& query) const {
     fuzz::Require(!query.model.empty(), "a query names its model");
     fuzz::Require(query.tokens.size() <= size_, "a token takes at least one byte");
+    fuzz::Require(query.prefixes.size() <= size_, "a hash takes at least one byte");
     fuzz::Require(!query.block_size || *query.block_size > 0, "blocks have tokens");
+  }
+
+  static void CheckKey(const std::string& key) {
+    fuzz::Require(key.find('|') != std::string::npos, "a key has its parts");
   }
 
   static void CheckRegistration(const RegisterRequest& request) {
