@@ -1,7 +1,6 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_MOONCAKE_REQUESTS_H_
 #define CONDUCTOR_DAEMON_SERVE_MOONCAKE_REQUESTS_H_
 
-#include <cstdint>
 #include <string>
 
 #include "daemon/serve/answers.h"
@@ -33,17 +32,6 @@ struct StrictQuery {
 
 // POST /unregister: the key of the publisher to remove. Errors as in ParseStrictRegister.
 [[nodiscard]] Parsed<std::string> ParseStrictUnregister(const std::string& body, BodyForm form);
-
-// POST /query_by_hash, by `seq_hashes` or `block_hash`, both prefix hashes. No generation had more
-// of it than its name, so it is read as Conductor's own bodies are.
-[[nodiscard]] Parsed<Query> ParseHashQuery(const std::string& body, BodyForm form,
-                                           RequestBody::Others others);
-
-// POST /query and /query_by_hash as clients of Dynamo's standalone KV indexer send them. Its
-// `block_hashes` are hashes of single blocks; they are chained with `hash_seed`.
-[[nodiscard]] Parsed<Query> ParseDynamoQuery(const std::string& body, BodyForm form);
-[[nodiscard]] Parsed<Query> ParseDynamoHashQuery(const std::string& body, BodyForm form,
-                                                 uint64_t hash_seed);
 
 }  // namespace conductor::serve
 

@@ -15,6 +15,7 @@
 #include "daemon/serve/min_state.h"
 #include "daemon/serve/mooncake_answers.h"
 #include "daemon/serve/mooncake_generation.h"
+#include "daemon/serve/mooncake_hash_requests.h"
 #include "daemon/serve/mooncake_requests.h"
 #include "daemon/serve/publisher_json.h"
 #include "daemon/serve/requests.h"

@@ -6,6 +6,7 @@
 
 #include "daemon/serve/answer_document.h"
 #include "daemon/serve/http_router.h"
+#include "daemon/serve/mooncake_hash_requests.h"
 #include "daemon/serve/mooncake_requests.h"
 #include "daemon/serve/registration.h"
 #include "daemon/serve/requests.h"
