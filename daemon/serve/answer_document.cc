@@ -7,8 +7,6 @@
 #include <optional>
 #include <set>
 
-#include "daemon/serve/document_writer.h"
-
 namespace conductor::serve {
 namespace {
 
@@ -41,9 +39,7 @@ void WriteInstance(DocumentWriter& out, const InstanceAnswer& instance) {
   out.Pair("instance_id", instance.instance_id);
   out.Pair("serves_model", instance.serves_model);
   out.Pair("longest_matched", instance.longest_matched());
-  out.Pair("gpu", instance.best.gpu);
-  out.Pair("cpu", instance.best.cpu);
-  out.Pair("disk", instance.best.disk);
+  WriteTiers(out, instance.best);
   out.Pair("block_size", instance.block_size);
   out.Pair("prompt_blocks", instance.prompt_blocks);
   out.Key("ranks");
@@ -51,9 +47,7 @@ void WriteInstance(DocumentWriter& out, const InstanceAnswer& instance) {
   for (const auto& [rank, figures] : instance.ranks) {
     out.Key(std::to_string(rank));
     out.Map(3);
-    out.Pair("gpu", figures.gpu);
-    out.Pair("cpu", figures.cpu);
-    out.Pair("disk", figures.disk);
+    WriteTiers(out, figures);
   }
   out.Pair("state", stream::TrustStateName(instance.trust.state));
   out.Pair("reason", instance.trust.reason);
@@ -111,9 +105,7 @@ void WriteScore(DocumentWriter& out, const InstanceAnswer& instance, const index
   out.Pair("instance_id", instance.instance_id);
   real("score", score.total);
   out.Pair("longest_matched", instance.longest_matched());
-  out.Pair("gpu", instance.best.gpu);
-  out.Pair("cpu", instance.best.cpu);
-  out.Pair("disk", instance.best.disk);
+  WriteTiers(out, instance.best);
   out.Pair("block_size", instance.block_size);
   out.Pair("state", stream::TrustStateName(instance.trust.state));
   out.Pair("reason", instance.trust.reason);
@@ -143,7 +135,26 @@ void WriteRanking(DocumentWriter& out, const QueryRequest& request, const Query&
   EndAnswer(out, answer);
 }
 
+// write(out, prompt, answer) for each, in a list where they were asked for in one.
+template <typename Answers, typename Write>
+std::string AllOf(const QueryRequest& request, const Answers& answers, BodyForm form, Write write) {
+  const auto out = DocumentWriter::Make(form);
+  if (request.batch) {
+    out->Map(1);
+    out->Key("answers");
+    out->Array(answers.size());
+  }
+  for (size_t i = 0; i < answers.size(); ++i) write(*out, request.prompts[i], answers[i]);
+  return out->Take();
+}
+
 }  // namespace
+
+void WriteTiers(DocumentWriter& out, const TierFigures& figures) {
+  out.Pair("gpu", figures.gpu);
+  out.Pair("cpu", figures.cpu);
+  out.Pair("disk", figures.disk);
+}
 
 std::string ErrorDocument(const RequestError& error, BodyForm form) {
   Json json{{"error", error.error}, {"reason", error.reason}};
@@ -169,28 +180,15 @@ std::string MooncakeAnswerJson(const Query& query, const Answer& answer) {
 
 std::string AnswerDocument(const QueryRequest& request, const std::vector<Answer>& answers,
                            BodyForm form) {
-  const auto out = DocumentWriter::Make(form);
-  if (request.batch) {
-    out->Map(1);
-    out->Key("answers");
-    out->Array(answers.size());
-  }
-  for (size_t i = 0; i < answers.size(); ++i) WriteAnswer(*out, request.prompts[i], answers[i]);
-  return out->Take();
+  return AllOf(request, answers, form, WriteAnswer);
 }
 
 std::string RankingDocument(const QueryRequest& request, const std::vector<Ranking>& rankings,
                             BodyForm form) {
-  const auto out = DocumentWriter::Make(form);
-  if (request.batch) {
-    out->Map(1);
-    out->Key("answers");
-    out->Array(rankings.size());
-  }
-  for (size_t i = 0; i < rankings.size(); ++i) {
-    WriteRanking(*out, request, request.prompts[i], rankings[i]);
-  }
-  return out->Take();
+  return AllOf(request, rankings, form,
+               [&request](DocumentWriter& out, const Query& query, const Ranking& ranking) {
+                 WriteRanking(out, request, query, ranking);
+               });
 }
 
 std::string CacheAnswerJson(const std::map<std::string, int>& hits) {

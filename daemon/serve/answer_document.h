@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "daemon/serve/answers.h"
+#include "daemon/serve/document_writer.h"
 #include "daemon/serve/registry.h"
 #include "daemon/serve/requests.h"
 #include "lib/index/prefix_index.h"
@@ -18,6 +19,9 @@ namespace conductor::serve {
 
 // {"error", "reason", "field"?, "index"?}
 [[nodiscard]] std::string ErrorDocument(const RequestError& error, BodyForm form = BodyForm::kJson);
+
+// The pairs "gpu", "cpu", "disk".
+void WriteTiers(DocumentWriter& out, const TierFigures& figures);
 
 // POST /query: {tenant: {instance_id: {"longest_matched", "GPU", "DP": {rank: gpu}, "CPU",
 // "DISK"}}}; {} when the tenant has no instance. An instance that the query names and nobody

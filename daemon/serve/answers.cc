@@ -49,11 +49,6 @@ void MatchTokens(const Registry& registry, const index::Scope& scope, const Prom
       bounds, matches);
 }
 
-// Whole blocks.
-uint64_t PromptBlocks(const Query& query, uint32_t block_size) {
-  return query.prefixes.empty() ? query.tokens.size() / block_size : query.prefixes.size();
-}
-
 void TakeBest(TierFigures& best, const TierFigures& other) {
   best.gpu = std::max(best.gpu, other.gpu);
   best.cpu = std::max(best.cpu, other.cpu);
@@ -198,7 +193,7 @@ InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& qu
   row.instance_id = instance.instance_id;
   row.best = rows.best[i];
   row.block_size = rows.block_size[i];
-  if (row.block_size != 0) row.prompt_blocks = PromptBlocks(query, row.block_size);
+  if (row.block_size != 0) row.prompt_blocks = query.Blocks(row.block_size);
   row.ranks.reserve(instance.dp_ranks.size());
   for (size_t r = 0; r < instance.dp_ranks.size(); ++r) {
     row.ranks.emplace_back(instance.dp_ranks[r], rows.ranks[instance.first_rank + r]);
@@ -250,9 +245,19 @@ std::string Listed(const Names& names) {
   return fmt::format("{}{}", fmt::join(shown, ", "), more);
 }
 
-// Why there may be nothing to match, and what there is instead.
-void Explain(const EngineTable& table, const Query& query, const std::set<uint32_t>& block_sizes,
-             bool size_unknown, Answer& answer) {
+// Why there may be nothing to match, and what there is instead. Nothing where what the query names
+// is there: then the names of all others are not looked at.
+void Explain(const EngineTable& table, const Query& query, const ModelSizes& model,
+             Answer& answer) {
+  if (model.known) {
+    if (!query.block_size || model.unknown || model.sizes.contains(*query.block_size)) return;
+    answer.reason = QueryReason::kUnknownBlockSize;
+    answer.nearest = NearestSize(model.sizes, *query.block_size);
+    answer.reason_detail =
+        fmt::format("model '{}' has no engine with blocks of {} tokens; there are: {}", query.model,
+                    *query.block_size, Listed(model.sizes));
+    return;
+  }
   std::set<std::string> tenants;
   std::set<std::string> models;
   for (const EngineView& engine : table.engines()) {
@@ -264,39 +269,13 @@ void Explain(const EngineTable& table, const Query& query, const std::set<uint32
     answer.nearest = NearestName(tenants, query.tenant);
     answer.reason_detail = fmt::format("no engine is registered for tenant '{}'; there are: {}",
                                        query.tenant, Listed(tenants));
-  } else if (!models.contains(query.model)) {
+  } else {
     answer.reason = QueryReason::kUnknownModel;
     answer.nearest = NearestName(models, query.model);
     answer.reason_detail = fmt::format("no engine is registered for model '{}'; there are: {}",
                                        query.model, Listed(models));
-  } else if (query.block_size && !size_unknown && !block_sizes.contains(*query.block_size)) {
-    answer.reason = QueryReason::kUnknownBlockSize;
-    answer.nearest = NearestSize(block_sizes, *query.block_size);
-    answer.reason_detail =
-        fmt::format("model '{}' has no engine with blocks of {} tokens; there are: {}", query.model,
-                    *query.block_size, Listed(block_sizes));
   }
 }
-
-// The block sizes that the query's model is registered with, or has been learnt to have.
-struct ModelSizes {
-  ModelSizes(const EngineTable& table, const Query& query) {
-    for (const EngineView& engine : table.engines()) {
-      const Registration& registration = *engine.registration;
-      if (registration.model != query.model || registration.tenant != query.tenant) continue;
-      known = true;
-      if (engine.block_size == 0) {
-        unknown = true;
-      } else {
-        sizes.insert(engine.block_size);
-      }
-    }
-  }
-
-  bool known = false;    // the model is registered for the tenant
-  bool unknown = false;  // with a size that is not known yet
-  std::set<uint32_t> sizes;
-};
 
 // The machine of an engine; empty when nobody said.
 std::string HostOf(const Registration& registration) {
@@ -384,10 +363,8 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
                    uint32_t top) {
   const std::shared_ptr<const EngineTable> table = registry.Table();
   Answer answer;
-  const ModelSizes model(*table, query);
-  if (!model.known || query.block_size) {
-    Explain(*table, query, model.sizes, model.unknown, answer);
-  }
+  const ModelSizes model = table->SizesOf(query.tenant, query.model);
+  Explain(*table, query, model, answer);
   const EngineTable::Tenant* const tenant = table->Find(query.tenant);
   for (const std::string& id : query.instances) {
     if (tenant == nullptr || !tenant->by_id.contains(id)) answer.unknown_instances.push_back(id);
@@ -408,8 +385,8 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   Rows rows(*table, *tenant, query);
   for (const uint32_t block_size : block_sizes) {
     if (bounds.reached()) break;
-    if (PromptBlocks(query, block_size) > bounds.max_blocks) {
-      answer.too_many_blocks = PromptBlocks(query, block_size);
+    if (const uint64_t blocks = query.Blocks(block_size); blocks > bounds.max_blocks) {
+      answer.too_many_blocks = blocks;
       break;
     }
     LookUp(registry, *table, query, prompt, block_size, bounds, rows);

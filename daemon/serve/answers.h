@@ -33,6 +33,11 @@ struct Query {
   // block size that they were made with alone.
   std::vector<PrefixHash> prefixes;
   std::set<std::string> instances;  // candidates; empty: all that are registered
+
+  // Of the prompt, whole ones. block_size > 0.
+  [[nodiscard]] uint64_t Blocks(uint32_t size) const {
+    return prefixes.empty() ? tokens.size() / size : prefixes.size();
+  }
 };
 
 // All figures in tokens. gpu <= cpu <= disk (see index::RankMatch).

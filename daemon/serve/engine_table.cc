@@ -37,6 +37,21 @@ EngineTable::EngineTable(std::vector<EngineView> engines, uint64_t version)
   }
 }
 
+ModelSizes EngineTable::SizesOf(std::string_view tenant, std::string_view model) const {
+  ModelSizes sizes;
+  for (const EngineView& engine : engines_) {
+    const Registration& registration = *engine.registration;
+    if (registration.model != model || registration.tenant != tenant) continue;
+    sizes.known = true;
+    if (engine.block_size == 0) {
+      sizes.unknown = true;
+    } else {
+      sizes.sizes.insert(engine.block_size);
+    }
+  }
+  return sizes;
+}
+
 const EngineTable::Tenant* EngineTable::Find(const std::string& tenant) const {
   const auto found = tenants_.find(tenant);
   return found == tenants_.end() ? nullptr : &found->second;

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,9 +23,14 @@ struct EngineView {
   std::shared_ptr<const Registration> registration;
   stream::Trust trust;
   uint32_t block_size = 0;  // registered or learnt; 0: not known yet
-  // As PublisherStatus::last_event_lag_seconds, when the view was taken, and now.
-  double lag_seconds = -1;
-  std::shared_ptr<const std::atomic<double>> lag_now = nullptr;
+  std::shared_ptr<const std::atomic<double>> lag_now = nullptr;  // seconds, of its last event
+};
+
+// The block sizes of one tenant's model, as its engines are registered or have been learnt to have.
+struct ModelSizes {
+  bool known = false;    // some engine is registered for the model
+  bool unknown = false;  // one with a size that is not known yet
+  std::set<uint32_t> sizes;
 };
 
 // The engine publishers at one moment, in the order that answers need: made when one of them
@@ -53,6 +59,7 @@ class EngineTable {
 
   // In order of their keys.
   [[nodiscard]] const std::vector<EngineView>& engines() const { return engines_; }
+  [[nodiscard]] ModelSizes SizesOf(std::string_view tenant, std::string_view model) const;
   // nullptr when no engine is registered for it.
   [[nodiscard]] const Tenant* Find(const std::string& tenant) const;
   [[nodiscard]] uint64_t version() const { return version_; }

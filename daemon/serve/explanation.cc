@@ -77,8 +77,7 @@ class Explainer {
   }
 
   [[nodiscard]] uint64_t PromptBlocks(uint32_t block_size) const {
-    if (block_size == 0) return 0;
-    return query_.prefixes.empty() ? query_.tokens.size() / block_size : query_.prefixes.size();
+    return block_size == 0 ? 0 : query_.Blocks(block_size);
   }
 
   void TooLong(const std::vector<const PublisherStatus*>& own) {

@@ -192,7 +192,8 @@ std::string NamespacesDocument(const Registry& registry, BodyForm form) {
     std::map<std::string, std::set<uint32_t>> instances;  // and their ranks
   };
   std::map<index::NamespaceKey, Namespace> all;
-  for (const EngineView& engine : registry.Engines()) {
+  const std::shared_ptr<const EngineTable> table = registry.Table();
+  for (const EngineView& engine : table->engines()) {
     const Registration& registration = *engine.registration;
     all[NamespaceOf(registration, engine.block_size)].instances[registration.instance_id].insert(
         registration.dp_rank);

@@ -1,7 +1,5 @@
 #include "daemon/serve/mooncake_answers.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -14,6 +12,7 @@
 #include "daemon/serve/document_writer.h"
 #include "daemon/serve/engine_table.h"
 #include "daemon/serve/routes.h"
+#include "lib/base/bytes.h"
 #include "lib/hash/hash_profile.h"
 
 namespace conductor::serve {
@@ -32,12 +31,6 @@ void WriteRanks(DocumentWriter& out, const InstanceAnswer& instance) {
   for (const auto& [rank, figures] : instance.ranks) out.Pair(std::to_string(rank), figures.gpu);
 }
 
-void WriteTiers(DocumentWriter& out, const TierFigures& figures) {
-  out.Pair("gpu", figures.gpu);
-  out.Pair("cpu", figures.cpu);
-  out.Pair("disk", figures.disk);
-}
-
 void WriteStrictInstance(DocumentWriter& out, const InstanceAnswer& instance) {
   out.Key(instance.instance_id);
   out.Map(6);
@@ -53,15 +46,6 @@ void WriteStrictInstance(DocumentWriter& out, const InstanceAnswer& instance) {
   WriteTiers(out, instance.best);
 }
 
-std::string RootDigest(const hash::HashProfile& profile) {
-  const hash::VllmHasher hasher(profile);
-  std::string hex;
-  for (const char byte : hasher.root()) {
-    hex += fmt::format("{:02x}", static_cast<unsigned char>(byte));
-  }
-  return hex;
-}
-
 // Nil where none was declared: upstream demands one.
 void WriteProfile(DocumentWriter& out, const std::optional<hash::HashProfile>& profile) {
   if (!profile) return out.Nil();
@@ -69,7 +53,7 @@ void WriteProfile(DocumentWriter& out, const std::optional<hash::HashProfile>& p
   out.Pair("strategy", "vllm_v1");
   out.Pair("algorithm", hash::HashAlgorithmName(profile->algorithm));
   out.Pair("python_hash_seed", profile->seed);
-  out.Pair("root_digest", RootDigest(*profile));
+  out.Pair("root_digest", ToHex(hash::VllmHasher(*profile).root()));
   out.Pair("index_projection", "low64_be");
 }
 

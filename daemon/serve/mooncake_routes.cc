@@ -2,7 +2,6 @@
 
 #include <array>
 #include <iterator>
-#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -37,7 +36,7 @@ struct Call {
   // `answer`, unless the server stops: then the walk behind it may have been cut short.
   [[nodiscard]] HttpResponse Whole(std::string answer) const {
     if (!context.stopping.stop_requested()) return Answered(generation, std::move(answer));
-    return Refuse(503, {"the daemon is being stopped", "stopping", "", {}});
+    return Refuse(503, Stopping());
   }
 };
 
@@ -133,15 +132,7 @@ Parsed<Query> ParseByHash(const Call& call) {
 // Hashes are of blocks of one size, so a model that has several does not say which.
 std::optional<RequestError> NeedsBlockSize(const Registry& registry, const Query& query) {
   if (query.block_size) return std::nullopt;
-  std::set<uint32_t> sizes;
-  const std::shared_ptr<const EngineTable> table = registry.Table();
-  for (const EngineView& engine : table->engines()) {
-    const Registration& registration = *engine.registration;
-    if (registration.tenant == query.tenant && registration.model == query.model &&
-        engine.block_size != 0) {
-      sizes.insert(engine.block_size);
-    }
-  }
+  const std::set<uint32_t> sizes = registry.Table()->SizesOf(query.tenant, query.model).sizes;
   if (sizes.size() < 2) return std::nullopt;
   return RequestError{fmt::format("block_size is required: model '{}' has blocks of {} and of {} "
                                   "tokens",

@@ -66,7 +66,7 @@ stream::Consumer::Applied PublisherConsumer::Apply(stream::Sequence sequence,
     if (skip != batch->skips.end()) error = fmt::format("{}, {}", where(), skip->Describe());
     CountSkip(std::string(wire::SkipReasonName(reason)), count, error);
   }
-  TellCounters(MonoNow());
+  TellCounters(counters, MonoNow());
   if (batch->timestamp > 0) board_->last_lag_seconds = UnixNow() - batch->timestamp;
   TellTrust();
   return applied;
@@ -114,20 +114,20 @@ void PublisherConsumer::CountSkip(const std::string& reason, uint64_t count,
   if (first) log::Warn("{}: {} (more of {} are only counted)", name_, error, reason);
 }
 
-void PublisherConsumer::TellCounters(std::optional<MonoTime> applied) {
-  ingest::IngestCounters counters = Counters();
+void PublisherConsumer::TellCounters(const ingest::IngestCounters& counters,
+                                     std::optional<MonoTime> applied) {
   bool changed = false;
   {
     const std::lock_guard lock(board_->mutex);
     changed = counters.block_size != board_->ingest.block_size;
-    board_->ingest = std::move(counters);
+    board_->ingest = counters;
     if (applied) board_->last_applied = applied;
   }
   if (changed) board_->Changed();
 }
 
 void PublisherConsumer::Publish() {
-  TellCounters();
+  TellCounters(Counters());
   TellTrust();
 }
 

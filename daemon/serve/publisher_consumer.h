@@ -74,8 +74,9 @@ class PublisherConsumer : public stream::Consumer {
  private:
   void CountSkip(const std::string& reason, uint64_t count, const std::string& error);
   void TellTrust();
-  // The counters on the board become what they are; `applied`: when a batch was.
-  void TellCounters(std::optional<MonoTime> applied = std::nullopt);
+  // What the counters are, onto the board; `applied`: when a batch was.
+  void TellCounters(const ingest::IngestCounters& counters,
+                    std::optional<MonoTime> applied = std::nullopt);
 
   const std::string name_;  // key and endpoint
   wire::Decoder decoder_;

@@ -260,7 +260,7 @@ void QueryEndpoint::Impl::Take(ZmqMessage& taken) {
                               {}}));
   }
   if (stopping.stop_requested()) {
-    return Send(request.from, Refused(503, {"the daemon is being stopped", "stopping", "", {}}));
+    return Send(request.from, Refused(503, Stopping()));
   }
   // A request that finds a thread free does not wait, whatever its size.
   const bool waits = queue.size() + answering >= most_answering;
@@ -331,7 +331,7 @@ void QueryEndpoint::Impl::Stop() {
   const std::lock_guard lock(mutex);
   if (socket) Drain();
   for (const Request& request : queue) {
-    Send(request.from, Refused(503, {"the daemon is being stopped", "stopping", "", {}}));
+    Send(request.from, Refused(503, Stopping()));
   }
   queue.clear();
   queued_bytes = 0;

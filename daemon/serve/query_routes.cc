@@ -34,9 +34,7 @@ BodyAnswer CutShort(const RouteContext& context, uint64_t too_many_blocks, BodyF
                     {}},
                    form);
   }
-  if (context.stopping.stop_requested()) {
-    return Refused(503, {"the daemon is being stopped", "stopping", "", {}}, form);
-  }
+  if (context.stopping.stop_requested()) return Refused(503, Stopping(), form);
   return Refused(
       503, {"the answer took longer than --query-timeout allows", "query_timeout", "", {}}, form);
 }

@@ -222,8 +222,7 @@ tl::expected<Registry::Added, Refusal> Registry::Impl::Reserve(const Registratio
                    {fmt::format("the limit of {} publishers is reached", entries.size()),
                     "instance_id", "a higher --max-publishers"});
   }
-  entries.emplace(key, Entry{std::make_shared<const Registration>(registration),
-                             std::make_shared<PublisherBoard>(), std::nullopt, nullptr, nullptr});
+  entries.emplace(key, Entry{.registration = std::make_shared<const Registration>(registration)});
   reservations.Add(registration, key);
   return Added::kNew;
 }
@@ -649,7 +648,6 @@ std::vector<EngineView> Registry::Engines() const {
     engines.push_back(EngineView{.registration = std::move(entry.registration),
                                  .trust = entry.board->trust,
                                  .block_size = block_size,
-                                 .lag_seconds = entry.board->last_lag_seconds,
                                  .lag_now = {entry.board, &entry.board->last_lag_seconds}});
   }
   return engines;

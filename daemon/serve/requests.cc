@@ -265,14 +265,6 @@ Parsed<Query> ParseMooncakeQuery(const std::string& bytes, BodyForm form) {
   return body.Finish(std::move(query));
 }
 
-Parsed<RankedQuery> ParseQuery(const std::string& bytes, BodyForm form) {
-  auto request = ParseQueries(bytes, form, 1);
-  if (!request) return tl::unexpected(std::move(request.error()));
-  RankedQuery ranked{std::move(request->prompts.front()), std::nullopt};
-  if (request->top > 0) ranked.top = request->top;
-  return ranked;
-}
-
 Parsed<QueryRequest> ParseQueries(const std::string& bytes, BodyForm form, uint32_t max_prompts) {
   Body body(bytes, form,
             {"model", "tenant_id", "lora_name", "block_size", "cache_salt", "additional_salt",

@@ -27,15 +27,7 @@ namespace conductor::serve {
 [[nodiscard]] Parsed<Query> ParseMooncakeQuery(const std::string& body,
                                                BodyForm form = BodyForm::kJson);
 
-// POST /v1/query.
-struct RankedQuery {
-  Query query;
-  std::optional<uint32_t> top;  // answer the best so many; 1 or more
-};
-[[nodiscard]] Parsed<RankedQuery> ParseQuery(const std::string& body,
-                                             BodyForm form = BodyForm::kJson);
-
-// The same for one prompt or a batch of them, and POST /v1/score, which has a load beside it.
+// POST /v1/query, of one prompt or a batch of them; and POST /v1/score, which has a load beside it.
 struct QueryRequest {
   std::vector<Query> prompts;
   bool batch = false;  // they came in "prompts"

@@ -35,9 +35,11 @@ HttpResponse NotRegistered(const Refusal& refusal, const std::string& prefix, Bo
   return Failed(400, {refusal.Message(), "invalid_registration", field, {}}, form);
 }
 
+RequestError Stopping() { return {"the daemon is being stopped", "stopping", "", {}}; }
+
 HttpResponse Whole(const RouteContext& context, std::string answer, BodyForm form) {
   if (!context.stopping.stop_requested()) return Ok(std::move(answer), form);
-  return Failed(503, {"the daemon is being stopped", "stopping", "", {}}, form);
+  return Failed(503, Stopping(), form);
 }
 
 }  // namespace conductor::serve

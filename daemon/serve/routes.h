@@ -40,6 +40,8 @@ void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context);
 // is no room. `prefix` is put before the field to blame.
 [[nodiscard]] HttpResponse NotRegistered(const Refusal& refusal, const std::string& prefix,
                                          BodyForm form);
+// What is said, with status 503, to whoever asks while the server stops.
+[[nodiscard]] RequestError Stopping();
 // `answer`, unless the server stops: then the walk behind it may have been cut short.
 [[nodiscard]] HttpResponse Whole(const RouteContext& context, std::string answer,
                                  BodyForm form = BodyForm::kJson);

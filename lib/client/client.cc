@@ -29,6 +29,25 @@ enum class Repeat : uint8_t { kAlways, kIfNotAsked };
 // What a 200 says, into the place where the caller wants it. An error is the conductor's fault.
 using Read = std::function<Status(const Reply& reply, const std::string& conductor)>;
 
+// An answer that names the conductor it is from; read(body) reads the rest.
+template <typename ReadBody>
+auto NamingIts(ReadBody read) {
+  return [read](const Reply& reply, const std::string& conductor) {
+    auto answer = read(reply.body);
+    if (answer) answer->conductor = conductor;
+    return answer;
+  };
+}
+
+Result<Reply> AsItCame(const Reply& reply, const std::string&) { return reply; }
+
+Error NotOverHttp(const Request& request) {
+  return Error{fmt::format("{} {} goes over HTTP, and no conductor is asked that way",
+                           request.method, request.path),
+               {},
+               "an http:// or https:// URL"};
+}
+
 }  // namespace
 
 struct Client::Impl {
@@ -50,6 +69,20 @@ struct Client::Impl {
   [[nodiscard]] Status Attempt(size_t way, const Request& request, Repeat repeat, const Read& read,
                                MonoTime deadline, bool& is_last);
   [[nodiscard]] Status Call(const Request& request, Repeat repeat, const Read& read);
+  // The same; what read(reply, conductor) makes of it.
+  template <typename Answer, typename Reader>
+  [[nodiscard]] Result<Answer> Ask(const Request& request, Repeat repeat, Reader read) {
+    Answer answer;
+    const Status done =
+        Call(request, repeat, [&](const Reply& reply, const std::string& conductor) -> Status {
+          Result<Answer> made = read(reply, conductor);
+          if (!made) return tl::unexpected(std::move(made.error()));
+          answer = std::move(*made);
+          return {};
+        });
+    if (!done) return tl::unexpected(done.error());
+    return answer;
+  }
   // At each over HTTP, one after the other. `is_fine` judges what is no 200.
   [[nodiscard]] Status CallAll(const Request& request,
                                const std::function<bool(const Reply&)>& is_fine);
@@ -122,9 +155,7 @@ Status Client::Impl::Call(const Request& request, Repeat repeat, const Read& rea
     failures.push_back(done.error().Message());
   }
   if (all.empty()) {
-    return Fail(fmt::format("{} {} goes over HTTP, and no conductor is asked that way",
-                            request.method, request.path),
-                {}, "an http:// or https:// URL");
+    return tl::unexpected(NotOverHttp(request));
   }
   return Fail(fmt::format("no conductor answered: {}", fmt::join(failures, "; ")));
 }
@@ -149,9 +180,7 @@ Status Client::Impl::CallAll(const Request& request,
     }
   }
   if (asked == 0) {
-    return Fail(fmt::format("{} {} goes over HTTP, and no conductor is asked that way",
-                            request.method, request.path),
-                {}, "an http:// or https:// URL");
+    return tl::unexpected(NotOverHttp(request));
   }
   if (failures.empty()) return {};
   return Fail(fmt::format("not done at {} of {} conductors: {}", failures.size(), asked,
@@ -185,47 +214,22 @@ Client& Client::operator=(Client&& other) noexcept = default;
 
 Result<QueryAnswer> Client::Query(const QuerySpec& spec) {
   const std::string body = QueryBody(spec);
-  QueryAnswer answer;
-  const auto done =
-      impl_->Call({.method = "POST", .path = "/v1/query", .body = body, .form = Form::kMsgpack},
-                  Repeat::kAlways, [&](const Reply& reply, const std::string& conductor) -> Status {
-                    auto read = ReadQueryAnswer(reply.body);
-                    if (!read) return tl::unexpected(std::move(read.error()));
-                    answer = std::move(*read);
-                    answer.conductor = conductor;
-                    return {};
-                  });
-  if (!done) return tl::unexpected(done.error());
-  return answer;
+  return impl_->Ask<QueryAnswer>(
+      {.method = "POST", .path = "/v1/query", .body = body, .form = Form::kMsgpack},
+      Repeat::kAlways, NamingIts(ReadQueryAnswer));
 }
 
 Result<ScoreAnswer> Client::Score(const ScoreSpec& spec) {
   const std::string body = ScoreBody(spec);
-  ScoreAnswer answer;
-  const auto done =
-      impl_->Call({.method = "POST", .path = "/v1/score", .body = body, .form = Form::kMsgpack},
-                  Repeat::kAlways, [&](const Reply& reply, const std::string& conductor) -> Status {
-                    auto read = ReadScoreAnswer(reply.body);
-                    if (!read) return tl::unexpected(std::move(read.error()));
-                    answer = std::move(*read);
-                    answer.conductor = conductor;
-                    return {};
-                  });
-  if (!done) return tl::unexpected(done.error());
-  return answer;
+  return impl_->Ask<ScoreAnswer>(
+      {.method = "POST", .path = "/v1/score", .body = body, .form = Form::kMsgpack},
+      Repeat::kAlways, NamingIts(ReadScoreAnswer));
 }
 
 Result<std::vector<PublisherEntry>> Client::Publishers() {
-  std::vector<PublisherEntry> publishers;
-  const auto done = impl_->Call({.method = "GET", .path = "/v1/publishers"}, Repeat::kAlways,
-                                [&](const Reply& reply, const std::string&) -> Status {
-                                  auto read = ReadPublishers(reply.body);
-                                  if (!read) return tl::unexpected(std::move(read.error()));
-                                  publishers = std::move(*read);
-                                  return {};
-                                });
-  if (!done) return tl::unexpected(done.error());
-  return publishers;
+  return impl_->Ask<std::vector<PublisherEntry>>(
+      {.method = "GET", .path = "/v1/publishers"}, Repeat::kAlways,
+      [](const Reply& reply, const std::string&) { return ReadPublishers(reply.body); });
 }
 
 Status Client::Register(std::string_view registration) {
@@ -243,27 +247,14 @@ Status Client::Unregister(std::string_view instance_id, std::string_view tenant_
 }
 
 Result<Reply> Client::Get(std::string_view path, Form form) {
-  Reply kept;
-  const auto done = impl_->Call({.method = "GET", .path = path, .form = form}, Repeat::kAlways,
-                                [&](const Reply& reply, const std::string&) -> Status {
-                                  kept = reply;
-                                  return {};
-                                });
-  if (!done) return tl::unexpected(done.error());
-  return kept;
+  return impl_->Ask<Reply>({.method = "GET", .path = path, .form = form}, Repeat::kAlways,
+                           AsItCame);
 }
 
 Result<Reply> Client::Post(std::string_view path, std::string_view body, Form form) {
   const bool asks = path == "/v1/query" || path == "/v1/score";
-  Reply kept;
-  const auto done = impl_->Call({.method = "POST", .path = path, .body = body, .form = form},
-                                asks ? Repeat::kAlways : Repeat::kIfNotAsked,
-                                [&](const Reply& reply, const std::string&) -> Status {
-                                  kept = reply;
-                                  return {};
-                                });
-  if (!done) return tl::unexpected(done.error());
-  return kept;
+  return impl_->Ask<Reply>({.method = "POST", .path = path, .body = body, .form = form},
+                           asks ? Repeat::kAlways : Repeat::kIfNotAsked, AsItCame);
 }
 
 }  // namespace conductor::client

@@ -23,7 +23,11 @@ class RequestBodies {
   }
 
   void ReadAll() const {
-    if (const auto query = Read(ParseQuery(body_, form_))) CheckQuery(query->query);
+    if (const auto request = Read(ParseQueries(body_, form_, kMaxPrompts))) CheckQueries(*request);
+    if (const auto request = Read(ParseScore(body_, form_, kMaxPrompts, {}))) {
+      CheckQueries(*request);
+    }
+    if (const auto request = Read(ParseExplain(body_, form_))) CheckQuery(request->query);
     if (const auto query = Read(ParseMooncakeQuery(body_, form_))) CheckQuery(*query);
     if (form_ == BodyForm::kJson) (void)Read(ParseCacheQuery(body_));
     if (const auto request = Read(ParseRegister(body_, form_))) CheckRegistration(*request);
@@ -32,6 +36,8 @@ class RequestBodies {
   }
 
  private:
+  static constexpr uint32_t kMaxPrompts = 4;
+
   // As the C++ generations of the Mooncake Conductor and Dynamo's indexer do.
   void ReadStrictly() const {
     if (const auto strict = Read(ParseStrictQuery(body_, form_))) CheckQuery(strict->query);
@@ -64,6 +70,12 @@ class RequestBodies {
       fuzz::Require(told.size() < 16 << 10, "an error is not large");
     }
     return std::nullopt;
+  }
+
+  void CheckQueries(const QueryRequest& request) const {
+    fuzz::Require(request.batch || request.prompts.size() == 1, "one prompt, or a batch");
+    fuzz::Require(request.prompts.size() <= kMaxPrompts, "no more prompts than are allowed");
+    for (const Query& query : request.prompts) CheckQuery(query);
   }
 
   void CheckQuery(const Query& query) const {

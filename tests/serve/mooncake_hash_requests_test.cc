@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/hash/block_hash.h"
+#include "tests/serve/request_bodies.h"
 
 namespace conductor::serve {
 namespace {
@@ -17,17 +18,6 @@ using Json = nlohmann::json;
 
 constexpr BodyForm kJson = BodyForm::kJson;
 constexpr BodyForm kMsgpack = BodyForm::kMsgpack;
-
-std::string InForm(const Json& body, BodyForm form) {
-  if (form == kJson) return body.dump();
-  std::string bytes;
-  Json::to_msgpack(body, bytes);
-  return bytes;
-}
-
-RequestError ErrorOf(const Parsed<Query>& parsed) {
-  return parsed ? RequestError{"no error", "", "", {}} : parsed.error();
-}
 
 std::vector<PrefixHash> Prefixes(std::vector<uint64_t> hashes) {
   std::vector<PrefixHash> prefixes;

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/serve/request_bodies.h"
+
 namespace conductor::serve {
 namespace {
 
@@ -16,18 +18,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr BodyForm kJson = BodyForm::kJson;
 constexpr BodyForm kMsgpack = BodyForm::kMsgpack;
-
-std::string InForm(const Json& body, BodyForm form) {
-  if (form == kJson) return body.dump();
-  std::string bytes;
-  Json::to_msgpack(body, bytes);
-  return bytes;
-}
-
-template <typename T>
-RequestError ErrorOf(const Parsed<T>& parsed) {
-  return parsed ? RequestError{"no error", "", "", {}} : parsed.error();
-}
 
 Json GoodQuery() { return {{"model", "m"}, {"block_size", 16}, {"token_ids", {1, 2, 3}}}; }
 

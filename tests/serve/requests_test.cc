@@ -12,15 +12,16 @@
 #include <vector>
 
 #include "daemon/serve/answer_document.h"
+#include "tests/serve/request_bodies.h"
 
 namespace conductor::serve {
 namespace {
 
 using namespace std::chrono_literals;
 
-template <typename T>
-RequestError ErrorOf(const Parsed<T>& parsed) {
-  return parsed ? RequestError{"no error", "", "", {}} : parsed.error();
+// POST /v1/query of one prompt.
+Parsed<QueryRequest> ParseOne(const std::string& body) {
+  return ParseQueries(body, BodyForm::kJson, 1);
 }
 
 TEST(MooncakeQuery, ReadsEveryField) {
@@ -143,7 +144,7 @@ TEST(EveryBody, MustBeOneStrictJsonObject) {
   };
   const std::vector<std::function<RequestError(const std::string&)>> parsers = {
       [](const std::string& body) { return ErrorOf(ParseMooncakeQuery(body)); },
-      [](const std::string& body) { return ErrorOf(ParseQuery(body)); },
+      [](const std::string& body) { return ErrorOf(ParseOne(body)); },
       [](const std::string& body) { return ErrorOf(ParseRegister(body)); },
       [](const std::string& body) { return ErrorOf(ParseUnregister(body)); },
       [](const std::string& body) { return ErrorOf(ParseCacheQuery(body)); }};
@@ -159,9 +160,9 @@ TEST(EveryBody, MustBeOneStrictJsonObject) {
 TEST(EveryBody, IsReadTheSameWithAndWithoutPadding) {
   std::string body = R"({"model":"m","token_ids":[1,2,3]})";
   body.shrink_to_fit();
-  EXPECT_EQ(ParseQuery(body)->query.tokens.size(), 3U);
+  EXPECT_EQ(ParseOne(body)->prompts[0].tokens.size(), 3U);
   body.reserve(body.size() + 200);
-  EXPECT_EQ(ParseQuery(body)->query.tokens.size(), 3U);
+  EXPECT_EQ(ParseOne(body)->prompts[0].tokens.size(), 3U);
 }
 
 TEST(EveryBody, MayHoldAPromptOf128kTokens) {
@@ -174,24 +175,18 @@ TEST(EveryBody, MayHoldAPromptOf128kTokens) {
 }
 
 TEST(RankedQuery, ReadsItsFields) {
-  const auto ranked = ParseQuery(
+  const auto ranked = ParseOne(
       R"({"model":"m","tokens":[5],"tenant_id":"t","lora_name":"l","block_size":64,
           "cache_salt":"s","additional_salt":"","instances":["a","b"],"top":3})");
   ASSERT_TRUE(ranked.has_value()) << ranked.error().error;
-  EXPECT_EQ(ranked->query.tokens, std::vector<TokenId>{5});
-  EXPECT_EQ(ranked->query.tenant, "t");
-  EXPECT_EQ(ranked->query.lora_name, "l");
-  EXPECT_EQ(ranked->query.block_size, 64U);
-  EXPECT_EQ(ranked->query.cache_salt, "s");
-  EXPECT_EQ(ranked->query.additional_salt, "");
-  EXPECT_EQ(ranked->query.instances, (std::set<std::string>{"a", "b"}));
+  EXPECT_EQ(ranked->prompts[0].tokens, std::vector<TokenId>{5});
+  EXPECT_EQ(ranked->prompts[0].tenant, "t");
+  EXPECT_EQ(ranked->prompts[0].lora_name, "l");
+  EXPECT_EQ(ranked->prompts[0].block_size, 64U);
+  EXPECT_EQ(ranked->prompts[0].cache_salt, "s");
+  EXPECT_EQ(ranked->prompts[0].additional_salt, "");
+  EXPECT_EQ(ranked->prompts[0].instances, (std::set<std::string>{"a", "b"}));
   EXPECT_EQ(ranked->top, 3U);
-}
-
-std::string Msgpack(const nlohmann::json& json) {
-  std::string bytes;
-  nlohmann::json::to_msgpack(json, bytes);
-  return bytes;
 }
 
 TEST(Queries, ReadTheSameFieldsInBothForms) {
@@ -200,7 +195,7 @@ TEST(Queries, ReadTheSameFieldsInBothForms) {
                                {"instances", {"a"}},    {"top", 2},
                                {"additional_salt", ""}, {"lora_name", nullptr}};
   for (const BodyForm form : {BodyForm::kJson, BodyForm::kMsgpack}) {
-    const std::string bytes = form == BodyForm::kJson ? body.dump() : Msgpack(body);
+    const std::string bytes = InForm(body, form);
     const auto request = ParseQueries(bytes, form, 1);
     ASSERT_TRUE(request) << request.error().error;
     EXPECT_FALSE(request->batch);
@@ -222,7 +217,7 @@ TEST(Queries, TakePackedTokensAndHashes) {
   EXPECT_EQ(json->prompts[0].tokens, tokens);
   const nlohmann::json bin = {{"model", "m"},
                               {"token_ids", nlohmann::json::binary({1, 0, 0, 0, 2, 1, 0, 0})}};
-  const auto msgpack = ParseQueries(Msgpack(bin), BodyForm::kMsgpack, 1);
+  const auto msgpack = ParseQueries(InForm(bin, BodyForm::kMsgpack), BodyForm::kMsgpack, 1);
   ASSERT_TRUE(msgpack) << msgpack.error().error;
   EXPECT_EQ(msgpack->prompts[0].tokens, tokens);
 
@@ -372,14 +367,14 @@ TEST(RankedQuery, SaysWhatIsWrongAndWhere) {
        {"top is 0 (expected an integer from 1 to 2147483647)", "out_of_range", "top", {}}},
   };
   for (const auto& [body, error] : cases) {
-    EXPECT_EQ(ErrorOf(ParseQuery(body)).error, error.error) << body;
-    EXPECT_EQ(ErrorOf(ParseQuery(body)), error) << body;
+    EXPECT_EQ(ErrorOf(ParseOne(body)).error, error.error) << body;
+    EXPECT_EQ(ErrorOf(ParseOne(body)), error) << body;
   }
 }
 
 TEST(RankedQuery, CutsLongUnknownNamesInItsMessage) {
   const std::string name(10'000, 'x');
-  const RequestError error = ErrorOf(ParseQuery("{\"" + name + "\":1}"));
+  const RequestError error = ErrorOf(ParseOne("{\"" + name + "\":1}"));
   EXPECT_EQ(error.reason, "unknown_field");
   EXPECT_LT(error.error.size(), 200U);
 }
@@ -680,10 +675,10 @@ TEST(InstancesOfAQuery, AreAtMost4096InEveryDialect) {
 
   const auto ranked = [&body](size_t entries) {
     std::string json = body(entries);
-    return ParseQuery(json.erase(json.find(R"("model_name":"m",)"), 17));
+    return ParseOne(json.erase(json.find(R"("model_name":"m",)"), 17));
   };
   EXPECT_EQ(ErrorOf(ranked(4097)), too_many);
-  EXPECT_EQ(ranked(4096).value().query.instances, std::set<std::string>{"a"});
+  EXPECT_EQ(ranked(4096).value().prompts[0].instances, std::set<std::string>{"a"});
 }
 
 TEST(RequestErrorJson, HasTheFieldsThatApply) {
