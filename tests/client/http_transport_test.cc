@@ -10,6 +10,7 @@
 #include <atomic>
 #include <csignal>
 #include <functional>
+#include <future>
 #include <string>
 #include <thread>
 #include <vector>
@@ -97,6 +98,7 @@ class FakeServer {
   FakeServer& operator=(const FakeServer&) = delete;
 
   [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  // How many were served or are being served.
   [[nodiscard]] int connections() const { return connections_; }
 
  private:
@@ -133,9 +135,9 @@ const Request kQuestion{
     .method = "POST", .path = "/v1/query", .body = "body", .form = Form::kMsgpack};
 
 TEST(HttpTransport, AsksAndTellsStatusAndForm) {
-  std::string seen;
+  std::promise<std::string> read;
   FakeServer server([&](Peer& peer) {
-    seen = peer.Read();
+    read.set_value(peer.Read());
     peer.Answer(418, "short and stout", "application/msgpack");
   });
   const auto transport = Connect(server.url(), {.token = "secret"});
@@ -144,6 +146,7 @@ TEST(HttpTransport, AsksAndTellsStatusAndForm) {
   EXPECT_EQ(reply->status, 418);
   EXPECT_EQ(reply->form, Form::kMsgpack);
   EXPECT_EQ(reply->body, "short and stout");
+  const std::string seen = read.get_future().get();
   EXPECT_TRUE(seen.starts_with("POST /v1/query HTTP/1.1\r\n")) << seen;
   EXPECT_TRUE(seen.ends_with("\r\n\r\nbody")) << seen;
   for (const char* header : {"Accept: application/msgpack\r\n", "Authorization: Bearer secret\r\n",

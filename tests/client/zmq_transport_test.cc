@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -94,8 +95,10 @@ TEST(ZmqTransport, CarriesQueriesAndScoresInMessagePackOnly) {
 }
 
 TEST(ZmqTransport, AsksAndTellsTheStatus) {
+  std::mutex mutex;
   Frames seen;
   FakeEndpoint endpoint([&](const Frames& request) {
+    const std::lock_guard lock(mutex);
     seen = request;
     return std::vector<Frames>{{request[0], "418", "short and stout"}};
   });
@@ -107,6 +110,7 @@ TEST(ZmqTransport, AsksAndTellsTheStatus) {
     EXPECT_EQ(reply->form, Form::kMsgpack);
     EXPECT_EQ(reply->body, "short and stout");
   }
+  const std::lock_guard lock(mutex);
   ASSERT_EQ(seen.size(), 3U);
   EXPECT_EQ(seen[1], "/v1/query");
   EXPECT_EQ(seen[2], "body");
