@@ -135,17 +135,24 @@ void WriteRanking(DocumentWriter& out, const QueryRequest& request, const Query&
   EndAnswer(out, answer);
 }
 
+size_t RowsOf(const Answer& answer) { return answer.instances.size(); }
+size_t RowsOf(const Ranking& ranking) { return ranking.scores.size(); }
+
 // write(out, prompt, answer) for each, in a list where they were asked for in one.
 template <typename Answers, typename Write>
 std::string AllOf(const QueryRequest& request, const Answers& answers, BodyForm form, Write write) {
-  const auto out = DocumentWriter::Make(form);
+  constexpr size_t kAnswerBytes = 512;
+  constexpr size_t kRowBytes = 320;
+  size_t expected = 0;
+  for (const auto& answer : answers) expected += kAnswerBytes + kRowBytes * RowsOf(answer);
+  DocumentWriter out(form, expected);
   if (request.batch) {
-    out->Map(1);
-    out->Key("answers");
-    out->Array(answers.size());
+    out.Map(1);
+    out.Key("answers");
+    out.Array(answers.size());
   }
-  for (size_t i = 0; i < answers.size(); ++i) write(*out, request.prompts[i], answers[i]);
-  return out->Take();
+  for (size_t i = 0; i < answers.size(); ++i) write(out, request.prompts[i], answers[i]);
+  return out.Take();
 }
 
 }  // namespace
@@ -165,17 +172,17 @@ std::string ErrorDocument(const RequestError& error, BodyForm form) {
 
 std::string MooncakeAnswerJson(const Query& query, const Answer& answer) {
   if (answer.reason == QueryReason::kUnknownTenant) return "{}";
-  const auto out = DocumentWriter::Make(BodyForm::kJson);
-  out->Map(1);
-  out->Key(query.tenant);
-  out->Map(answer.instances.size() + answer.unknown_instances.size());
-  for (const InstanceAnswer& instance : answer.instances) WriteMooncakeInstance(*out, instance);
+  DocumentWriter out(BodyForm::kJson);
+  out.Map(1);
+  out.Key(query.tenant);
+  out.Map(answer.instances.size() + answer.unknown_instances.size());
+  for (const InstanceAnswer& instance : answer.instances) WriteMooncakeInstance(out, instance);
   for (const std::string& asked : answer.unknown_instances) {
     InstanceAnswer nothing;
     nothing.instance_id = asked;
-    WriteMooncakeInstance(*out, nothing);
+    WriteMooncakeInstance(out, nothing);
   }
-  return out->Take();
+  return out.Take();
 }
 
 std::string AnswerDocument(const QueryRequest& request, const std::vector<Answer>& answers,

@@ -76,12 +76,12 @@ bool Serves(const EngineView& engine, const index::NamespaceKey& name_space) {
 
 // What is found for one query, by the places of its tenant in the table.
 struct Rows {
-  Rows(const EngineTable& table, const EngineTable::Tenant& of, const Query& query)
+  Rows(const EngineTable& table, const EngineTable::Tenant& of, const ModelSizes& model)
       : tenant(of), best(of.instances.size()), ranks(of.ranks), block_size(of.instances.size()) {
     for (size_t i = 0; i < tenant.instances.size(); ++i) {
       for (const uint32_t engine : tenant.instances[i].engines) {
         const EngineView& view = table.engines()[engine];
-        if (view.registration->model != query.model || view.block_size == 0) continue;
+        if (view.model != model.id || view.block_size == 0) continue;
         block_size[i] = view.block_size;
         break;
       }
@@ -167,27 +167,38 @@ std::vector<uint32_t> Ranked(const Rows& rows, const Query& query, uint32_t top)
     return std::tuple(x.disk, x.cpu, x.gpu, b) > std::tuple(y.disk, y.cpu, y.gpu, a);
   };
   const size_t wanted = top == 0 ? order.size() : std::min<size_t>(top, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(wanted), order.end(),
-                    better);
+  // Where all or none have all of a prompt they are in order already.
+  if (!std::ranges::is_sorted(order, better)) {
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(wanted),
+                      order.end(), better);
+  }
   order.resize(wanted);
   return order;
 }
 
 // The worst trust among an instance's publishers: of those of the model where it serves it.
-void TakeTrust(const EngineTable& table, const Query& query, InstanceAnswer& row, bool& told) {
+void TakeTrust(const EngineTable& table, const EngineTable::Instance& instance,
+               const ModelSizes& model, InstanceAnswer& row, const stream::Trust*& worst) {
+  for (const uint32_t engine : instance.engines) {
+    const EngineView& view = table.engines()[engine];
+    if (row.serves_model && view.model != model.id) continue;
+    if (worst == nullptr || stream::Worse(view.trust, *worst)) worst = &view.trust;
+  }
+}
+
+// The same where the instance may be no longer.
+void TakeTrust(const EngineTable& table, const Query& query, InstanceAnswer& row,
+               const stream::Trust*& worst) {
   const EngineTable::Tenant* const tenant = table.Find(query.tenant);
   if (tenant == nullptr) return;
   const auto instance = tenant->by_id.find(row.instance_id);
   if (instance == tenant->by_id.end()) return;
-  for (const uint32_t engine : tenant->instances[instance->second].engines) {
-    const EngineView& view = table.engines()[engine];
-    if (row.serves_model && view.registration->model != query.model) continue;
-    if (!told || stream::Worse(view.trust, row.trust)) row.trust = view.trust;
-    told = true;
-  }
+  TakeTrust(table, tenant->instances[instance->second], table.SizesOf(query.tenant, query.model),
+            row, worst);
 }
 
-InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i) {
+InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& query,
+                     const ModelSizes& model, uint32_t i) {
   const EngineTable::Instance& instance = rows.tenant.instances[i];
   InstanceAnswer row;
   row.instance_id = instance.instance_id;
@@ -207,7 +218,7 @@ InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& qu
   }
   for (const uint32_t engine : instance.engines) {
     const EngineView& view = table.engines()[engine];
-    row.serves_model |= view.registration->model == query.model;
+    row.serves_model |= view.model == model.id;
     row.lag_seconds = std::max(row.lag_seconds, view.lag_now->load(std::memory_order_relaxed));
   }
   return row;
@@ -361,9 +372,9 @@ std::string_view QueryReasonName(QueryReason reason) {
 
 Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBounds& bounds,
                    uint32_t top) {
-  const std::shared_ptr<const EngineTable> table = registry.Table();
-  Answer answer;
-  const ModelSizes model = table->SizesOf(query.tenant, query.model);
+  Answer answer{.table = registry.Table()};
+  const std::shared_ptr<const EngineTable>& table = answer.table;
+  const ModelSizes& model = table->SizesOf(query.tenant, query.model);
   Explain(*table, query, model, answer);
   const EngineTable::Tenant* const tenant = table->Find(query.tenant);
   for (const std::string& id : query.instances) {
@@ -382,7 +393,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   }
   const std::vector<hash::ExtraKeys> extra_keys = WithSalt(query.extra_keys, query.cache_salt);
   const PromptView prompt{query.tokens, extra_keys};
-  Rows rows(*table, *tenant, query);
+  Rows rows(*table, *tenant, model);
   for (const uint32_t block_size : block_sizes) {
     if (bounds.reached()) break;
     if (const uint64_t blocks = query.Blocks(block_size); blocks > bounds.max_blocks) {
@@ -400,10 +411,12 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   const std::vector<uint32_t> order = Ranked(rows, query, top);
   answer.instances.reserve(order.size());
   for (const uint32_t instance : order) {
-    InstanceAnswer& row = answer.instances.emplace_back(RowOf(rows, *table, query, instance));
-    bool told = false;
-    TakeTrust(*table, query, row, told);
-    if (after != table) TakeTrust(*after, query, row, told);
+    InstanceAnswer& row =
+        answer.instances.emplace_back(RowOf(rows, *table, query, model, instance));
+    const stream::Trust* worst = nullptr;
+    TakeTrust(*table, tenant->instances[instance], model, row, worst);
+    if (after != table) TakeTrust(*after, query, row, worst);
+    if (worst != nullptr) row.trust = *worst;
     if (!pools.empty()) TakePoolTrust(pools, rows, instance, row);
   }
   return answer;

@@ -1,8 +1,11 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_ANSWERS_H_
 #define CONDUCTOR_DAEMON_SERVE_ANSWERS_H_
 
+#include <absl/container/inlined_vector.h>
+
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -10,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/serve/engine_table.h"
 #include "daemon/serve/min_state.h"
 #include "daemon/serve/prompt_chain.h"
 #include "daemon/serve/registry.h"
@@ -48,10 +52,10 @@ struct TierFigures {
 };
 
 struct InstanceAnswer {
-  std::string instance_id;
-  TierFigures best;  // the best over the ranks, figure by figure
+  std::string_view instance_id;  // dies with the answer
+  TierFigures best;              // the best over the ranks, figure by figure
   // Registered ranks and those seen in events, in order.
-  std::vector<std::pair<uint32_t, TierFigures>> ranks;
+  absl::InlinedVector<std::pair<uint32_t, TierFigures>, 2> ranks;
   bool serves_model = false;  // a publisher of it is registered for the query's model
   // The worst among the instance's publishers: those of the model where it serves it.
   stream::Trust trust;
@@ -75,6 +79,7 @@ enum class QueryReason : uint8_t {
 [[nodiscard]] std::string_view QueryReasonName(QueryReason reason);
 
 struct Answer {
+  std::shared_ptr<const EngineTable> table = nullptr;  // what the instances' names view
   // Every engine instance registered for the tenant (pools are none), or those of them that the
   // query named; best first, then by name. Zeros where the namespace differs.
   std::vector<InstanceAnswer> instances;

@@ -58,9 +58,18 @@ std::string_view MediaType(BodyForm form) {
   return form == BodyForm::kMsgpack ? "application/msgpack" : "application/json";
 }
 
+Value::Value(element element, const JsonTokens* tokens) : value_(Json{element, tokens}) {
+  simdjson::dom::array array;
+  if (tokens == nullptr || element.get(array) != simdjson::SUCCESS || array.size() != 1) return;
+  std::string_view text;
+  if (array.at(0).get(text) == simdjson::SUCCESS && JsonTokens::IsPlaceholder(text)) {
+    value_ = tokens->At(text);
+  }
+}
+
 Value::Kind Value::kind() const {
-  if (const auto* element = std::get_if<simdjson::dom::element>(&value_)) {
-    switch (element->type()) {
+  if (const auto* json = std::get_if<Json>(&value_)) {
+    switch (json->element.type()) {
       case element_type::ARRAY:
         return Kind::kArray;
       case element_type::OBJECT:
@@ -79,6 +88,8 @@ Value::Kind Value::kind() const {
     }
     return Kind::kNil;
   }
+  if (std::holds_alternative<TokenArray>(value_)) return Kind::kArray;
+  if (std::holds_alternative<TokenId>(value_)) return Kind::kInteger;
   switch (std::get<wire::MsgpackValue>(value_).kind()) {
     case MsgpackKind::kNil:
       return Kind::kNil;
@@ -105,7 +116,7 @@ Value::Kind Value::kind() const {
 }
 
 std::string_view Value::KindName() const {
-  const bool json = std::holds_alternative<element>(value_);
+  const bool json = form() == BodyForm::kJson;
   switch (kind()) {
     case Kind::kNil:
       return json ? "null" : "nil";
@@ -137,32 +148,36 @@ std::string Value::Show() const {
 
 std::optional<bool> Value::AsBool() const {
   if (kind() != Kind::kBool) return std::nullopt;
-  if (const auto* json = std::get_if<element>(&value_)) return bool{*json};
+  if (const auto* json = std::get_if<Json>(&value_)) return bool{json->element};
   return std::get<wire::MsgpackValue>(value_).boolean();
 }
 
 std::optional<uint64_t> Value::AsUint64() const {
-  if (const auto* json = std::get_if<element>(&value_)) {
+  if (const auto* json = std::get_if<Json>(&value_)) {
     uint64_t number = 0;
-    if (json->get(number) != simdjson::SUCCESS) return std::nullopt;
+    if (json->element.get(number) != simdjson::SUCCESS) return std::nullopt;
     return number;
   }
-  return std::get<wire::MsgpackValue>(value_).AsUint64();
+  if (const auto* token = std::get_if<TokenId>(&value_)) return *token;
+  const auto* value = std::get_if<wire::MsgpackValue>(&value_);
+  return value == nullptr ? std::nullopt : value->AsUint64();
 }
 
 std::optional<int64_t> Value::AsInt64() const {
-  if (const auto* json = std::get_if<element>(&value_)) {
+  if (const auto* json = std::get_if<Json>(&value_)) {
     int64_t number = 0;
-    if (json->get(number) != simdjson::SUCCESS) return std::nullopt;
+    if (json->element.get(number) != simdjson::SUCCESS) return std::nullopt;
     return number;
   }
-  return std::get<wire::MsgpackValue>(value_).AsInt64();
+  if (const auto* token = std::get_if<TokenId>(&value_)) return *token;
+  const auto* value = std::get_if<wire::MsgpackValue>(&value_);
+  return value == nullptr ? std::nullopt : value->AsInt64();
 }
 
 std::optional<double> Value::AsReal() const {
-  if (const auto* json = std::get_if<element>(&value_)) {
+  if (const auto* json = std::get_if<Json>(&value_)) {
     double number = 0;
-    if (json->get(number) != simdjson::SUCCESS) return std::nullopt;
+    if (json->element.get(number) != simdjson::SUCCESS) return std::nullopt;
     return number;
   }
   if (kind() == Kind::kReal) return std::get<wire::MsgpackValue>(value_).real();
@@ -172,13 +187,13 @@ std::optional<double> Value::AsReal() const {
 }
 
 std::optional<std::string_view> Value::AsText() const {
-  if (const auto* json = std::get_if<element>(&value_)) {
+  if (const auto* json = std::get_if<Json>(&value_)) {
     std::string_view text;
-    if (json->get(text) != simdjson::SUCCESS) return std::nullopt;
+    if (json->element.get(text) != simdjson::SUCCESS) return std::nullopt;
     return text;
   }
-  const auto value = std::get<wire::MsgpackValue>(value_);
-  return value.is_text() ? std::optional(value.bytes()) : std::nullopt;
+  const auto* value = std::get_if<wire::MsgpackValue>(&value_);
+  return value != nullptr && value->is_text() ? std::optional(value->bytes()) : std::nullopt;
 }
 
 std::optional<std::string_view> Value::AsBytes() const {
@@ -187,9 +202,9 @@ std::optional<std::string_view> Value::AsBytes() const {
 }
 
 size_t Value::size() const {
-  if (const auto* json = std::get_if<element>(&value_)) {
+  if (const auto* json = std::get_if<Json>(&value_)) {
     simdjson::dom::array array;
-    if (json->get(array) == simdjson::SUCCESS) {
+    if (json->element.get(array) == simdjson::SUCCESS) {
       // The parser's own count stops at 2^24 - 1.
       constexpr size_t kCounted = (size_t{1} << 24) - 1;
       const size_t counted = array.size();
@@ -197,16 +212,17 @@ size_t Value::size() const {
       return static_cast<size_t>(std::distance(array.begin(), array.end()));
     }
     simdjson::dom::object object;
-    return json->get(object) == simdjson::SUCCESS ? object.size() : 0;
+    return json->element.get(object) == simdjson::SUCCESS ? object.size() : 0;
   }
-  const auto value = std::get<wire::MsgpackValue>(value_);
-  return value.is_array() || value.is_map() ? value.size() : 0;
+  if (const auto* tokens = std::get_if<TokenArray>(&value_)) return tokens->size();
+  const auto* value = std::get_if<wire::MsgpackValue>(&value_);
+  return value != nullptr && (value->is_array() || value->is_map()) ? value->size() : 0;
 }
 
 bool Value::CopyTokens(std::span<TokenId> out) const {
-  if (const auto* json = std::get_if<element>(&value_)) {
+  if (const auto* json = std::get_if<Json>(&value_)) {
     simdjson::dom::array array;
-    if (json->get(array) != simdjson::SUCCESS) return false;
+    if (json->element.get(array) != simdjson::SUCCESS) return false;
     TokenId* to = out.data();
     for (const element item : array) {
       uint64_t id = 0;
@@ -217,13 +233,18 @@ bool Value::CopyTokens(std::span<TokenId> out) const {
     }
     return true;
   }
-  const auto value = std::get<wire::MsgpackValue>(value_);
-  return value.is_array() && value.CopyIntegers(out);
+  if (const auto* tokens = std::get_if<TokenArray>(&value_)) {
+    std::ranges::copy(*tokens, out.begin());
+    return true;
+  }
+  const auto* value = std::get_if<wire::MsgpackValue>(&value_);
+  return value != nullptr && value->is_array() && value->CopyIntegers(out);
 }
 
 // What one body is read with, and what its values view.
 struct Document::Parser {
   simdjson::dom::parser json;
+  JsonTokens tokens;
   wire::MsgpackTape msgpack;
 };
 
@@ -249,7 +270,9 @@ class Document::ParserPool {
 
   void TakeBack(Parser* returned) {
     std::unique_ptr<Parser> parser(returned);
-    if (parser->json.capacity() > kMaxKeptCapacity) parser.reset();
+    if (std::max(parser->json.capacity(), parser->tokens.capacity()) > kMaxKeptCapacity) {
+      parser.reset();
+    }
     const std::lock_guard lock(mutex_);
     if (parser && free_.size() < kKept) free_.push_back(std::move(parser));
     --out_;
@@ -291,10 +314,13 @@ Result<Document> Document::Parse(const std::string& bytes, BodyForm form, Rest r
     return document;
   }
   const bool padded = bytes.capacity() >= bytes.size() + simdjson::SIMDJSON_PADDING;
+  JsonTokens& tokens = document.parser_->tokens;
+  const bool lifted = padded && tokens.Lift(bytes, simdjson::SIMDJSON_PADDING);
+  const std::string& text = lifted ? tokens.rest() : bytes;
   element root;
-  const auto error = document.parser_->json.parse(bytes.data(), bytes.size(), !padded).get(root);
+  const auto error = document.parser_->json.parse(text.data(), text.size(), !padded).get(root);
   if (error != simdjson::SUCCESS) return Fail(Describe(error));
-  document.root_ = Value(root);
+  document.root_ = Value(root, lifted ? &tokens : nullptr);
   return document;
 }
 

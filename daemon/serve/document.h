@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <variant>
 
+#include "daemon/serve/json_tokens.h"
 #include "lib/base/result.h"
 #include "lib/hash/block_hash.h"
 #include "lib/wire/msgpack_tape.h"
@@ -43,13 +44,14 @@ class Value {
   };
 
   Value() = default;  // a nil
-  explicit Value(simdjson::dom::element element) : value_(element) {}
   explicit Value(wire::MsgpackValue value) : value_(value) {}
+  // JSON, of which `tokens` may have taken something out (nullptr: nothing).
+  Value(simdjson::dom::element element, const JsonTokens* tokens);
 
   [[nodiscard]] Kind kind() const;
   [[nodiscard]] BodyForm form() const {
-    return std::holds_alternative<simdjson::dom::element>(value_) ? BodyForm::kJson
-                                                                  : BodyForm::kMsgpack;
+    return std::holds_alternative<wire::MsgpackValue>(value_) ? BodyForm::kMsgpack
+                                                              : BodyForm::kJson;
   }
   [[nodiscard]] bool is_nil() const { return kind() == Kind::kNil; }
   // "null", "an integer", "a string": for messages, in the words of its form.
@@ -72,14 +74,19 @@ class Value {
   // others.
   template <typename Visit>
   void ForEachItem(Visit&& visit) const {
-    if (const auto* element = std::get_if<simdjson::dom::element>(&value_)) {
+    if (const auto* json = std::get_if<Json>(&value_)) {
       simdjson::dom::array array;
-      if (element->get(array) != simdjson::SUCCESS) return;
+      if (json->element.get(array) != simdjson::SUCCESS) return;
       for (const simdjson::dom::element item : array) {
-        if (!visit(Value(item))) return;
+        if (!visit(Value(item, json->tokens))) return;
       }
-    } else if (const auto value = std::get<wire::MsgpackValue>(value_); value.is_array()) {
-      for (const wire::MsgpackValue item : value.items()) {
+    } else if (const auto* tokens = std::get_if<TokenArray>(&value_)) {
+      for (const TokenId token : *tokens) {
+        if (!visit(Value(token))) return;
+      }
+    } else if (const auto* value = std::get_if<wire::MsgpackValue>(&value_);
+               value != nullptr && value->is_array()) {
+      for (const wire::MsgpackValue item : value->items()) {
         if (!visit(Value(item))) return;
       }
     }
@@ -88,14 +95,15 @@ class Value {
   // repeatedly. A key that is no text (MessagePack) is nullopt.
   template <typename Visit>
   void ForEachEntry(Visit&& visit) const {
-    if (const auto* element = std::get_if<simdjson::dom::element>(&value_)) {
+    if (const auto* json = std::get_if<Json>(&value_)) {
       simdjson::dom::object object;
-      if (element->get(object) != simdjson::SUCCESS) return;
+      if (json->element.get(object) != simdjson::SUCCESS) return;
       for (const auto& [key, value] : object) {
-        if (!visit(std::optional<std::string_view>(key), Value(value))) return;
+        if (!visit(std::optional<std::string_view>(key), Value(value, json->tokens))) return;
       }
-    } else if (const auto map = std::get<wire::MsgpackValue>(value_); map.is_map()) {
-      for (const auto& [key, value] : map.entries()) {
+    } else if (const auto* map = std::get_if<wire::MsgpackValue>(&value_);
+               map != nullptr && map->is_map()) {
+      for (const auto& [key, value] : map->entries()) {
         std::optional<std::string_view> name;
         if (key.is_text()) name = key.bytes();
         if (!visit(name, Value(value))) return;
@@ -108,7 +116,15 @@ class Value {
   [[nodiscard]] bool CopyTokens(std::span<TokenId> out) const;
 
  private:
-  std::variant<wire::MsgpackValue, simdjson::dom::element> value_;
+  struct Json {
+    simdjson::dom::element element;
+    const JsonTokens* tokens;
+  };
+  using TokenArray = std::span<const TokenId>;  // JSON, taken out of the text
+
+  explicit Value(TokenId token) : value_(token) {}  // of such an array
+
+  std::variant<wire::MsgpackValue, Json, TokenArray, TokenId> value_;
 };
 
 // A body, read whole and strictly (UTF-8 in JSON, one value, nothing after it, nesting limited)

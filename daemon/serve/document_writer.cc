@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <iterator>
-#include <msgpack.hpp>
 #include <nlohmann/json.hpp>
 
 namespace conductor::serve {
@@ -13,131 +15,145 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-class JsonWriter final : public DocumentWriter {
- public:
-  void Map(size_t pairs) override { Open('{', '}', pairs); }
-  void Array(size_t items) override { Open('[', ']', items); }
-  void Key(std::string_view key) override {
-    Comma();
-    AppendText(key);
-    out_ += ':';
-    after_key_ = true;
-  }
-  void Text(std::string_view text) override {
-    Comma();
-    AppendText(text);
-    Done();
-  }
-  void Uint(uint64_t number) override { Number(fmt::format_int(number)); }
-  void Int(int64_t number) override { Number(fmt::format_int(number)); }
-  void Real(double number, int decimals) override {
-    Comma();
-    if (std::isfinite(number)) {
-      fmt::format_to(std::back_inserter(out_), "{:.{}f}", number, decimals);
-    } else {
-      out_ += "null";
-    }
-    Done();
-  }
-  void Bool(bool truth) override { Word(truth ? "true" : "false"); }
-  void Nil() override { Word("null"); }
-
- private:
-  struct Level {
-    char end;
-    size_t left;  // values, of maps without their keys
-  };
-
-  void Open(char begin, char end, size_t values) {
-    Comma();
-    out_ += begin;
-    open_.push_back({end, values});
-    first_ = true;
-    if (values == 0) Close();
-  }
-  void Close() {
-    while (!open_.empty() && open_.back().left == 0) {
-      out_ += open_.back().end;
-      open_.pop_back();
-      first_ = false;
-      if (!open_.empty()) --open_.back().left;
-    }
-  }
-  // Before a key, and before a value that has none.
-  void Comma() {
-    if (!first_ && !after_key_ && !open_.empty()) out_ += ',';
-    first_ = false;
-    after_key_ = false;
-  }
-  // After a value that holds no others.
-  void Done() {
-    if (open_.empty()) return;
-    --open_.back().left;
-    Close();
-  }
-  void Number(const fmt::format_int& digits) {
-    Comma();
-    out_.append(digits.data(), digits.size());
-    Done();
-  }
-  void Word(std::string_view word) {
-    Comma();
-    out_ += word;
-    Done();
-  }
-  void AppendText(std::string_view text) {
-    const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
-      return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
-    });
-    if (plain) {
-      out_.append("\"").append(text).append("\"");
-    } else {
-      out_.append(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace));
-    }
-  }
-
-  std::vector<Level> open_;
-  bool first_ = true;
-  bool after_key_ = false;
-};
-
-class MsgpackBodyWriter final : public DocumentWriter {
- public:
-  void Map(size_t pairs) override { packer_.pack_map(static_cast<uint32_t>(pairs)); }
-  void Array(size_t items) override { packer_.pack_array(static_cast<uint32_t>(items)); }
-  void Key(std::string_view key) override { Text(key); }
-  void Text(std::string_view text) override {
-    packer_.pack_str(static_cast<uint32_t>(text.size()));
-    packer_.pack_str_body(text.data(), static_cast<uint32_t>(text.size()));
-  }
-  void Uint(uint64_t number) override { packer_.pack_uint64(number); }
-  void Int(int64_t number) override { packer_.pack_int64(number); }
-  void Real(double number, int) override {
-    if (std::isfinite(number)) {
-      packer_.pack_double(number);
-    } else {
-      packer_.pack_nil();
-    }
-  }
-  void Bool(bool truth) override { truth ? packer_.pack_true() : packer_.pack_false(); }
-  void Nil() override { packer_.pack_nil(); }
-
- private:
-  // What the packer writes to.
-  struct Sink {
-    std::string& out;
-    void write(const char* data, size_t size) { out.append(data, size); }
-  };
-
-  Sink sink_{out_};
-  msgpack::packer<Sink> packer_{sink_};
-};
+// Whether the text stands in JSON as it is.
+bool IsPlain(std::string_view text) {
+  // All are looked at, so that a compiler can take many at once.
+  bool special = false;
+  for (const char c : text) special |= c < 0x20 || c == 0x7f || c == '"' || c == '\\';
+  return !special;
+}
 
 }  // namespace
 
-std::unique_ptr<DocumentWriter> DocumentWriter::Make(BodyForm form) {
-  if (form == BodyForm::kMsgpack) return std::make_unique<MsgpackBodyWriter>();
-  return std::make_unique<JsonWriter>();
+void DocumentWriter::Grow(size_t bytes) {
+  const auto used = static_cast<size_t>(at_ - out_.data());
+  out_.resize(std::max(2 * out_.size(), used + bytes));
+  at_ = out_.data() + used;
+  end_ = out_.data() + out_.size();
+}
+
+void DocumentWriter::Key(std::string_view name) {
+  if (!json_) return Text(name);
+  char* at = PutQuoted(name);
+  *at++ = ':';
+  at_ = at;
+  after_key_ = true;
+}
+
+void DocumentWriter::Text(std::string_view text) {
+  if (json_) return Done(PutQuoted(text));
+  char* at = Reserve(5 + text.size());
+  if (text.size() < 32) {
+    *at++ = static_cast<char>(0xa0 | text.size());
+  } else if (text.size() <= UINT8_MAX) {
+    at = PutBigEndian(at, 0xd9, static_cast<uint8_t>(text.size()));
+  } else if (text.size() <= UINT16_MAX) {
+    at = PutBigEndian(at, 0xda, static_cast<uint16_t>(text.size()));
+  } else {
+    at = PutBigEndian(at, 0xdb, static_cast<uint32_t>(text.size()));
+  }
+  at_ = PutBytes(at, text);
+}
+
+char* DocumentWriter::PutQuoted(std::string_view text) {
+  constexpr size_t kAround = 4;  // a comma, quotation marks, a colon
+  if (!IsPlain(text)) {
+    const std::string quoted = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+    char* const at = Reserve(quoted.size() + kAround);
+    return PutBytes(PutComma(at), quoted);
+  }
+  char* at = PutComma(Reserve(text.size() + kAround));
+  *at++ = '"';
+  at = PutBytes(at, text);
+  *at++ = '"';
+  return at;
+}
+
+void DocumentWriter::Int(int64_t number) {
+  char* const at = Reserve(kMostNumber);
+  if (json_) {
+    Digits(at, number);
+  } else {
+    at_ = number < 0 ? PutNegative(at, number) : PutUint(at, static_cast<uint64_t>(number));
+  }
+}
+
+void DocumentWriter::Real(double number, int decimals) {
+  if (!std::isfinite(number)) return Nil();
+  char* at = Reserve(kMostNumber);
+  if (!json_) {
+    at_ = PutBigEndian(at, 0xcb, std::bit_cast<uint64_t>(number));
+    return;
+  }
+  // Of numbers as answers have them: an integer's digits with a point among them.
+  constexpr int kMostDecimals = 6;
+  constexpr double kMostScaled = 1e15;
+  static constexpr std::array<uint64_t, kMostDecimals + 1> kScale = {1,     10,     100,    1000,
+                                                                     10000, 100000, 1000000};
+  if (decimals > 0 && decimals <= kMostDecimals) {
+    const uint64_t scale = kScale[static_cast<size_t>(decimals)];
+    const double scaled = number * static_cast<double>(scale);
+    if (std::abs(scaled) < kMostScaled) {
+      const int64_t rounded = std::llround(scaled);
+      const auto whole = static_cast<uint64_t>(std::abs(rounded));
+      at = PutComma(at);
+      if (rounded < 0) *at++ = '-';
+      at = std::to_chars(at, at + kMostNumber, whole / scale).ptr;
+      *at++ = '.';
+      for (uint64_t place = scale / 10, rest = whole % scale; place > 0; place /= 10) {
+        *at++ = static_cast<char>('0' + rest / place);
+        rest %= place;
+      }
+      return Done(at);
+    }
+  }
+  // The most digits that can stand before the point.
+  const size_t room = 320 + static_cast<size_t>(std::max(decimals, 0));
+  at = PutComma(Reserve(room));
+  Done(std::to_chars(at, at_ + room, number, std::chars_format::fixed, decimals).ptr);
+}
+
+char* DocumentWriter::PutNegative(char* at, int64_t number) {
+  if (number >= -32) {
+    *at = static_cast<char>(number);
+    return at + 1;
+  }
+  if (number >= INT8_MIN) return PutBigEndian(at, 0xd0, static_cast<uint8_t>(number));
+  if (number >= INT16_MIN) return PutBigEndian(at, 0xd1, static_cast<uint16_t>(number));
+  if (number >= INT32_MIN) return PutBigEndian(at, 0xd2, static_cast<uint32_t>(number));
+  return PutBigEndian(at, 0xd3, static_cast<uint64_t>(number));
+}
+
+void DocumentWriter::Header(size_t size, uint8_t small, uint8_t format16) {
+  char* const at = Reserve(8);
+  if (size < 16) {
+    *at = static_cast<char>(small | size);
+    at_ = at + 1;
+  } else if (size <= UINT16_MAX) {
+    at_ = PutBigEndian(at, format16, static_cast<uint16_t>(size));
+  } else {
+    at_ = PutBigEndian(at, static_cast<uint8_t>(format16 + 1), static_cast<uint32_t>(size));
+  }
+}
+
+void DocumentWriter::Open(char begin, char end, size_t values) {
+  char* at = PutComma(Reserve(2));
+  *at++ = begin;
+  at_ = at;
+  open_.push_back({end, values});
+  first_ = true;
+  if (values == 0) Close();
+}
+
+void DocumentWriter::Close() {
+  char* at = Reserve(open_.size());
+  while (!open_.empty() && open_.back().left == 0) {
+    *at++ = open_.back().end;
+    open_.pop_back();
+    first_ = false;
+    if (!open_.empty()) --open_.back().left;
+  }
+  at_ = at;
 }
 
 std::string Render(const Json& json, BodyForm form) {

@@ -6,6 +6,7 @@
 namespace conductor::serve {
 
 std::optional<size_t> EngineTable::Instance::RankPlace(uint32_t dp_rank) const {
+  if (dp_ranks.front() == dp_rank) return first_rank;  // most have one alone
   const auto at = std::ranges::lower_bound(dp_ranks, dp_rank);
   if (at == dp_ranks.end() || *at != dp_rank) return std::nullopt;
   return first_rank + static_cast<size_t>(at - dp_ranks.begin());
@@ -35,21 +36,27 @@ EngineTable::EngineTable(std::vector<EngineView> engines, uint64_t version)
       tenant.by_id.emplace(tenant.instances[i].instance_id, i);
     }
   }
-}
-
-ModelSizes EngineTable::SizesOf(std::string_view tenant, std::string_view model) const {
-  ModelSizes sizes;
-  for (const EngineView& engine : engines_) {
-    const Registration& registration = *engine.registration;
-    if (registration.model != model || registration.tenant != tenant) continue;
-    sizes.known = true;
+  for (EngineView& engine : engines_) {
+    Tenant& tenant = tenants_[engine.registration->tenant];
+    const auto next_id = static_cast<uint32_t>(tenant.models.size());
+    ModelSizes& model = tenant.models[engine.registration->model];
+    if (!model.known) model.id = next_id;
+    engine.model = model.id;
+    model.known = true;
     if (engine.block_size == 0) {
-      sizes.unknown = true;
+      model.unknown = true;
     } else {
-      sizes.sizes.insert(engine.block_size);
+      model.sizes.insert(engine.block_size);
     }
   }
-  return sizes;
+}
+
+const ModelSizes& EngineTable::SizesOf(const std::string& tenant, std::string_view model) const {
+  static const ModelSizes kNone;
+  const Tenant* const of = Find(tenant);
+  if (of == nullptr) return kNone;
+  const auto found = of->models.find(model);
+  return found == of->models.end() ? kNone : found->second;
 }
 
 const EngineTable::Tenant* EngineTable::Find(const std::string& tenant) const {

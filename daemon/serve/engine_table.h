@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,13 +24,15 @@ struct EngineView {
   std::shared_ptr<const Registration> registration;
   stream::Trust trust;
   uint32_t block_size = 0;  // registered or learnt; 0: not known yet
+  uint32_t model = 0;       // the id of its model in its tenant; set by the table
   std::shared_ptr<const std::atomic<double>> lag_now = nullptr;  // seconds, of its last event
 };
 
 // The block sizes of one tenant's model, as its engines are registered or have been learnt to have.
 struct ModelSizes {
-  bool known = false;    // some engine is registered for the model
-  bool unknown = false;  // one with a size that is not known yet
+  uint32_t id = std::numeric_limits<uint32_t>::max();  // one for each of a tenant; of no engine's
+  bool known = false;                                  // some engine is registered for the model
+  bool unknown = false;                                // one with a size that is not known yet
   std::set<uint32_t> sizes;
 };
 
@@ -50,6 +53,7 @@ class EngineTable {
     std::vector<Instance> instances;  // in the order of their ids
     size_t ranks = 0;
     absl::flat_hash_map<std::string_view, uint32_t> by_id;  // in `instances`
+    absl::flat_hash_map<std::string_view, ModelSizes> models;
   };
 
   // `version` tells tables apart.
@@ -59,7 +63,7 @@ class EngineTable {
 
   // In order of their keys.
   [[nodiscard]] const std::vector<EngineView>& engines() const { return engines_; }
-  [[nodiscard]] ModelSizes SizesOf(std::string_view tenant, std::string_view model) const;
+  [[nodiscard]] const ModelSizes& SizesOf(const std::string& tenant, std::string_view model) const;
   // nullptr when no engine is registered for it.
   [[nodiscard]] const Tenant* Find(const std::string& tenant) const;
   [[nodiscard]] uint64_t version() const { return version_; }

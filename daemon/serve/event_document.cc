@@ -28,22 +28,20 @@ struct Source {
 
 constexpr size_t kSourcePairs = 7;
 
-std::unique_ptr<DocumentWriter> Begin(EventType type, const Source& source, size_t more_pairs) {
-  auto writer = DocumentWriter::Make(BodyForm::kJson);
-  writer->Map(kSourcePairs + more_pairs);
-  writer->Pair("type", EventTypeName(type));
-  writer->Pair("publisher", source.publisher);
-  writer->Pair("instance_id", source.instance_id);
-  writer->Pair("dp_rank", source.dp_rank);
-  writer->Pair("tenant_id", source.tenant);
-  writer->Pair("model", source.model);
-  writer->Key("sequence");
+void Begin(DocumentWriter& writer, EventType type, const Source& source, size_t more_pairs) {
+  writer.Map(kSourcePairs + more_pairs);
+  writer.Pair("type", EventTypeName(type));
+  writer.Pair("publisher", source.publisher);
+  writer.Pair("instance_id", source.instance_id);
+  writer.Pair("dp_rank", source.dp_rank);
+  writer.Pair("tenant_id", source.tenant);
+  writer.Pair("model", source.model);
+  writer.Key("sequence");
   if (source.sequence) {
-    writer->Uint(static_cast<uint64_t>(*source.sequence));
+    writer.Uint(static_cast<uint64_t>(*source.sequence));
   } else {
-    writer->Nil();
+    writer.Nil();
   }
-  return writer;
 }
 
 void TextOrNil(DocumentWriter& writer, std::string_view key, std::optional<std::string_view> text) {
@@ -105,45 +103,50 @@ EventType TypeOf(const wire::AllBlocksCleared&) { return EventType::kCleared; }
 EventType TypeOf(const wire::ScopeCleared&) { return EventType::kCleared; }
 
 std::string Text(const Source& source, const wire::BlockStored& event) {
-  const auto writer = Begin(EventType::kStored, source, 9);
-  Place(*writer, TierOf(event), event.medium);
-  writer->Pair("lora_name", ingest::LoraNameOf(event, source.lora_name));
-  Group(*writer, event.group);
-  writer->Pair("block_size", event.block_size);
-  writer->Pair("tokens", uint64_t{event.tokens.size()});
+  DocumentWriter writer(BodyForm::kJson);
+  Begin(writer, EventType::kStored, source, 9);
+  Place(writer, TierOf(event), event.medium);
+  writer.Pair("lora_name", ingest::LoraNameOf(event, source.lora_name));
+  Group(writer, event.group);
+  writer.Pair("block_size", event.block_size);
+  writer.Pair("tokens", uint64_t{event.tokens.size()});
   std::optional<std::string> parent;
   if (event.parent) parent = fmt::format_int(static_cast<uint64_t>(*event.parent)).str();
-  TextOrNil(*writer, "parent", parent);
-  Hashes(*writer, event.hashes);
-  return writer->Take();
+  TextOrNil(writer, "parent", parent);
+  Hashes(writer, event.hashes);
+  return writer.Take();
 }
 
 std::string Text(const Source& source, const wire::BlockRemoved& event) {
-  const auto writer = Begin(EventType::kRemoved, source, 5);
-  Place(*writer, TierOf(event), event.medium);
-  Group(*writer, event.group);
-  Hashes(*writer, event.hashes);
-  return writer->Take();
+  DocumentWriter writer(BodyForm::kJson);
+  Begin(writer, EventType::kRemoved, source, 5);
+  Place(writer, TierOf(event), event.medium);
+  Group(writer, event.group);
+  Hashes(writer, event.hashes);
+  return writer.Take();
 }
 
 std::string Text(const Source& source, const wire::AllBlocksCleared& event) {
-  const auto writer = Begin(EventType::kCleared, source, 2);
-  Place(*writer, TierOf(event), std::nullopt);
-  return writer->Take();
+  DocumentWriter writer(BodyForm::kJson);
+  Begin(writer, EventType::kCleared, source, 2);
+  Place(writer, TierOf(event), std::nullopt);
+  return writer.Take();
 }
 
 std::string Text(const Source& source, const wire::ScopeCleared& event) {
-  const auto writer = Begin(EventType::kCleared, source, 2);
-  Place(*writer, TierOf(event), event.medium);
-  return writer->Take();
+  DocumentWriter writer(BodyForm::kJson);
+  Begin(writer, EventType::kCleared, source, 2);
+  Place(writer, TierOf(event), event.medium);
+  return writer.Take();
 }
 
 template <typename Object>
 std::string Text(const Source& source, const Object& event) {
-  const auto writer = Begin(TypeOf(event), source, 3);
-  Place(*writer, TierOf(event), event.medium);
-  writer->Pair("object", event.key);
-  return writer->Take();
+  DocumentWriter writer(BodyForm::kJson);
+  Begin(writer, TypeOf(event), source, 3);
+  Place(writer, TierOf(event), event.medium);
+  writer.Pair("object", event.key);
+  return writer.Take();
 }
 
 // What an event says of itself stands before what the registration says.
@@ -220,17 +223,21 @@ void EventTeller::Applied(stream::Sequence sequence, const wire::EventBatch& bat
 void EventTeller::NewLife() const {
   if (!wanted()) return;
   const Source source{key_, instance_id_, tenant_, model_, lora_name_, dp_rank_, std::nullopt};
-  stream_->Tell(Facts(EventType::kLife),
-                [&] { return Begin(EventType::kLife, source, 0)->Take(); });
+  stream_->Tell(Facts(EventType::kLife), [&] {
+    DocumentWriter writer(BodyForm::kJson);
+    Begin(writer, EventType::kLife, source, 0);
+    return writer.Take();
+  });
 }
 
 void EventTeller::Rebuild(std::string_view phase) const {
   if (!wanted()) return;
   const Source source{key_, instance_id_, tenant_, model_, lora_name_, dp_rank_, std::nullopt};
   stream_->Tell(Facts(EventType::kRebuild), [&] {
-    const auto writer = Begin(EventType::kRebuild, source, 1);
-    writer->Pair("phase", phase);
-    return writer->Take();
+    DocumentWriter writer(BodyForm::kJson);
+    Begin(writer, EventType::kRebuild, source, 1);
+    writer.Pair("phase", phase);
+    return writer.Take();
   });
 }
 
@@ -238,11 +245,12 @@ void EventTeller::TrustChanged(const stream::Trust& trust) const {
   if (!wanted()) return;
   const Source source{key_, instance_id_, tenant_, model_, lora_name_, dp_rank_, std::nullopt};
   stream_->Tell(Facts(EventType::kTrust), [&] {
-    const auto writer = Begin(EventType::kTrust, source, 3);
-    writer->Pair("state", stream::TrustStateName(trust.state));
-    writer->Pair("reason", trust.reason);
-    writer->Pair("detail", trust.detail);
-    return writer->Take();
+    DocumentWriter writer(BodyForm::kJson);
+    Begin(writer, EventType::kTrust, source, 3);
+    writer.Pair("state", stream::TrustStateName(trust.state));
+    writer.Pair("reason", trust.reason);
+    writer.Pair("detail", trust.detail);
+    return writer.Take();
   });
 }
 

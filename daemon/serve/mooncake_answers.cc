@@ -156,10 +156,10 @@ void WriteScores(DocumentWriter& out, const std::vector<const InstanceAnswer*>& 
 
 // {"error": text}
 std::string ErrorText(const RequestError& error, BodyForm form) {
-  const auto out = DocumentWriter::Make(form);
-  out->Map(1);
-  out->Pair("error", error.error);
-  return out->Take();
+  DocumentWriter out(form);
+  out.Map(1);
+  out.Pair("error", error.error);
+  return out.Take();
 }
 
 HttpResponse PlainText(int status, const std::string& text) {
@@ -183,22 +183,22 @@ Answer AnswerInContext(const Registry& registry, const Query& query, const Query
 }
 
 std::string StrictAnswer(const Answer& answer, BodyForm form) {
-  const auto out = DocumentWriter::Make(form);
-  out->Map(1);
-  out->Key("instances");
-  out->Map(answer.instances.size());
-  for (const InstanceAnswer& instance : answer.instances) WriteStrictInstance(*out, instance);
-  return out->Take();
+  DocumentWriter out(form);
+  out.Map(1);
+  out.Key("instances");
+  out.Map(answer.instances.size());
+  for (const InstanceAnswer& instance : answer.instances) WriteStrictInstance(out, instance);
+  return out.Take();
 }
 
 std::string StrictServices(const std::vector<PublisherStatus>& publishers, BodyForm form) {
-  const auto out = DocumentWriter::Make(form);
-  out->Map(2);
-  out->Pair("count", uint64_t{publishers.size()});
-  out->Key("services");
-  out->Array(publishers.size());
-  for (const PublisherStatus& status : publishers) WriteService(*out, status);
-  return out->Take();
+  DocumentWriter out(form);
+  out.Map(2);
+  out.Pair("count", uint64_t{publishers.size()});
+  out.Key("services");
+  out.Array(publishers.size());
+  for (const PublisherStatus& status : publishers) WriteService(out, status);
+  return out.Take();
 }
 
 std::string StrictGlobalView(const std::vector<PublisherStatus>& publishers,
@@ -213,13 +213,13 @@ std::string StrictGlobalView(const std::vector<PublisherStatus>& publishers,
   for (const PublisherStatus& status : publishers) {
     if (!IsPool(status.registration.type)) TakePublisher(status, contexts);
   }
-  const auto out = DocumentWriter::Make(form);
-  out->Map(2);
-  out->Pair("context_count", uint64_t{contexts.size()});
-  out->Key("contexts");
-  out->Array(contexts.size());
-  for (const auto& [key, view] : contexts) WriteContext(*out, key, view);
-  return out->Take();
+  DocumentWriter out(form);
+  out.Map(2);
+  out.Pair("context_count", uint64_t{contexts.size()});
+  out.Key("contexts");
+  out.Array(contexts.size());
+  for (const auto& [key, view] : contexts) WriteContext(out, key, view);
+  return out.Take();
 }
 
 std::string DynamoAnswer(const Answer& answer) {
@@ -227,26 +227,26 @@ std::string DynamoAnswer(const Answer& answer) {
   for (const InstanceAnswer& instance : answer.instances) {
     if (instance.longest_matched() > 0) holding.push_back(&instance);
   }
-  const auto out = DocumentWriter::Make(BodyForm::kJson);
-  out->Map(3);
-  out->Key("scores");
-  WriteScores(*out, holding);
+  DocumentWriter out(BodyForm::kJson);
+  out.Map(3);
+  out.Key("scores");
+  WriteScores(out, holding);
   const std::vector<uint64_t> frequencies = Frequencies(holding);
-  out->Key("frequencies");
-  out->Array(frequencies.size());
-  for (const uint64_t ranks : frequencies) out->Uint(ranks);
-  out->Key("instances");
-  out->Map(holding.size());
+  out.Key("frequencies");
+  out.Array(frequencies.size());
+  for (const uint64_t ranks : frequencies) out.Uint(ranks);
+  out.Key("instances");
+  out.Map(holding.size());
   for (const InstanceAnswer* instance : holding) {
-    out->Key(instance->instance_id);
-    out->Map(5);
-    out->Pair("longest_matched", instance->longest_matched());
-    out->Pair("gpu", instance->best.gpu);
-    WriteRanks(*out, *instance);
-    out->Pair("cpu", instance->best.cpu);
-    out->Pair("disk", instance->best.disk);
+    out.Key(instance->instance_id);
+    out.Map(5);
+    out.Pair("longest_matched", instance->longest_matched());
+    out.Pair("gpu", instance->best.gpu);
+    WriteRanks(out, *instance);
+    out.Pair("cpu", instance->best.cpu);
+    out.Pair("disk", instance->best.disk);
   }
-  return out->Take();
+  return out.Take();
 }
 
 HttpResponse Answered(Generation generation, std::string body) {

@@ -217,22 +217,23 @@ std::optional<bool> RequestBody::Bool(std::string_view name) {
   return truth;
 }
 
-std::optional<std::string> RequestBody::Unpack(std::string_view name, Value value, size_t each) {
-  std::optional<std::string> bytes;
-  if (const auto bin = value.AsBytes()) {
-    bytes.emplace(*bin);
-  } else if (const auto text = value.AsText(); text && value.form() == BodyForm::kJson) {
-    bytes = FromBase64(*text);
-    if (!bytes) {
+std::optional<std::string_view> RequestBody::Unpack(std::string_view name, Value value, size_t each,
+                                                    std::string& decoded) {
+  std::optional<std::string_view> bytes = value.AsBytes();
+  if (const auto text = value.AsText(); text && value.form() == BodyForm::kJson) {
+    auto from_text = FromBase64(*text);
+    if (!from_text) {
       Fail("invalid_value", name, fmt::format("{}{} is no base64 with padding", where_, name));
-      return std::string();
+      return std::string_view();
     }
+    decoded = *std::move(from_text);
+    bytes = decoded;
   }
   if (bytes && bytes->size() % each != 0) {
     Fail("invalid_value", name,
          fmt::format("{}{} has {} bytes (expected a multiple of {})", where_, name, bytes->size(),
                      each));
-    return std::string();
+    return std::string_view();
   }
   return bytes;
 }
@@ -243,7 +244,8 @@ std::string RequestBody::Bytes(std::string_view name) {
     Fail("missing", name, fmt::format("{}{} is required", where_, name));
     return {};
   }
-  if (auto bytes = Unpack(name, *value, 1)) return *std::move(bytes);
+  std::string decoded;
+  if (const auto bytes = Unpack(name, *value, 1, decoded)) return std::string(*bytes);
   Fail("invalid_type", name,
        fmt::format("{}{} is {} (expected {})", where_, name, value->KindName(),
                    value->form() == BodyForm::kJson ? "a string in base64" : "a bin"));
@@ -253,7 +255,8 @@ std::string RequestBody::Bytes(std::string_view name) {
 std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {
   std::vector<TokenId> tokens;
   if (const auto value = Get(name); value && packed == Packed::kAllowed) {
-    if (const auto bytes = Unpack(name, *value, sizeof(TokenId))) {
+    std::string decoded;
+    if (const auto bytes = Unpack(name, *value, sizeof(TokenId), decoded)) {
       tokens.resize(bytes->size() / sizeof(TokenId));
       std::memcpy(tokens.data(), bytes->data(), tokens.size() * sizeof(TokenId));
       return tokens;
@@ -283,7 +286,8 @@ std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {
 std::vector<uint64_t> RequestBody::Hashes(std::string_view name, Packed packed) {
   std::vector<uint64_t> hashes;
   if (const auto value = Get(name); value && packed == Packed::kAllowed) {
-    if (const auto bytes = Unpack(name, *value, sizeof(uint64_t))) {
+    std::string decoded;
+    if (const auto bytes = Unpack(name, *value, sizeof(uint64_t), decoded)) {
       hashes.resize(bytes->size() / sizeof(uint64_t));
       std::memcpy(hashes.data(), bytes->data(), hashes.size() * sizeof(uint64_t));
       return hashes;

@@ -111,8 +111,9 @@ class RequestBody {
  private:
   void Take(Value map, Names known, Others others);
   // The bytes of what may be packed, where it is; with an error where they are no multiple of
-  // `each`.
-  [[nodiscard]] std::optional<std::string> Unpack(std::string_view name, Value value, size_t each);
+  // `each`. They view the body or `decoded`.
+  [[nodiscard]] std::optional<std::string_view> Unpack(std::string_view name, Value value,
+                                                       size_t each, std::string& decoded);
   void TakeMembers(const std::string& parent, Value map, nlohmann::ordered_json& members);
 
   std::optional<Document> document_;  // what the members view, where this is the whole body

@@ -30,7 +30,7 @@ using Hits = std::map<std::string, int>;
 
 Names NamesOf(const Answer& answer) {
   Names names;
-  for (const InstanceAnswer& instance : answer.instances) names.push_back(instance.instance_id);
+  for (const InstanceAnswer& instance : answer.instances) names.emplace_back(instance.instance_id);
   return names;
 }
 

@@ -51,7 +51,7 @@ TEST(MinState, ADegradedStreamOfAnyOtherReasonMayBeTooHigh) {
   EXPECT_TRUE(Suffices(shared, MinState::kDoubtful));
 }
 
-InstanceAnswer Instance(const std::string& instance_id, const Trust& trust, uint64_t tokens) {
+InstanceAnswer Instance(const char* instance_id, const Trust& trust, uint64_t tokens) {
   InstanceAnswer instance;
   instance.instance_id = instance_id;
   instance.trust = trust;
@@ -69,7 +69,7 @@ TEST(MinState, LeavesTheFiguresOfWhatIsBelowOutAndItsInstanceIn) {
   std::vector<std::string> names;
   std::vector<uint64_t> matched;
   for (const InstanceAnswer& instance : answer.instances) {
-    names.push_back(instance.instance_id);
+    names.emplace_back(instance.instance_id);
     matched.push_back(instance.longest_matched());
     EXPECT_EQ(instance.ranks.at(0).second.gpu, instance.longest_matched());
     EXPECT_EQ(instance.best.gpu, instance.longest_matched());

@@ -22,6 +22,7 @@ struct Options {
   size_t connections = 4;
   int rounds = 3;
   bool json = false;
+  std::string only;
 };
 
 struct Case {
@@ -32,7 +33,7 @@ struct Case {
 
 std::string BodyOf(const Case& one) {
   const std::vector<TokenId> prompt = Prompt();
-  Json body = {{"model", one.model}, {"token_ids", prompt}};
+  Json body = {{"model", one.model}, {"tenant_id", one.model}, {"token_ids", prompt}};
   if (one.form == "json") return body.dump();
   if (one.form == "packed msgpack") {
     const auto* bytes = reinterpret_cast<const uint8_t*>(prompt.data());
@@ -65,6 +66,21 @@ double Middle(std::vector<double> rates) {
   return rates[rates.size() / 2];
 }
 
+// Rounds of one load.
+struct Rounds {
+  std::vector<double> rates;
+  std::vector<double> cpu;  // of the server, seconds a request
+
+  void Add(const ServerProcess& server, const HttpLoad& load) {
+    const double before = server.CpuSeconds();
+    const LoadResult result = Run(load);
+    cpu.push_back((server.CpuSeconds() - before) / static_cast<double>(result.latencies.size()));
+    rates.push_back(result.Rate());
+  }
+  [[nodiscard]] double Rate() const { return Middle(rates); }
+  [[nodiscard]] double CpuMicroseconds() const { return Middle(cpu) * 1e6; }
+};
+
 Json Measure(const ServerProcess& server, const Case& one, const Options& options) {
   const std::string body = BodyOf(one);
   const HttpLoad query{.port = server.api_port(),
@@ -72,28 +88,24 @@ Json Measure(const ServerProcess& server, const Case& one, const Options& option
                        .connections = options.connections,
                        .seconds = options.seconds};
   const size_t answer = AnswerBytes(query.port, query.request);
-  HttpLoad same = query;
-  same.port = server.null_port();
-  same.request = PostRequest(fmt::format("/null/{}", answer), TypeOf(one), body);
-  HttpLoad small = same;
-  small.request = PostRequest("/null/2", TypeOf(one), body);
-  std::vector<double> of_query;
-  std::vector<double> of_same;
-  std::vector<double> of_small;
+  HttpLoad null = query;
+  null.port = server.null_port();
+  null.request = PostRequest(fmt::format("/null/{}", answer), TypeOf(one), body);
+  Rounds of_query;
+  Rounds of_null;
   for (int i = 0; i < options.rounds; ++i) {
-    of_same.push_back(Run(same).Rate());
-    of_query.push_back(Run(query).Rate());
-    of_small.push_back(Run(small).Rate());
+    of_null.Add(server, null);
+    of_query.Add(server, query);
   }
   return {{"form", one.form},
           {"instances", one.instances},
           {"body_bytes", body.size()},
           {"answer_bytes", answer},
-          {"rate", Middle(of_query)},
-          {"null_rate", Middle(of_same)},
-          {"null_rate_small_answer", Middle(of_small)},
-          {"of_null", Middle(of_query) / Middle(of_same)},
-          {"of_null_small_answer", Middle(of_query) / Middle(of_small)}};
+          {"rate", of_query.Rate()},
+          {"null_rate", of_null.Rate()},
+          {"of_null", of_query.Rate() / of_null.Rate()},
+          {"cpu_us", of_query.CpuMicroseconds()},
+          {"null_cpu_us", of_null.CpuMicroseconds()}};
 }
 
 // Very many connections at once, and an open loop below the peak.
@@ -125,15 +137,15 @@ Json Crowd(ServerProcess& server, const Options& options) {
 }
 
 void Print(const Json& result) {
-  fmt::print("{:>15} {:>9} {:>10} {:>10} {:>10} {:>8} {:>14} {:>8}\n", "form", "instances",
-             "answer", "queries/s", "null/s", "of null", "small null/s", "of it");
+  fmt::print("{:>15} {:>9} {:>8} {:>8} {:>10} {:>10} {:>8} {:>8} {:>8}\n", "form", "instances",
+             "body", "answer", "queries/s", "null/s", "of null", "cpu us", "null");
   for (const Json& row : result["queries"]) {
-    fmt::print("{:>15} {:>9} {:>10} {:>10.0f} {:>10.0f} {:>8.2f} {:>14.0f} {:>8.2f}\n",
+    fmt::print("{:>15} {:>9} {:>8} {:>8} {:>10.0f} {:>10.0f} {:>8.2f} {:>8.1f} {:>8.1f}\n",
                row["form"].get<std::string>(), row["instances"].get<size_t>(),
-               row["answer_bytes"].get<size_t>(), row["rate"].get<double>(),
-               row["null_rate"].get<double>(), row["of_null"].get<double>(),
-               row["null_rate_small_answer"].get<double>(),
-               row["of_null_small_answer"].get<double>());
+               row["body_bytes"].get<size_t>(), row["answer_bytes"].get<size_t>(),
+               row["rate"].get<double>(), row["null_rate"].get<double>(),
+               row["of_null"].get<double>(), row["cpu_us"].get<double>(),
+               row["null_cpu_us"].get<double>());
   }
   fmt::print("\n");
   for (const auto& [key, value] : result["crowd"].items()) {
@@ -145,10 +157,15 @@ int Main(const Options& options) {
   ServerProcess server;
   Json result;
   for (const char* form : {"msgpack", "packed msgpack", "json"}) {
-    result["queries"].push_back(Measure(server, {form, "one", 1}, options));
-    result["queries"].push_back(Measure(server, {form, "many", kMany}, options));
+    for (const Case& one : {Case{form, "one", 1}, Case{form, "many", kMany}}) {
+      if (!options.only.empty() && fmt::format("{} {}", form, one.instances) != options.only)
+        continue;
+      result["queries"].push_back(Measure(server, one, options));
+    }
   }
-  result["crowd"] = Crowd(server, options);
+  if (options.only.empty() || options.only == "crowd") {
+    result["crowd"] = Crowd(server, options);
+  }
   if (options.json) {
     fmt::print("{}\n", result.dump(2));
   } else {
@@ -170,6 +187,7 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", options.rounds, "of which the middle one counts")
       ->capture_default_str()
       ->check(CLI::Range(1, 99));
+  app.add_option("--only", options.only, "one measurement: \"json 64\", \"crowd\"");
   app.add_flag("--json", options.json, "for scripts");
   CLI11_PARSE(app, argc, argv);
   return conductor::bench::Main(options);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,6 +52,7 @@ class EngineAndPublisher {
     registration.endpoint = publisher_->endpoint();
     registration.replay_endpoint = publisher_->replay_endpoint();
     registration.model = model;
+    registration.tenant = model;
     registration.instance_id = fmt::format("{}-engine-{}", model, number);
     registration.block_size = kBlockSize;
     key_ = registration.Key();
@@ -69,7 +71,7 @@ class EngineAndPublisher {
 uint32_t Matched(const serve::Registry& registry, const std::string& model,
                  const std::vector<TokenId>& prompt, size_t& holders) {
   index::TokenChain chain(prompt, kBlockSize, hash::kDefaultSeed);
-  const index::Scope scope{"default", model, "", kBlockSize, {}};
+  const index::Scope scope{model, model, "", kBlockSize, {}};
   const index::Matches matches = registry.index().Match(scope, chain);
   holders = matches.ranks.size();
   uint32_t least = UINT32_MAX;
@@ -144,6 +146,7 @@ class Watcher {
 // Ends when the parent closes its end.
 [[noreturn]] void Serve(int from_parent, int to_parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::prctl(PR_SET_NAME, "query_server");  // apart from the client in profiles
   log::SetLevel(log::Level::kError);
   serve::Registry registry({});
   std::vector<std::unique_ptr<EngineAndPublisher>> engines;
@@ -211,6 +214,15 @@ ServerProcess::~ServerProcess() {
   ::close(to_child_);
   ::close(from_child_);
   ::waitpid(child_, nullptr, 0);
+}
+
+double ServerProcess::CpuSeconds() const {
+  clockid_t clock = 0;
+  timespec time{};
+  if (::clock_getcpuclockid(child_, &clock) != 0 || ::clock_gettime(clock, &time) != 0) {
+    Die("no CPU time of the server");
+  }
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
 Visibility ServerProcess::TakeVisibility() {

@@ -12,7 +12,8 @@
 
 namespace conductor::bench {
 
-// What is asked for: one prompt, which 1 engine of model "one" and 64 of model "many" hold whole.
+// What is asked for: one prompt, which 1 engine of model and tenant "one" and 64 of "many" hold
+// whole.
 inline constexpr size_t kPromptTokens = 8192;
 inline constexpr uint32_t kBlockSize = 16;
 inline constexpr size_t kMany = 64;
@@ -40,6 +41,8 @@ class ServerProcess {
   [[nodiscard]] uint16_t api_port() const { return api_port_; }
   // POST /null/BYTES of these: answers so many bytes.
   [[nodiscard]] uint16_t null_port() const { return null_port_; }
+  // That it has used, of all its threads.
+  [[nodiscard]] double CpuSeconds() const;
   // Since the last call.
   [[nodiscard]] Visibility TakeVisibility();
 

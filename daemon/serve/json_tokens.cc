@@ -1,0 +1,249 @@
+#include "daemon/serve/json_tokens.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace conductor::serve {
+namespace {
+
+constexpr bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+constexpr bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+const char* SkipSpace(const char* at, const char* end) {
+  while (at < end && IsSpace(*at)) ++at;
+  return at;
+}
+
+// A stretch of an array: numbers with commas between them.
+struct Stretch {
+  const char* at;
+  const char* end;  // a comma, or what ends the array
+  TokenId* out;
+  size_t left;  // numbers
+};
+
+// Any integer below 2^32 with any white space around it, and the comma behind it.
+bool TakeAny(Stretch& stretch) {
+  stretch.at = SkipSpace(stretch.at, stretch.end);
+  TokenId id = 0;
+  const auto [stop, error] = std::from_chars(stretch.at, stretch.end, id);
+  if (error != std::errc() || (*stretch.at == '0' && stop != stretch.at + 1)) return false;
+  stretch.at = SkipSpace(stop, stretch.end);
+  *stretch.out++ = id;
+  --stretch.left;
+  if (stretch.at == stretch.end) return stretch.left == 0;
+  if (*stretch.at != ',') return false;
+  stretch.at = SkipSpace(stretch.at + 1, stretch.end);
+  return true;
+}
+
+// The next integer in its usual form: one to six digits and a comma, and a space where kSpaced.
+// Gives where the next one begins; nullptr, and nothing of use in `id`, where it is anything else.
+// Looks at kReadAhead bytes, and has no branch that depends on how many digits there are.
+template <bool kSpaced>
+inline const char* TakeUsual(const char* at, TokenId& id) {
+  uint64_t bytes = 0;
+  std::memcpy(&bytes, at, sizeof bytes);
+  static_assert(std::endian::native == std::endian::little);
+  static_assert(sizeof bytes == JsonTokens::kReadAhead);
+  // A digit becomes its value, and what is none a byte that has its high bit after the addition.
+  uint64_t digits = bytes ^ 0x3030303030303030;
+  const uint64_t others = ((digits + 0x7676767676767676) | digits) & 0x8080808080808080;
+  const int bits = std::countr_zero(others) - 7;  // of the digits
+  const uint64_t behind = bytes >> (bits & 63);
+  const bool leading_zero = static_cast<char>(bytes) == '0' && bits != 8;
+  constexpr uint16_t kBehind = kSpaced ? ',' | ' ' << 8 : ',';
+  const bool usual =
+      bits >= 8 && bits <= 48 &&
+      (kSpaced ? static_cast<uint16_t>(behind) : static_cast<uint8_t>(behind)) == kBehind &&
+      !leading_zero;
+  // Right-aligned; then digits, pairs and fours are put together.
+  digits <<= (64 - bits) & 63;
+  digits = digits * (10 << 8 | 1) >> 8 & 0x00ff00ff00ff00ff;
+  digits = digits * (100 << 16 | 1) >> 16 & 0x0000ffff0000ffff;
+  id = static_cast<TokenId>(digits * (uint64_t{10000} << 32 | 1) >> 32);
+  at += bits / 8 + (kSpaced ? 2 : 1);
+  return usual ? at : nullptr;
+}
+
+size_t CountCommas(const char* at, const char* end) {
+  // In bytes, as long as they can hold it: std::count, in words, takes as long as all the rest.
+  constexpr ptrdiff_t kBlock = 128;
+  size_t commas = 0;
+  for (; end - at >= kBlock; at += kBlock) {
+    uint8_t of_block = 0;
+    for (ptrdiff_t i = 0; i < kBlock; ++i)
+      of_block = static_cast<uint8_t>(of_block + (at[i] == ','));
+    commas += of_block;
+  }
+  return commas + static_cast<size_t>(std::count(at, end, ','));
+}
+
+// An array in stretches that are read in turns: a processor waits for a number's length before it
+// can begin the next one, and meanwhile reads the others.
+constexpr size_t kStretches = 4;
+using Stretches = std::array<Stretch, kStretches>;
+
+// Up to `most` integers of each stretch, as long as all are in their usual form. Each stretch has
+// more than that. Gives how many.
+template <bool kSpaced>
+size_t TakeTogether(Stretches& stretches, size_t most) {
+  // Copies, which need no memory.
+  std::array<const char*, kStretches> at;
+  std::array<TokenId*, kStretches> out;
+  for (size_t i = 0; i < kStretches; ++i) {
+    at[i] = stretches[i].at;
+    out[i] = stretches[i].out;
+  }
+  size_t done = 0;
+  for (; done < most; ++done) {
+    std::array<const char*, kStretches> next;
+    bool usual = true;
+    for (size_t i = 0; i < kStretches; ++i) {
+      next[i] = TakeUsual<kSpaced>(at[i], out[i][done]);
+      usual &= next[i] != nullptr;
+    }
+    if (!usual) break;
+    at = next;
+  }
+  for (size_t i = 0; i < kStretches; ++i) {
+    stretches[i].at = at[i];
+    stretches[i].out += done;
+    stretches[i].left -= done;
+  }
+  return done;
+}
+
+// The quotation mark that ends the text which begins behind `at`; `end` where there is none.
+const char* TextEnd(const char* at, const char* end) {
+  for (;;) {
+    const auto* quote =
+        static_cast<const char*>(std::memchr(at, '"', static_cast<size_t>(end - at)));
+    if (quote == nullptr) return end;
+    const char* before = quote;
+    while (before > at && before[-1] == '\\') --before;
+    if ((quote - before) % 2 == 0) return quote;
+    at = quote + 1;
+  }
+}
+
+}  // namespace
+
+TokenId* JsonTokens::Room(size_t ids) {
+  if (room_ - used_ < ids) {
+    const size_t room = std::max(2 * room_, used_ + ids);
+    std::unique_ptr<TokenId[]> larger(new TokenId[room]);  // not zeroed: it is written
+    std::copy_n(ids_.get(), used_, larger.get());
+    ids_ = std::move(larger);
+    room_ = room;
+  }
+  return ids_.get() + used_;
+}
+
+bool JsonTokens::Take(std::string_view items) {
+  Stretches stretches;
+  const char* const end = items.data() + items.size();
+  const char* at = items.data();
+  size_t total = 0;
+  for (size_t i = 0; i < kStretches; ++i) {
+    const char* stop = end;
+    if (i + 1 < kStretches) {
+      const char* const part = items.data() + items.size() / kStretches * (i + 1);
+      stop = std::find(std::max(at, part), end, ',');
+      if (stop == end) return false;  // hardly anything but white space
+    }
+    const auto numbers = CountCommas(at, stop) + 1;
+    stretches[i] = {at, stop, nullptr, numbers};
+    total += numbers;
+    at = stop + 1;
+  }
+  TokenId* out = Room(total);
+  size_t together = total;
+  for (Stretch& stretch : stretches) {
+    stretch.out = out;
+    out += stretch.left;
+    together = std::min(together, stretch.left - 1);
+  }
+  // Whoever writes a space behind one comma writes it behind all.
+  const bool spaced = stretches[0].end + 1 < end && stretches[0].end[1] == ' ';
+  while (together > 0) {
+    together -=
+        spaced ? TakeTogether<true>(stretches, together) : TakeTogether<false>(stretches, together);
+    if (together == 0) break;
+    for (Stretch& stretch : stretches) {
+      if (!TakeAny(stretch)) return false;
+    }
+    --together;
+  }
+  for (Stretch& stretch : stretches) {
+    while (stretch.left > 0) {
+      if (!TakeAny(stretch)) return false;
+    }
+  }
+  arrays_.emplace_back(used_, total);
+  used_ += total;
+  return true;
+}
+
+bool JsonTokens::Lift(std::string_view json, size_t padding) {
+  rest_.clear();
+  arrays_.clear();
+  used_ = 0;
+  if (json.size() < kLongArray) return false;
+  const char* const end = json.data() + json.size();
+  const char* kept = json.data();  // what is before is in rest_
+  const char* tried = json.data();
+  const char* at = json.data();
+  while (at < end) {
+    const char c = *at++;
+    if (c == '"') {
+      at = TextEnd(at, end);
+      at += at < end;
+      continue;
+    }
+    // What is inside of a bracket that was tried is not tried again: every byte is looked at twice
+    // at most, however deep it nests.
+    if (c != '[' || at < tried) continue;
+    const char* const first = SkipSpace(at, end);
+    if (first == end || !IsDigit(*first)) continue;
+    const auto* close =
+        static_cast<const char*>(std::memchr(first, ']', static_cast<size_t>(end - first)));
+    if (close == nullptr) break;
+    tried = close;
+    if (static_cast<size_t>(close - first) < kLongArray ||
+        !Take({first, static_cast<size_t>(close - first)})) {
+      continue;
+    }
+    rest_.append(kept, at);
+    rest_.append(fmt::format("\"{}{}\"", kMarkEscape, arrays_.size() - 1));
+    kept = close;
+    at = close;
+  }
+  if (arrays_.empty()) return false;
+  rest_.append(kept, end);
+  rest_.reserve(rest_.size() + padding);
+  // A client's own such text would be taken for a placeholder.
+  size_t marks = 0;
+  for (size_t mark = rest_.find(kMarkEscape); mark != std::string::npos;
+       mark = rest_.find(kMarkEscape, mark + 1)) {
+    ++marks;
+  }
+  return marks == arrays_.size();
+}
+
+std::span<const TokenId> JsonTokens::At(std::string_view placeholder) const {
+  size_t index = std::numeric_limits<size_t>::max();
+  std::from_chars(placeholder.data() + 1, placeholder.data() + placeholder.size(), index);
+  if (index >= arrays_.size()) return {};
+  const auto [first, size] = arrays_[index];
+  return {ids_.get() + first, size};
+}
+
+}  // namespace conductor::serve
