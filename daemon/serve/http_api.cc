@@ -50,6 +50,7 @@ struct HttpApi::Impl {
     AddEventRoutes(listener, context);
     AddMooncakeRoutes(listener, context);
     AddProcessRoutes();
+    WriteRefusals(listener, context);
     listener.OnExchange([this](const HttpExchange& exchange) { metrics.Count(exchange); });
   }
 

@@ -250,7 +250,7 @@ std::string RequestBody::Bytes(std::string_view name) {
   return {};
 }
 
-std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {
+std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed, int64_t least) {
   std::vector<TokenId> tokens;
   if (const auto value = Get(name); value && packed == Packed::kAllowed) {
     if (const auto bytes = Unpack(name, *value, sizeof(TokenId))) {
@@ -265,15 +265,15 @@ std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {
   if (array->CopyTokens(tokens)) return tokens;
   uint64_t index = 0;
   array->ForEachItem([&](Value token) {
-    const auto id = token.AsUint64();
-    if (id && *id <= kMaxToken) {
+    const auto id = token.AsInt64();
+    if (id && *id >= least && *id <= int64_t{kMaxToken}) {
       tokens[index++] = static_cast<TokenId>(*id);
       return true;
     }
     const bool integer = token.kind() == Value::Kind::kInteger;
     Fail(integer ? "out_of_range" : "invalid_type", name,
-         fmt::format("{}{}[{}] is {} (expected an integer from 0 to {})", where_, name, index,
-                     token.Show(), kMaxToken),
+         fmt::format("{}{}[{}] is {} (expected an integer from {} to {})", where_, name, index,
+                     token.Show(), least, kMaxToken),
          index);
     return false;
   });
