@@ -46,11 +46,12 @@ struct HttpApi::Impl {
     AddQueryRoutes(listener, context);
     AddPublisherRoutes(listener, context);
     AddInventoryRoutes(listener, context);
-    AddIngestRoutes(listener, context);
+    AddIngestRoutes(listener, context,
+                    [this](const IngestExchange& exchange) { metrics.Count(exchange); });
     AddEventRoutes(listener, context);
     AddMooncakeRoutes(listener, context);
-    AddProcessRoutes();
     WriteRefusals(listener, context);
+    AddProcessRoutes();
     listener.OnExchange([this](const HttpExchange& exchange) { metrics.Count(exchange); });
   }
 

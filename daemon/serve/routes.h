@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_ROUTES_H_
 #define CONDUCTOR_DAEMON_SERVE_ROUTES_H_
 
+#include <functional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 #include "daemon/serve/answer_document.h"
 #include "daemon/serve/http_api.h"
 #include "daemon/serve/http_listener.h"
+#include "daemon/serve/metrics.h"
 #include "daemon/serve/registry.h"
 
 // The routes of the HTTP API, a file for each family; docs/http-api.md describes them all.
@@ -24,8 +26,10 @@ void AddQueryRoutes(HttpListener& listener, const RouteContext& context);      /
 void AddPublisherRoutes(HttpListener& listener, const RouteContext& context);  // /v1/publishers
 // GET /v1/namespaces and /v1/instances/{id}.
 void AddInventoryRoutes(HttpListener& listener, const RouteContext& context);
-void AddIngestRoutes(HttpListener& listener, const RouteContext& context);  // POST /v1/ingest
-void AddEventRoutes(HttpListener& listener, const RouteContext& context);   // GET /v1/events
+// POST /v1/ingest; `count` is told of each body that came that far.
+void AddIngestRoutes(HttpListener& listener, const RouteContext& context,
+                     std::function<void(const IngestExchange&)> count);
+void AddEventRoutes(HttpListener& listener, const RouteContext& context);  // GET /v1/events
 // The Mooncake Conductor's.
 void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context);
 // What no route answers (an unknown path, a body that is too large, no token, ...), told in the
