@@ -362,7 +362,12 @@ Parsed<CacheQuery> ParseCacheQuery(const std::string& bytes) {
   }
   CacheQuery query;
   query.model = body.Text("model_name");
-  query.lora_name = ReadLora(body);
+  query.lora_name = body.Text("lora_name");
+  // That generation read any number, and took its whole part.
+  const auto lora_id = body.Real("lora_id", -1, static_cast<double>(kMaxNumber));
+  if (query.lora_name.empty() && lora_id && *lora_id >= 0) {
+    query.lora_name = std::to_string(static_cast<int64_t>(*lora_id));
+  }
   query.tokens = body.Tokens("token_ids", Body::Packed::kNo, kLeastGoToken);
   query.hosts = body.Texts("instances");
   return body.Finish(std::move(query));

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
@@ -726,6 +728,32 @@ TEST_F(MooncakeTimeLimit, AnAnswerThatTakesTooLongIsNone) {
     if (asked.headers == std::string_view()) expected["reason"] = "query_timeout";
     EXPECT_EQ(Read(reply), expected) << asked.path << " " << asked.headers;
   }
+}
+
+TEST(MooncakeTokens, AreAskedForInTheFormOfTheGeneration) {
+  std::string path = testing::TempDir() + "/tokens.XXXXXX";
+  const int file = ::mkstemp(path.data());
+  ASSERT_GE(file, 0);
+  const std::string_view line = "read reader-0123456789\n";
+  EXPECT_EQ(::write(file, line.data(), line.size()), static_cast<ssize_t>(line.size()));
+  ::close(file);
+  Registry registry(Registry::Options{});
+  HttpApi api(registry, {.port = 0, .auth_token_file = path});
+  const auto port = api.Start();
+  ::unlink(path.c_str());
+  ASSERT_TRUE(port.has_value()) << port.error().Message();
+  const auto ask = [&](const std::string& headers) {
+    return HttpClient(*port).Request("POST", "/register", "", headers);
+  };
+  const Reply missing = ask(kMsgpackBody);
+  EXPECT_EQ(missing.status, 401);
+  EXPECT_NE(missing.head.find("WWW-Authenticate: Bearer"), std::string::npos);
+  EXPECT_EQ(nlohmann::json::from_msgpack(missing.body).dump(),
+            R"({"error":"this needs 'Authorization: Bearer TOKEN'"})");
+  const Reply forbidden =
+      ask(std::string(kCppJson) + "Authorization: Bearer reader-0123456789\r\n");
+  EXPECT_EQ(forbidden.status, 403);
+  EXPECT_EQ(forbidden.body, "this needs an admin's token\n");
 }
 
 // With another setting than the default.

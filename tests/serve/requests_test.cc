@@ -645,6 +645,12 @@ TEST(CacheQuery, ReadsTheFirstGenerationsFields) {
   EXPECT_EQ(
       ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_id":4})")->lora_name,
       "4");
+  EXPECT_EQ(ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_id":4.0})")
+                ->lora_name,
+            "4");
+  EXPECT_EQ(ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_id":-1.0})")
+                ->lora_name,
+            "");
   EXPECT_EQ(ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_name":"x"})")
                 ->lora_name,
             "x");
