@@ -422,15 +422,20 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   return answer;
 }
 
-std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const CacheQuery& query,
-                                            const QueryBounds& bounds) {
+CacheAnswer AnswerCacheQuery(const Registry& registry, const CacheQuery& query,
+                             const QueryBounds& bounds) {
   const std::shared_ptr<const EngineTable> table = registry.Table();
-  std::map<std::string, int> hits;
+  CacheAnswer answer;
+  std::map<std::string, int>& hits = answer.hits;
   index::Matches& matches = OwnMatches();
   for (const auto& [key, instances] :
        ByNamespace(CacheCandidates(table->engines(), query), query)) {
     if (bounds.reached()) break;
     const uint64_t prompt_blocks = query.tokens.size() / key.block_size;
+    if (prompt_blocks > bounds.max_blocks) {
+      answer.too_many_blocks = prompt_blocks;
+      break;
+    }
     const index::Scope scope{key.tenant, key.model, key.lora_name, key.block_size,
                              key.additional_salt};
     const auto take = [&](uint32_t blocks, const std::set<std::string>& hosts) {
@@ -446,7 +451,8 @@ std::map<std::string, int> AnswerCacheQuery(const Registry& registry, const Cach
       for (const auto& [instance_id, asked_as] : instances) take(match.disk, asked_as);
     }
   }
-  return hits;
+  answer.cut_short = answer.too_many_blocks > 0 || bounds.reached();
+  return answer;
 }
 
 }  // namespace conductor::serve

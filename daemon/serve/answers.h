@@ -110,12 +110,19 @@ struct CacheQuery {
   MinState min_state = MinState::kAny;  // candidates of instances below it are left out
 };
 
-// Host as asked -> matched whole blocks * 100 / whole blocks of the prompt, 1 to 100. Hosts
-// without a hit are absent. Walks the prompt once for each namespace of the candidates, however
-// many of them share it; `bounds` as above.
-[[nodiscard]] std::map<std::string, int> AnswerCacheQuery(const Registry& registry,
-                                                          const CacheQuery& query,
-                                                          const QueryBounds& bounds = {});
+struct CacheAnswer {
+  // Host as asked -> matched whole blocks * 100 / whole blocks of the prompt, 1 to 100. Hosts
+  // without a hit are absent.
+  std::map<std::string, int> hits;
+  // As in Answer.
+  bool cut_short = false;
+  uint64_t too_many_blocks = 0;
+};
+
+// Walks the prompt once for each namespace of the candidates, however many of them share it;
+// `bounds` as above.
+[[nodiscard]] CacheAnswer AnswerCacheQuery(const Registry& registry, const CacheQuery& query,
+                                           const QueryBounds& bounds = {});
 
 }  // namespace conductor::serve
 

@@ -86,14 +86,12 @@ HttpResponse Follow(EventStream& events, const HttpRequest& request) {
   }
   auto reader = events.Open(std::move(filter));
   if (!reader) {
-    HttpResponse full = Failed(
+    return Failed(
         503, {fmt::format("events are followed by {} readers, which is the limit (--event-readers)",
                           events.options().max_readers),
               "too_many_readers",
               "",
               {}});
-    full.headers.emplace_back("Retry-After", "1");
-    return full;
   }
   return HttpResponse{.content_type = "text/event-stream",
                       .headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}},

@@ -46,9 +46,11 @@ struct HttpApi::Impl {
     AddQueryRoutes(listener, context);
     AddPublisherRoutes(listener, context);
     AddInventoryRoutes(listener, context);
-    AddIngestRoutes(listener, context);
+    AddIngestRoutes(listener, context,
+                    [this](const IngestExchange& exchange) { metrics.Count(exchange); });
     AddEventRoutes(listener, context);
     AddMooncakeRoutes(listener, context);
+    WriteRefusals(listener, context);
     AddProcessRoutes();
     listener.OnExchange([this](const HttpExchange& exchange) { metrics.Count(exchange); });
   }

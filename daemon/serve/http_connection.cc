@@ -123,9 +123,10 @@ void HttpConnection::Linger() {
   } while (Fill(until) == Filled::kBytes);
 }
 
-bool HttpConnection::Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
-                            bool head_only) {
-  const bool sent = Send(RefusalBytes(refusal, keep_alive, head_only));
+bool HttpConnection::Refuse(const HttpRefusal& refusal, const HttpHead& head,
+                            std::string_view route, bool keep_alive) {
+  const bool sent =
+      Send(RefusalBytes(shared_.router.Written(refusal, head), keep_alive, head.method == "HEAD"));
   shared_.Observe({route, refusal.status, refusal.reason, -1});
   if (sent && !keep_alive) Linger();
   return sent && keep_alive;
@@ -156,10 +157,11 @@ HttpResult<size_t> HttpConnection::ReadHead(MonoTime until) {
 bool HttpConnection::ServeOne() {
   const MonoTime until = MonoNow() + shared_.limits.request_timeout;
   const auto head_size = ReadHead(until);
-  if (!head_size) return Refuse(head_size.error(), "other", false);
+  if (!head_size) return Refuse(head_size.error(), HttpHead(), "other", false);
   if (*head_size == 0) return false;
-  const auto head = ParseHead(std::string_view(input_).substr(0, *head_size));
-  if (!head) return Refuse(head.error(), "other", false);
+  HttpHead refused;
+  const auto head = ParseHead(std::string_view(input_).substr(0, *head_size), &refused);
+  if (!head) return Refuse(head.error(), refused, "other", false);
   input_.erase(0, *head_size);
   return ServeParsed(*head, until);
 }
@@ -168,18 +170,18 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
   const HttpRouter::Match match = shared_.router.Find(head.method, head.path);
   const std::string_view route = match.path;
   const bool reusable = head.keep_alive && !head.has_body();
-  const bool head_only = head.method == "HEAD";
   const bool known = !route.empty() && match.allow.empty();
   const Access access = known ? shared_.router.access(match.route) : Access::kRead;
   if (const auto refusal = shared_.gate.Refusal(head.authorization, access)) {
-    return Refuse(*refusal, route.empty() ? "other" : route, reusable, head_only);
+    return Refuse(*refusal, head, route.empty() ? "other" : route, reusable);
   }
   if (route.empty()) {
-    return Refuse({404, "unknown_path", "there is nothing at this path"}, "other", reusable,
-                  head_only);
+    return Refuse({404, "unknown_path", "there is nothing at this path"}, head, "other", reusable);
   }
   if (!known) {
-    return Refuse(shared_.router.MethodRefusal(head, match), route, reusable, head_only);
+    return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, match.allow),
+                   fmt::format("Allow: {}", match.allow)},
+                  head, route, reusable);
   }
   HttpBodyBudget::Share share(shared_.bodies);
   std::string body;
@@ -188,7 +190,7 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
     if (!whole) {
       body = std::string();
       share.GiveBack();
-      return Refuse(whole.error(), route, false);
+      return Refuse(whole.error(), head, route, false);
     }
     if (!*whole) return false;
   }

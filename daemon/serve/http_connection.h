@@ -108,8 +108,9 @@ class HttpConnection {
               HttpBodyBudget::Share& share);
   // Until the client leaves or is not heard of, or the server stops.
   void SendStream(HttpStream& stream);
-  bool Refuse(const HttpRefusal& refusal, std::string_view route, bool keep_alive,
-              bool head_only = false);
+  // `head`: of the request that is refused, as far as it was read.
+  bool Refuse(const HttpRefusal& refusal, const HttpHead& head, std::string_view route,
+              bool keep_alive);
 
   Shared& shared_;
   const std::unique_ptr<HttpTransport> transport_;

@@ -203,14 +203,17 @@ const char* StatusText(int status) {
 
 }  // namespace
 
+std::string BodyOf(const HttpRefusal& refusal) {
+  if (!refusal.content_type.empty()) return refusal.body;
+  return fmt::format(R"({{"error":"{}","reason":"{}"}})", refusal.error, refusal.reason);
+}
+
 std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive, bool head_only) {
-  const bool own = refusal.content_type.empty();
-  const std::string body =
-      own ? fmt::format(R"({{"error":"{}","reason":"{}"}})", refusal.error, refusal.reason)
-          : refusal.body;
-  std::string bytes = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
-                                  refusal.status, StatusText(refusal.status),
-                                  own ? "application/json" : refusal.content_type, body.size());
+  const std::string body = BodyOf(refusal);
+  std::string bytes = fmt::format(
+      "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n", refusal.status,
+      StatusText(refusal.status),
+      refusal.content_type.empty() ? "application/json" : refusal.content_type, body.size());
   if (refusal.status == 503) bytes += "Retry-After: 1\r\n";
   if (!refusal.header.empty()) bytes += refusal.header + "\r\n";
   if (!keep_alive) bytes += "Connection: close\r\n";
@@ -234,31 +237,38 @@ HttpResult<size_t> FindHeadEnd(std::string_view bytes, size_t& scanned) {
   }
 }
 
-HttpResult<HttpHead> ParseHead(std::string_view head_bytes) {
+HttpResult<HttpHead> ParseHead(std::string_view head_bytes, HttpHead* refused) {
   HttpHead head;
   SeenFields seen;
   bool first = true;
+  std::optional<HttpRefusal> refusal;
+  const auto heed = [&refusal](HttpResult<void> read) {
+    if (!read && !refusal) refusal = std::move(read.error());
+  };
   while (!head_bytes.empty()) {
     const size_t end = std::min(head_bytes.find("\r\n"), head_bytes.size());
     const std::string_view line = head_bytes.substr(0, end);
     head_bytes.remove_prefix(std::min(end + 2, head_bytes.size()));
     if (first) {
-      if (auto read = ParseRequestLine(line, head); !read) return tl::unexpected(read.error());
+      heed(ParseRequestLine(line, head));
       first = false;
     } else if (line.empty()) {
       break;
-    } else if (auto read = ParseField(line, head, seen); !read) {
-      return tl::unexpected(read.error());
+    } else {
+      heed(ParseField(line, head, seen));
     }
+    if (refusal && refused == nullptr) break;
   }
-  if (first) return Malformed("the request line is not METHOD TARGET VERSION");
+  if (first) heed(Malformed("the request line is not METHOD TARGET VERSION"));
   if (seen.content_length && seen.transfer_encoding) {
-    return Malformed("Content-Length and Transfer-Encoding are given together");
+    heed(Malformed("Content-Length and Transfer-Encoding are given together"));
   }
   if ((head.method == "GET" || head.method == "HEAD") && head.has_body()) {
-    return Malformed("a " + head.method + " request has no body here");
+    heed(Malformed("a " + head.method + " request has no body here"));
   }
-  return head;
+  if (!refusal) return head;
+  if (refused != nullptr) *refused = std::move(head);
+  return tl::unexpected(*std::move(refusal));
 }
 
 // Collects a line without its CR LF in line_; true once it is complete.

@@ -28,9 +28,12 @@ struct HttpRefusal {
 template <typename T>
 using HttpResult = tl::expected<T, HttpRefusal>;
 
-// The whole answer that tells a refusal: its body, or {"error", "reason"}, whose texts are ours and
-// need no escapes. Without `keep_alive` it says that the connection ends. A 503 says to come back
-// in a second.
+// What the answer to a refusal says: its body, or {"error", "reason"}, whose texts are ours and
+// need no escapes.
+[[nodiscard]] std::string BodyOf(const HttpRefusal& refusal);
+
+// The whole answer that tells a refusal. Without `keep_alive` it says that the connection ends. A
+// 503 says to come back in a second.
 [[nodiscard]] std::string RefusalBytes(const HttpRefusal& refusal, bool keep_alive,
                                        bool head_only = false);
 
@@ -59,7 +62,9 @@ struct HttpHead {
 // Reads a complete head. Refused with 400 malformed_request: anything that is not the grammar,
 // lengths given twice or together with chunks, a body on GET or HEAD. 415: bodies in parts or with
 // a Content-Encoding. 417, 501, 505: expectations, transfer codings and versions not spoken here.
-[[nodiscard]] HttpResult<HttpHead> ParseHead(std::string_view head);
+// `refused`, if given, takes what could be read of a head that is refused, behind the fault too: in
+// which form its client reads errors stands there.
+[[nodiscard]] HttpResult<HttpHead> ParseHead(std::string_view head, HttpHead* refused = nullptr);
 
 // Takes a chunked body apart as its bytes come. Holds no more than one line of 1 KiB besides.
 class ChunkedDecoder {

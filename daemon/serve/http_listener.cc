@@ -223,8 +223,10 @@ void HttpListener::Impl::WorkerLoop() {
 
 void HttpListener::Impl::AcceptLoop() {
   const std::string too_many = RefusalBytes(
-      {503, "too_many_connections",
-       fmt::format("{} connections are open, which is the limit", options.max_connections)},
+      shared.router.Written(
+          {503, "too_many_connections",
+           fmt::format("{} connections are open, which is the limit", options.max_connections)},
+          HttpHead()),
       false);
   Lingering lingering;
   std::vector<pollfd> polled;
@@ -283,8 +285,8 @@ void HttpListener::Route(const std::string& method, const std::string& path, Htt
   impl_->shared.router.Add(method, path, std::move(handler), access);
 }
 
-void HttpListener::RefuseMethod(const std::string& path, HttpRouter::MethodRefuser body_of) {
-  impl_->shared.router.RefuseMethod(path, std::move(body_of));
+void HttpListener::WriteRefusals(HttpRouter::RefusalWriter writer) {
+  impl_->shared.router.WriteRefusals(std::move(writer));
 }
 
 const std::vector<std::pair<std::string, std::string>>& HttpListener::routes() const {

@@ -38,7 +38,8 @@ struct HttpConnections {
 // a parked thread (tens of KiB) and nothing else; designed for some hundred, up to a few thousand,
 // of long-lived connections.
 //
-// Errors that a client sees are JSON, {"error": text, "reason": word}:
+// Errors that a client sees are JSON, {"error": text, "reason": word}, where WriteRefusals() does
+// not say otherwise:
 //   400 malformed_request
 //   401 unauthorized, 403 forbidden: where tokens are required, and for unknown paths then too
 //   404 unknown_path
@@ -68,8 +69,8 @@ class HttpListener {
   // Before Start(). See HttpRouter::Add(). Handlers are called on many threads at once.
   void Route(const std::string& method, const std::string& path, HttpHandler handler,
              Access access = Access::kRead);
-  // See HttpRouter::RefuseMethod(); before Start().
-  void RefuseMethod(const std::string& path, HttpRouter::MethodRefuser body_of);
+  // See HttpRouter::WriteRefusals(); before Start().
+  void WriteRefusals(HttpRouter::RefusalWriter writer);
   // (method, path), in the order of Route().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
   // Of routes()[route].

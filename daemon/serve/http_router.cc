@@ -66,6 +66,15 @@ std::optional<std::string_view> ParameterIn(std::string_view path, std::string_v
   return parameter;
 }
 
+HttpRequest RequestOf(const HttpHead& head, std::string body, std::string parameter) {
+  return {.content_type = head.content_type,
+          .accept = head.accept,
+          .compat = head.compat,
+          .query = head.query,
+          .body = std::move(body),
+          .parameter = std::move(parameter)};
+}
+
 // The head of an answer that ends with its connection.
 std::string StreamHead(const HttpResponse& response) {
   std::string head = fmt::format("HTTP/1.1 {} OK\r\nContent-Type: {}\r\nConnection: close\r\n",
@@ -148,24 +157,9 @@ HttpRouter::Match HttpRouter::Find(std::string_view method, std::string_view pat
   return match;
 }
 
-void HttpRouter::RefuseMethod(const std::string& path, MethodRefuser body_of) {
-  method_refusals_[path] = std::move(body_of);
-}
-
-HttpRefusal HttpRouter::MethodRefusal(const HttpHead& head, const Match& match) const {
-  HttpRefusal refusal{405, "method_not_allowed",
-                      fmt::format("{} takes {}", match.path, match.allow),
-                      fmt::format("Allow: {}", match.allow)};
-  const auto own = method_refusals_.find(match.path);
-  if (own == method_refusals_.end() || (head.method != "GET" && head.method != "POST")) {
-    return refusal;
-  }
-  auto response = own->second(HttpRequest{.content_type = head.content_type,
-                                          .accept = head.accept,
-                                          .compat = head.compat,
-                                          .query = head.query,
-                                          .body = {},
-                                          .parameter = {}});
+HttpRefusal HttpRouter::Written(HttpRefusal refusal, const HttpHead& head) const {
+  if (!refusal_writer_) return refusal;
+  auto response = refusal_writer_(refusal, head.path, RequestOf(head, {}, {}));
   if (!response) return refusal;
   refusal.body = std::move(response->body);
   refusal.content_type = std::move(response->content_type);
@@ -174,19 +168,17 @@ HttpRefusal HttpRouter::MethodRefusal(const HttpHead& head, const Match& match) 
 
 HttpResponse HttpRouter::Handle(const HttpHead& head, const Match& match, std::string body) const {
   try {
-    return handlers_[match.route](HttpRequest{.content_type = head.content_type,
-                                              .accept = head.accept,
-                                              .compat = head.compat,
-                                              .query = head.query,
-                                              .body = std::move(body),
-                                              .parameter = PercentDecoded(match.parameter)});
+    return handlers_[match.route](
+        RequestOf(head, std::move(body), PercentDecoded(match.parameter)));
   } catch (const std::exception& error) {
     log::Error("http: {} failed: {}", match.path, error.what());
   } catch (...) {
     log::Error("http: {} failed", match.path);
   }
-  return HttpResponse{.status = 500,
-                      .body = R"({"error":"internal error","reason":"internal_error"})"};
+  const HttpRefusal refusal = Written({500, "internal_error", "internal error"}, head);
+  HttpResponse failed{.status = refusal.status, .body = BodyOf(refusal)};
+  if (!refusal.content_type.empty()) failed.content_type = refusal.content_type;
+  return failed;
 }
 
 HttpAnswer HttpRouter::Answer(const HttpHead& head, const Match& match, std::string body,

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -84,10 +83,12 @@ class HttpRouter {
   // path.
   void Add(const std::string& method, const std::string& path, HttpHandler handler,
            Access access = Access::kRead);
-  // The body with which a path refuses GET or POST where it takes the other alone, status 405;
-  // nothing: the listener's own words. `body_of` sees a request without its body.
-  using MethodRefuser = std::function<std::optional<HttpResponse>(const HttpRequest& request)>;
-  void RefuseMethod(const std::string& path, MethodRefuser body_of);
+  // How a refusal is told to a client that reads errors in a form of its own: the body and its
+  // type; nothing: {"error", "reason"} in JSON. `path` and `request`, which has no body, are what
+  // was asked for, both empty where that could not be read.
+  using RefusalWriter = std::function<std::optional<HttpResponse>(
+      const HttpRefusal& refusal, std::string_view path, const HttpRequest& request)>;
+  void WriteRefusals(RefusalWriter writer) { refusal_writer_ = std::move(writer); }
   // (method, path), in the order of Add().
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& routes() const;
   // Of routes()[route].
@@ -101,8 +102,8 @@ class HttpRouter {
   };
   [[nodiscard]] Match Find(std::string_view method, std::string_view path) const;
 
-  // The refusal of a method that Find() did not match with its path.
-  [[nodiscard]] HttpRefusal MethodRefusal(const HttpHead& head, const Match& match) const;
+  // A refusal of the request with this head, in the form that its client reads.
+  [[nodiscard]] HttpRefusal Written(HttpRefusal refusal, const HttpHead& head) const;
 
   // The answer to a request that Find() matched; a handler that throws is status 500 and a line in
   // the log. Without `keep_alive` it says that the connection ends.
@@ -118,9 +119,9 @@ class HttpRouter {
 
   std::unique_ptr<Server> server_;
   std::vector<std::pair<std::string, std::string>> routes_;
-  std::vector<HttpHandler> handlers_;                                  // of routes_
-  std::vector<Access> access_;                                         // of routes_
-  std::map<std::string, MethodRefuser, std::less<>> method_refusals_;  // by path
+  std::vector<HttpHandler> handlers_;  // of routes_
+  std::vector<Access> access_;         // of routes_
+  RefusalWriter refusal_writer_;       // nothing: all in JSON
 };
 
 }  // namespace conductor::serve

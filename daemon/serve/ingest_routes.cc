@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -28,11 +29,21 @@ bool AsksToWait(std::string_view query) {
   return false;
 }
 
+bool IsOfFormerLife(const Refusal& refusal) {
+  return refusal.kind == Refusal::Kind::kConflict && refusal.where == "incarnation";
+}
+
 HttpResponse Refused(const Refusal& refusal, BodyForm form) {
-  if (refusal.kind == Refusal::Kind::kConflict && refusal.where == "incarnation") {
+  if (IsOfFormerLife(refusal)) {
     return Failed(409, {refusal.Message(), "former_incarnation", "incarnation", {}}, form);
   }
   return NotRegistered(refusal, "publisher.", form);
+}
+
+// The `reason` of that answer.
+std::string ReasonOf(const Refusal& refusal) {
+  return std::string(IsOfFormerLife(refusal) ? "former_incarnation"
+                                             : NotRegisteredReason(refusal.kind));
 }
 
 // What the client needs to go on.
@@ -51,7 +62,9 @@ HttpResponse Full(const std::string& key, size_t accepted, const Json& last, Bod
   return response;
 }
 
-HttpResponse Ingest(const RouteContext& context, const HttpRequest& request) {
+using Count = std::function<void(const IngestExchange&)>;
+
+HttpResponse Ingest(const RouteContext& context, const HttpRequest& request, const Count& count) {
   const BodyForm form = AnswerForm(request);
   Registry& registry = context.registry;
   auto parsed = ParseIngest(request.body, FormOf(request), [&registry](const std::string& id) {
@@ -59,21 +72,30 @@ HttpResponse Ingest(const RouteContext& context, const HttpRequest& request) {
     return status ? std::optional(std::move(status->registration)) : std::nullopt;
   });
   if (!parsed) {
+    count({.reason = parsed.error().reason});
     const bool unknown = parsed.error().reason == "unknown_publisher";
     return Failed(unknown ? 404 : 400, parsed.error(), form);
   }
   const std::string key = parsed->registration.Key();
   const auto ingested = registry.Ingest(parsed->registration, parsed->messages);
-  if (!ingested) return Refused(ingested.error(), form);
+  if (!ingested) {
+    count({.events = parsed->events, .reason = ReasonOf(ingested.error())});
+    return Refused(ingested.error(), form);
+  }
+  const size_t taken = ingested->taken;
+  const size_t accepted = taken == 0 ? 0 : parsed->items[taken - 1];
+  const bool full = taken < parsed->messages.size();
+  count({.events = parsed->events,
+         .accepted = accepted,
+         .deferred = full ? parsed->items.back() - accepted : 0,
+         .reason = full ? "queue_full" : ""});
 
   Json applied = nullptr;
   if (parsed->wait || AsksToWait(request.query)) {
     applied = registry.WaitApplied(key, *ingested, MonoNow() + kLongestWait, context.stopping);
   }
-  const size_t taken = ingested->taken;
-  const size_t accepted = taken == 0 ? 0 : parsed->items[taken - 1];
   const Json last = taken == 0 ? Json(nullptr) : Json(parsed->messages[taken - 1].sequence);
-  if (taken < parsed->messages.size()) return Full(key, accepted, last, form);
+  if (full) return Full(key, accepted, last, form);
   // It may have been removed meanwhile.
   const PublisherStatus status = registry.Publisher(key).value_or(PublisherStatus());
   const Json answer{{"publisher", key},
@@ -91,10 +113,13 @@ HttpResponse Ingest(const RouteContext& context, const HttpRequest& request) {
 
 }  // namespace
 
-void AddIngestRoutes(HttpListener& listener, const RouteContext& context) {
+void AddIngestRoutes(HttpListener& listener, const RouteContext& context, Count count) {
   listener.Route(
       "POST", "/v1/ingest",
-      [context](const HttpRequest& request) { return Ingest(context, request); }, Access::kAdmin);
+      [context, count = std::move(count)](const HttpRequest& request) {
+        return Ingest(context, request, count);
+      },
+      Access::kAdmin);
 }
 
 }  // namespace conductor::serve

@@ -11,6 +11,7 @@
 
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -333,7 +334,25 @@ struct Metrics::Impl : public prometheus::Collectable {
         latencies(prometheus::BuildHistogram()
                       .Name("conductor_http_request_duration_seconds")
                       .Help("From the complete request to the answer's last byte.")
-                      .Register(http)) {}
+                      .Register(http)),
+        ingested(prometheus::BuildCounter()
+                     .Name("conductor_ingest_accepted_total")
+                     .Help("What POST /v1/ingest took, by kind.")
+                     .Register(http)),
+        ingest_deferred(prometheus::BuildCounter()
+                            .Name("conductor_ingest_deferred_total")
+                            .Help("What found no room there and is to be handed in again, by kind.")
+                            .Register(http)),
+        ingest_refusals(prometheus::BuildCounter()
+                            .Name("conductor_ingest_refusals_total")
+                            .Help("Bodies of which not all was taken there, by reason.")
+                            .Register(http)) {
+    for (const char* kind : {"frames", "events"}) {
+      ingested.Add({{"kind", kind}});
+      ingest_deferred.Add({{"kind", kind}});
+    }
+    ingest_refusals.Add({{"reason", "queue_full"}});
+  }
 
   [[nodiscard]] std::vector<MetricFamily> Collect() const override {
     const std::vector<PublisherStatus> publishers = registry.Publishers();
@@ -406,6 +425,9 @@ struct Metrics::Impl : public prometheus::Collectable {
   prometheus::Family<prometheus::Counter>& requests;
   prometheus::Family<prometheus::Counter>& refusals;
   prometheus::Family<prometheus::Histogram>& latencies;
+  prometheus::Family<prometheus::Counter>& ingested;
+  prometheus::Family<prometheus::Counter>& ingest_deferred;
+  prometheus::Family<prometheus::Counter>& ingest_refusals;
 };
 
 Metrics::Metrics(const Registry& registry, std::function<HttpConnections()> connections)
@@ -425,6 +447,14 @@ void Metrics::Count(const HttpExchange& exchange) {
   }
   if (exchange.seconds < 0) return;
   impl_->latencies.Add({{"route", route}}, kLatencyBuckets).Observe(exchange.seconds);
+}
+
+void Metrics::Count(const IngestExchange& exchange) {
+  const std::map<std::string, std::string> kind = {{"kind", exchange.events ? "events" : "frames"}};
+  impl_->ingested.Add(kind).Increment(static_cast<double>(exchange.accepted));
+  impl_->ingest_deferred.Add(kind).Increment(static_cast<double>(exchange.deferred));
+  if (!exchange.reason.empty())
+    impl_->ingest_refusals.Add({{"reason", exchange.reason}}).Increment();
 }
 
 std::string Metrics::Scrape() const {

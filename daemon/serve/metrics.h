@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_METRICS_H_
 #define CONDUCTOR_DAEMON_SERVE_METRICS_H_
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,6 +11,14 @@
 #include "daemon/serve/registry.h"
 
 namespace conductor::serve {
+
+// What became of one body of POST /v1/ingest.
+struct IngestExchange {
+  bool events = false;   // they were events; otherwise frames
+  size_t accepted = 0;   // of them, those that were taken
+  size_t deferred = 0;   // and those that found no room
+  std::string reason{};  // why not all was taken; empty: all was
+};
 
 // What GET /metrics tells, in Prometheus' text format; docs/http-api.md has every name. Publishers
 // and the index are read when it is scraped; only requests are counted as they happen.
@@ -29,6 +38,7 @@ class Metrics {
 
   // Thread-safe.
   void Count(const HttpExchange& exchange);
+  void Count(const IngestExchange& exchange);
   [[nodiscard]] std::string Scrape() const;
 
   // Scrape()'s Content-Type.

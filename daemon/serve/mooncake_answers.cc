@@ -162,11 +162,6 @@ std::string ErrorText(const RequestError& error, BodyForm form) {
   return out.Take();
 }
 
-HttpResponse PlainText(int status, const std::string& text) {
-  return HttpResponse{
-      .status = status, .body = text + "\n", .content_type = "text/plain; charset=utf-8"};
-}
-
 }  // namespace
 
 Answer AnswerInContext(const Registry& registry, const Query& query, const QueryBounds& bounds) {
@@ -260,8 +255,11 @@ HttpResponse Refused(Generation generation, int status, const RequestError& erro
     case Generation::kGo:
       break;
     case Generation::kCppJson: {
-      if (status != 400 || error.reason.empty()) return PlainText(status, error.error);
       HttpResponse refused = Failed(status, error);
+      if (status != 400 || error.reason.empty()) {
+        refused.body = error.error;
+        refused.content_type = "text/plain; charset=utf-8";
+      }
       refused.body += '\n';
       return refused;
     }

@@ -17,6 +17,7 @@
 #include "daemon/serve/mooncake_hash_requests.h"
 #include "daemon/serve/mooncake_requests.h"
 #include "daemon/serve/publisher_json.h"
+#include "daemon/serve/query_routes.h"
 #include "daemon/serve/requests.h"
 #include "daemon/serve/routes.h"
 #include "lib/base/log.h"
@@ -33,10 +34,10 @@ struct Call {
   [[nodiscard]] HttpResponse Refuse(int status, const RequestError& error) const {
     return Refused(generation, status, error);
   }
-  // `answer`, unless the server stops: then the walk behind it may have been cut short.
-  [[nodiscard]] HttpResponse Whole(std::string answer) const {
-    if (!context.stopping.stop_requested()) return Answered(generation, std::move(answer));
-    return Refuse(503, Stopping());
+  // An answer that was cut short is none. `field`: what the prompt came in.
+  [[nodiscard]] HttpResponse RefuseCutShort(const Answer& answer, std::string_view field) const {
+    const auto [status, error] = WhyCutShort(context, answer.too_many_blocks, field);
+    return Refuse(status, error);
   }
 };
 
@@ -61,13 +62,20 @@ std::string Written(const Call& call, const Query& query, const Answer& answer) 
 }
 
 Answer AnswerOf(const Call& call, const Query& query) {
-  const auto& [registry, options, stopping] = call.context;
+  const Registry& registry = call.context.registry;
+  const QueryBounds bounds = BoundsOf(call.context);
   const bool in_context =
       call.generation == Generation::kCppJson || call.generation == Generation::kMsgpack;
-  Answer answer = in_context ? AnswerInContext(registry, query, stopping)
-                             : AnswerQuery(registry, query, stopping);
-  ApplyMinState(options.legacy_min_state, answer);
+  Answer answer =
+      in_context ? AnswerInContext(registry, query, bounds) : AnswerQuery(registry, query, bounds);
+  ApplyMinState(call.context.options.legacy_min_state, answer);
   return answer;
+}
+
+HttpResponse Told(const Call& call, const Query& query, const Answer& answer,
+                  std::string_view field) {
+  if (answer.cut_short) return call.RefuseCutShort(answer, field);
+  return Answered(call.generation, Written(call, query, answer));
 }
 
 bool IsUnknownHere(const Answer& answer) {
@@ -87,14 +95,14 @@ HttpResponse Answer404(const Call& call, const Query& query) {
 HttpResponse MooncakeQuery(const Call& call) {
   const auto query = ParseMooncakeQuery(call.request.body, FormOf(call.request));
   if (!query) return call.Refuse(400, query.error());
-  return call.Whole(Written(call, *query, AnswerOf(call, *query)));
+  return Told(call, *query, AnswerOf(call, *query), "token_ids");
 }
 
 HttpResponse StrictQueryAnswer(const Call& call) {
   const auto strict = ParseStrictQuery(call.request.body, FormOf(call.request));
   if (!strict) return call.Refuse(400, strict.error());
   const Answer answer = strict->hashable ? AnswerOf(call, strict->query) : Answer{};
-  return call.Whole(Written(call, strict->query, answer));
+  return Told(call, strict->query, answer, "token_ids");
 }
 
 HttpResponse DynamoQueryAnswer(const Call& call) {
@@ -102,7 +110,7 @@ HttpResponse DynamoQueryAnswer(const Call& call) {
   if (!query) return call.Refuse(400, query.error());
   const Answer answer = AnswerOf(call, *query);
   if (IsUnknownHere(answer)) return Answer404(call, *query);
-  return call.Whole(Written(call, *query, answer));
+  return Told(call, *query, answer, "token_ids");
 }
 
 HttpResponse AnswerQueryRoute(const Call& call) {
@@ -155,21 +163,28 @@ HttpResponse AnswerHashRoute(const Call& call) {
   if (call.generation == Generation::kDynamo && IsUnknownHere(answer)) {
     return Answer404(call, *query);
   }
-  return call.Whole(Written(call, *query, answer));
+  return Told(call, *query, answer, "seq_hashes");
 }
 
 HttpResponse CacheHits(const RouteContext& context, const HttpRequest& request) {
   auto query = ParseCacheQuery(request.body);
   if (!query) return Failed(400, query.error());
   query->min_state = context.options.legacy_min_state;
-  return Whole(context,
-               CacheAnswerJson(AnswerCacheQuery(context.registry, *query, context.stopping)));
+  const CacheAnswer answer = AnswerCacheQuery(context.registry, *query, BoundsOf(context));
+  if (answer.cut_short) {
+    const auto [status, error] = WhyCutShort(context, answer.too_many_blocks);
+    return Failed(status, error);
+  }
+  return Ok(CacheAnswerJson(answer.hits));
 }
 
 // ---- Registrations ----
 
-HttpResponse RefuseGo(const Call& call, const Refusal& refusal) {
-  return call.Refuse(400, {refusal.Message(), "invalid_registration", refusal.where, {}});
+// An address that is missing, or cannot be used, that generation only met when it subscribed.
+HttpResponse RefuseGo(const Call& call, RequestError error, bool of_address) {
+  if (!of_address) return call.Refuse(400, error);
+  error.error = "Failed to subscribe: " + error.error;
+  return call.Refuse(500, error);
 }
 
 // What upstream says too in its very words, which leave out whatever could help a person: that is
@@ -180,7 +195,15 @@ HttpResponse RefuseStrict(const Call& call, const Refusal& refusal, const Regist
     return call.Refuse(400, {std::move(text), "invalid_registration", std::move(field), {}});
   };
   const bool of_endpoint = refusal.where == "endpoint";
+  if (refusal.kind == Refusal::Kind::kLeaving) return invalid(refusal.what);
   if (refusal.kind == Refusal::Kind::kConflict) {
+    if (refusal.where == "hash_profile") {
+      return invalid(IsPool(rank.type)
+                         ? "failed to bind shared-cache profile: hash profile conflicts with the "
+                           "registered ContextKey profile"
+                         : "failed to register prefix context: registration conflicts with the "
+                           "ContextKey hash profile");
+    }
     return invalid(of_endpoint ? "conflicting active registration for endpoint: " + rank.endpoint
                                : "conflicting registration for service key: " + rank.Key());
   }
@@ -199,13 +222,20 @@ HttpResponse Register(const Call& call) {
   const BodyForm form = FormOf(call.request);
   const auto parsed =
       go ? ParseRegister(call.request.body, form) : ParseStrictRegister(call.request.body, form);
+  if (!parsed && go) {
+    const RequestError& error = parsed.error();
+    return RefuseGo(call, error, error.field == "endpoint" && error.reason != "invalid_type");
+  }
   if (!parsed) return call.Refuse(400, parsed.error());
   const auto refuse = [&](const Refusal& refusal, const Registration& rank) {
-    return go ? RefuseGo(call, refusal) : RefuseStrict(call, refusal, rank);
+    if (!go) return RefuseStrict(call, refusal, rank);
+    return RefuseGo(call, {refusal.Message(), "invalid_registration", refusal.where, {}},
+                    refusal.kind == Refusal::Kind::kInvalid && refusal.where == "endpoint");
   };
   const auto ranks = ExpandRanks(parsed->registration, parsed->dp_size);
   if (!ranks) return refuse(Refusal(Refusal::Kind::kInvalid, ranks.error()), parsed->registration);
-  if (const auto added = call.context.registry.AddAll(*ranks); !added) {
+  const auto profiles = go ? Registry::Profiles::kMayDiffer : Registry::Profiles::kMustAgree;
+  if (const auto added = call.context.registry.AddAll(*ranks, profiles); !added) {
     return refuse(added.error(), (*ranks)[added.error().rank]);
   }
   return Answered(call.generation,
@@ -219,8 +249,12 @@ HttpResponse Unregister(const Call& call) {
                        ? ParseUnregister(call.request.body, form)
                        : ParseStrictUnregister(call.request.body, form);
   if (!key) return call.Refuse(400, key.error());
-  if (!call.context.registry.Remove(*key)) {
-    return call.Refuse(404, {"service not found: " + *key, "unknown_service", "", {}});
+  const Registry::Removed removed = call.context.registry.Remove(*key);
+  if (removed != Registry::Removed::kRemoved) {
+    const char* why = removed == Registry::Removed::kLeaving
+                          ? "service is already being unregistered: "
+                          : "service not found: ";
+    return call.Refuse(404, {why + *key, "unknown_service", "", {}});
   }
   return Answered(call.generation, UnregisteredDocument(*key, WritingForm(call.generation)));
 }
@@ -275,15 +309,6 @@ HttpResponse Posted(const Call& call) {
       400, {"Content-Type must be application/msgpack", "unsupported_content_type", "", {}});
 }
 
-// The other of GET and POST. Nothing, where the listener's own words do.
-std::optional<HttpResponse> WrongMethod(const RouteContext& context, const HttpRequest& request) {
-  const auto generation = GenerationOf(request, context.options.compat);
-  if (!generation || *generation == Generation::kGo || *generation == Generation::kDynamo) {
-    return std::nullopt;
-  }
-  return Refused(*generation, 405, {"Method not allowed", "", "", {}});
-}
-
 struct SharedPath {
   const char* method;
   const char* path;
@@ -313,9 +338,6 @@ void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context) {
           return Dispatch(context, request, shared.has_dynamo, shared.handler);
         },
         shared.access);
-    listener.RefuseMethod(shared.path, [context](const HttpRequest& request) {
-      return WrongMethod(context, request);
-    });
   }
   listener.Route("POST", "/cache",
                  [context](const HttpRequest& request) { return CacheHits(context, request); });

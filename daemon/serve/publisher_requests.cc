@@ -190,6 +190,7 @@ Parsed<IngestRequest> ParseIngest(
   const char* const name = has_events ? "events" : "frames";
   if (const auto list = body.Array(name, has_events ? "events" : "frames");
       list && !body.failed()) {
+    request.events = has_events;
     if (has_events) {
       ReadIngestEvents(body, *list, request.registration.type, request.messages, request.items);
     } else {

@@ -30,7 +30,8 @@ struct IngestRequest {
   std::vector<stream::Intake::Message> messages;
   // items[i]: how many of the body's frames (or events) the messages up to i stand for.
   std::vector<size_t> items;
-  bool wait = false;  // for their effect
+  bool events = false;  // they are events; otherwise frames
+  bool wait = false;    // for their effect
 };
 // `registered` is asked for the publisher that a body names by its id alone. Normalised events
 // become the payloads that they would be on the wire; one that could not be used there is an error,

@@ -86,7 +86,7 @@ HttpResponse Put(const RouteContext& context, const HttpRequest& request) {
 }
 
 HttpResponse Delete(const RouteContext& context, const HttpRequest& request) {
-  if (!context.registry.Remove(request.parameter)) {
+  if (context.registry.Remove(request.parameter) != Registry::Removed::kRemoved) {
     return NoPublisher(request.parameter, AnswerForm(request));
   }
   return HttpResponse{.status = 204, .body = {}};

@@ -21,11 +21,13 @@
 #include "daemon/serve/answer_document.h"
 #include "daemon/serve/file_descriptor.h"
 #include "daemon/serve/query_frames.h"
+#include "daemon/serve/query_peers.h"
 #include "daemon/serve/query_routes.h"
 #include "lib/base/clock.h"
 #include "lib/base/endpoint.h"
 #include "lib/base/fair_mutex.h"
 #include "lib/base/log.h"
+#include "lib/stream/peer_socket.h"
 #include "lib/stream/zmq_socket.h"
 
 namespace conductor::serve {
@@ -41,6 +43,8 @@ constexpr std::string_view kExpected =
 
 // Messages that are taken from the socket before the lock is left to somebody else.
 constexpr int kMostAtOnce = 128;
+// So often in a row by whoever looks at the peers.
+constexpr int kMostDrains = 64;
 // A thread's copy of a body that is larger is given back after use.
 constexpr size_t kMostKeptBody = 1 << 20;
 // A peer that takes longer for ZeroMQ's handshake is cut off.
@@ -51,6 +55,10 @@ constexpr auto kHandshakeTime = std::chrono::seconds(5);
 constexpr auto kNapTime = std::chrono::milliseconds(1);
 // What is answered last has so long to get out.
 constexpr auto kLingerTime = std::chrono::milliseconds(250);
+// How often it is looked what peers have sent that is no whole message.
+constexpr auto kLookTime = std::chrono::milliseconds(100);
+// What of a message is neither its body nor more than a refusal needs to see of it.
+constexpr uint64_t kBesideBody = 1 << 20;
 // Silence after which TCP asks a peer whether it is still there, in seconds.
 constexpr int kTcpKeepAliveIdle = 60;
 
@@ -117,6 +125,9 @@ struct QueryEndpoint::Impl {
   void WakeOne() const;
 
   // What does not.
+  void WatchPeers();
+  // False at the end.
+  [[nodiscard]] bool WaitForALook(bool anybody) const;
   [[nodiscard]] BodyAnswer AnswerTo(const Request& request, std::string& body) const;
   void WaitForWork() const;
   void Nap() const;
@@ -135,23 +146,28 @@ struct QueryEndpoint::Impl {
   FileDescriptor wake;    // written for each thread that is to look again; never read
   FileDescriptor stop;    // readable once the endpoint ends
   std::vector<std::thread> threads;
+  std::thread watching;  // the peers
 
-  FairSharedMutex mutex;  // guards what follows
-  ZmqSocket socket;
-  ZmqMessage message;  // the one that is being taken; kept for its memory
+  FairSharedMutex mutex;           // guards what follows
+  stream::MonitoredSocket router;  // but its monitor, which is `watching`'s
+  ZmqMessage message;              // the one that is being taken; kept for its memory
   std::deque<Request> queue;
   uint64_t queued_bytes = 0;
   uint32_t answering = 0;
   uint32_t idle = 0;  // threads in WaitForWork()
   bool more_to_drain = false;
+  std::vector<bool> spoke;  // by file descriptor: connections that messages came through
   QueryStats stats;
 };
 
 Status QueryEndpoint::Impl::OpenSocket() {
   zmq = zmq_ctx_new();
-  auto created = ZmqSocket::Create(zmq, ZMQ_ROUTER);
+  auto created = stream::MonitoredSocket::Create(
+      zmq, ZMQ_ROUTER, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED,
+      "query-peers");
   if (!created) return tl::unexpected(created.error());
-  socket = std::move(*created);
+  router = std::move(*created);
+  ZmqSocket& socket = router.socket();
   // Full or gone: told, so that it can be counted.
   socket.Set(ZMQ_ROUTER_MANDATORY, 1);
   // A router that comes back under its name is not ignored until its old connection is found dead.
@@ -186,7 +202,7 @@ Status QueryEndpoint::Impl::OpenEvents() {
     epoll_event event{.events = what, .data = {}};
     return ::epoll_ctl(events.get(), EPOLL_CTL_ADD, fd, &event) == 0;
   };
-  if (!watch(socket.fd(), EPOLLIN | EPOLLET) || !watch(wake.get(), EPOLLIN | EPOLLET) ||
+  if (!watch(router.fd(), EPOLLIN | EPOLLET) || !watch(wake.get(), EPOLLIN | EPOLLET) ||
       !watch(stop.get(), EPOLLIN)) {
     return tl::unexpected(SystemError("no events for the query endpoint"));
   }
@@ -226,7 +242,7 @@ void QueryEndpoint::Impl::Run() {
 
 void QueryEndpoint::Impl::Drain() {
   for (int taken = 0; taken < kMostAtOnce; ++taken) {
-    if (!socket.Receive(message)) {
+    if (!router.socket().Receive(message)) {
       more_to_drain = false;
       return;
     }
@@ -239,6 +255,10 @@ void QueryEndpoint::Impl::Take(ZmqMessage& taken) {
   Request request;
   request.from.came = MonoNow();
   std::vector<ZmqFrame>& frames = taken.frames;
+  if (const int fd = frames.back().source_fd(); fd >= 0) {
+    if (spoke.size() <= static_cast<size_t>(fd)) spoke.resize(static_cast<size_t>(fd) + 1);
+    spoke[static_cast<size_t>(fd)] = true;
+  }
   request.from.identity = std::move(frames[0]);
   std::array<std::string_view, ZmqMessage::kMostFrames> views;
   for (size_t i = 1; i < frames.size(); ++i) views[i - 1] = frames[i].view();
@@ -304,11 +324,44 @@ void QueryEndpoint::Impl::Send(const ReturnAddress& to, const BodyAnswer& answer
   frames[count++] = to.has_id ? to.id.view() : std::string_view();
   frames[count++] = {status.data(), status.size()};
   frames[count++] = answer.body;
-  if (!socket.Send(std::span(frames).first(count))) {
+  if (!router.socket().Send(std::span(frames).first(count))) {
     ++(zmq_errno() == EHOSTUNREACH ? stats.dropped_gone : stats.dropped_unread);
   }
   const std::chrono::duration<double> seconds = MonoNow() - to.came;
   stats.Count(to.path, answer.status, seconds.count());
+}
+
+void QueryEndpoint::Impl::WatchPeers() {
+  const uint64_t each = 2 * options.max_body_bytes + kBesideBody;
+  QueryPeers peers({.each = each, .together = each + options.max_queued_bytes});
+  std::vector<stream::SocketEvent> told;
+  std::vector<bool> spoken;
+  while (WaitForALook(!peers.empty())) {
+    told.clear();
+    router.TakeEvents(told);
+    peers.Heed(told);
+    peers.ReadSizes();
+    spoken.clear();
+    {
+      const std::lock_guard lock(mutex);
+      // Every peer has its turn in this, however much the others send.
+      for (int i = 0; i < kMostDrains && (i == 0 || more_to_drain); ++i) Drain();
+      spoken.swap(spoke);
+      if (idle > 0 && (more_to_drain || !queue.empty())) WakeOne();
+    }
+    const uint64_t cut = peers.CutOff(spoken);
+    const std::lock_guard lock(mutex);
+    stats.cut_off += cut;
+  }
+}
+
+bool QueryEndpoint::Impl::WaitForALook(bool anybody) const {
+  zmq_pollitem_t items[2] = {{router.monitor(), 0, ZMQ_POLLIN, 0},
+                             {nullptr, stop.get(), ZMQ_POLLIN, 0}};
+  if (!anybody) (void)zmq_poll(items, 2, -1);
+  pollfd ended{stop.get(), POLLIN, 0};
+  (void)::poll(&ended, 1, Milliseconds(kLookTime));
+  return !stopping.stop_requested();
 }
 
 void QueryEndpoint::Impl::WakeOne() const { (void)::eventfd_write(wake.get(), 1); }
@@ -328,15 +381,16 @@ void QueryEndpoint::Impl::Stop() {
   stopping.request_stop();
   if (stop.get() >= 0) (void)::eventfd_write(stop.get(), 1);
   for (std::thread& thread : threads) thread.join();
+  if (watching.joinable()) watching.join();
   const std::lock_guard lock(mutex);
-  if (socket) Drain();
+  if (router) Drain();
   for (const Request& request : queue) {
     Send(request.from, Refused(503, Stopping()));
   }
   queue.clear();
   queued_bytes = 0;
   message.frames.clear();
-  socket = ZmqSocket();
+  router = stream::MonitoredSocket();
   if (zmq != nullptr) zmq_ctx_term(std::exchange(zmq, nullptr));
 }
 
@@ -358,6 +412,7 @@ Result<std::string> QueryEndpoint::Start() {
   for (uint32_t i = 0; i <= impl_->most_answering; ++i) {
     impl_->threads.emplace_back([impl = impl_.get()] { impl->Run(); });
   }
+  impl_->watching = std::thread([impl = impl_.get()] { impl->WatchPeers(); });
   return impl_->bound;
 }
 

@@ -25,6 +25,9 @@ struct RouteContext;
 // all others answer, so that what goes beyond the bounds is refused at once. (A thread that owns
 // the socket and hands out requests would cost two more wake-ups a request.)
 //
+// One thread more looks ten times a second at what peers have sent that is no whole message yet
+// (query_peers.h), for which ZeroMQ knows no limit.
+//
 // Nobody is waited for. An answer whose client is gone, or has kMostUnread unread already, is
 // dropped and counted.
 class QueryEndpoint {

@@ -23,20 +23,23 @@ QueryBounds BoundsOf(const RouteContext& context) {
           context.options.max_query_blocks};
 }
 
-BodyAnswer CutShort(const RouteContext& context, uint64_t too_many_blocks, BodyForm form) {
+Shortfall WhyCutShort(const RouteContext& context, uint64_t too_many_blocks,
+                      std::string_view field) {
   if (too_many_blocks > 0) {
-    return Refused(400,
-                   {fmt::format("the prompt has {} blocks (expected at most {}: "
-                                "--max-query-blocks)",
-                                too_many_blocks, context.options.max_query_blocks),
-                    "too_many",
-                    "token_ids",
-                    {}},
-                   form);
+    return {400,
+            {fmt::format("the prompt has {} blocks (expected at most {}: --max-query-blocks)",
+                         too_many_blocks, context.options.max_query_blocks),
+             "too_many",
+             std::string(field),
+             {}}};
   }
-  if (context.stopping.stop_requested()) return Refused(503, Stopping(), form);
-  return Refused(
-      503, {"the answer took longer than --query-timeout allows", "query_timeout", "", {}}, form);
+  if (context.stopping.stop_requested()) return {503, Stopping()};
+  return {503, {"the answer took longer than --query-timeout allows", "query_timeout", "", {}}};
+}
+
+BodyAnswer CutShort(const RouteContext& context, uint64_t too_many_blocks, BodyForm form) {
+  const auto [status, error] = WhyCutShort(context, too_many_blocks);
+  return Refused(status, error, form);
 }
 
 namespace {
@@ -130,9 +133,13 @@ void AddQueryRoutes(HttpListener& listener, const RouteContext& context) {
     listener.Route("POST", std::string(route.path), [context, route](const HttpRequest& request) {
       const BodyForm form = AnswerForm(request);
       BodyAnswer answer = route.answer(context, request.body, FormOf(request), form);
-      return HttpResponse{.status = answer.status,
-                          .body = std::move(answer.body),
-                          .content_type = std::string(MediaType(form))};
+      HttpResponse response{.status = answer.status,
+                            .body = std::move(answer.body),
+                            .content_type = std::string(MediaType(form))};
+      if (answer.status == 503 && !context.stopping.stop_requested()) {
+        response.headers.emplace_back("Retry-After", "1");
+      }
+      return response;
     });
   };
   for (const BodyRoute& route : BodyRoutes()) add(route);

@@ -23,7 +23,14 @@ struct BodyAnswer {
 
 // What one request may cost.
 [[nodiscard]] QueryBounds BoundsOf(const RouteContext& context);
-// Why an answer that was cut short is none. `too_many_blocks`: as in Answer.
+// Why an answer that was cut short is none, and HTTP's status for it. `too_many_blocks`: as in
+// Answer. `field`: what the prompt came in.
+struct Shortfall {
+  int status = 503;
+  RequestError error;
+};
+[[nodiscard]] Shortfall WhyCutShort(const RouteContext& context, uint64_t too_many_blocks,
+                                    std::string_view field = "token_ids");
 [[nodiscard]] BodyAnswer CutShort(const RouteContext& context, uint64_t too_many_blocks,
                                   BodyForm form);
 

@@ -66,6 +66,9 @@ std::vector<MetricFamily> QueryMetrics(const QueryStats& stats) {
                                 "Answers that no client took, by reason.");
   Add(dropped, {{"reason", "gone"}}, stats.dropped_gone);
   Add(dropped, {{"reason", "unread"}}, stats.dropped_unread);
+  MetricFamily cut_off = Family(MetricType::Counter, "conductor_query_endpoint_cut_off_total",
+                                "Connections that were cut off for a message without an end.");
+  Add(cut_off, {}, stats.cut_off);
   MetricFamily queued = Family(MetricType::Gauge, "conductor_query_endpoint_queued",
                                "Requests over ZeroMQ that wait for a thread.");
   Add(queued, {}, stats.queued);
@@ -81,7 +84,7 @@ std::vector<MetricFamily> QueryMetrics(const QueryStats& stats) {
   for (const auto& [path, times] : stats.durations) {
     durations.metric.push_back(HistogramOf(path, times));
   }
-  return {std::move(requests), std::move(dropped),   std::move(queued),
+  return {std::move(requests), std::move(dropped),   std::move(cut_off),  std::move(queued),
           std::move(bytes),    std::move(answering), std::move(durations)};
 }
 

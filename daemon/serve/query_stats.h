@@ -33,6 +33,7 @@ struct QueryStats {
   std::map<std::string_view, Durations> durations;                // by path
   uint64_t dropped_gone = 0;    // ever: answers whose client had left
   uint64_t dropped_unread = 0;  // ever: answers to a client that does not read
+  uint64_t cut_off = 0;         // ever: connections, for a message without an end
   uint64_t queued = 0;          // requests that wait
   uint64_t queued_bytes = 0;    // their bodies
   uint64_t answering = 0;

@@ -9,6 +9,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "daemon/serve/engine_consumer.h"
@@ -31,6 +32,7 @@ struct Entry {
   std::shared_ptr<PoolLister> lister;      // of pools that have an admin endpoint
   std::shared_ptr<stream::Intake> intake;  // of those whose events are handed in
   bool replacing = false;                  // another publisher is about to take its place
+  bool leaving = false;                    // it is being removed
 };
 
 }  // namespace
@@ -59,7 +61,10 @@ struct Registry::Impl {
   std::jthread churn_looks;  // at the boards, now and then; uses all of the above
 
   // With the mutex held:
-  [[nodiscard]] tl::expected<Added, Refusal> Reserve(const Registration& registration);
+  [[nodiscard]] tl::expected<Added, Refusal> Reserve(const Registration& registration,
+                                                     Profiles profiles);
+  // Whether an engine of its context hashes in another way, as far as both say how.
+  [[nodiscard]] bool HashesUnlikeOthers(const Registration& registration) const;
   // The end of what Reserve() began.
   void Erase(const std::string& key);
   // The entry, once nobody replaces it; nullptr when there is none, or it is being added or
@@ -193,7 +198,8 @@ Registry::~Registry() {
 }
 
 // Takes the key and the endpoint, or says who has them.
-tl::expected<Registry::Added, Refusal> Registry::Impl::Reserve(const Registration& registration) {
+tl::expected<Registry::Added, Refusal> Registry::Impl::Reserve(const Registration& registration,
+                                                               Profiles profiles) {
   const std::string key = registration.Key();
   if (const auto conflict = reservations.FindConflict(registration)) {
     if (conflict->what == Reservations::What::kEndpoint)
@@ -209,13 +215,23 @@ tl::expected<Registry::Added, Refusal> Registry::Impl::Reserve(const Registratio
       if (!known && same.intake) same.intake->Name(registration.incarnation);
       return known ? Added::kNewIncarnation : Added::kAlreadyThere;
     }
+    if (same.leaving) {
+      return Refused(Kind::kLeaving, {fmt::format("service is being unregistered: {}", key),
+                                      "instance_id", "the same a moment later"});
+    }
     const std::string why =
         settled ? fmt::format("other values of {}",
                               fmt::join(DifferingFields(*same.registration, registration), ", "))
-                : "it is just being added or removed";
+                : "it is just being added or replaced";
     return Refused(Kind::kConflict,
                    {fmt::format("conflicting registration for service key: {} ({})", key, why),
                     "instance_id", "the same fields as before, or /unregister first"});
+  }
+  if (profiles == Profiles::kMustAgree && HashesUnlikeOthers(registration)) {
+    return Refused(Kind::kConflict,
+                   {"another profile is registered for the context of the same tenant, model, "
+                    "adapter and block size",
+                    "hash_profile", "the one that its engines have"});
   }
   if (entries.size() >= options.transport.max_publishers) {
     return Refused(Kind::kFull,
@@ -225,6 +241,20 @@ tl::expected<Registry::Added, Refusal> Registry::Impl::Reserve(const Registratio
   entries.emplace(key, Entry{.registration = std::make_shared<const Registration>(registration)});
   reservations.Add(registration, key);
   return Added::kNew;
+}
+
+bool Registry::Impl::HashesUnlikeOthers(const Registration& registration) const {
+  if (!registration.hash_profile) return false;
+  const hash::HashProfile& profile = *registration.hash_profile;
+  const auto context = [](const Registration& of) {
+    return std::tie(of.tenant, of.model, of.lora_name, of.block_size, of.additional_salt);
+  };
+  return std::ranges::any_of(entries, [&](const auto& entry) {
+    const Registration& other = *entry.second.registration;
+    return !IsPool(other.type) && other.hash_profile && context(other) == context(registration) &&
+           std::tie(other.hash_profile->algorithm, other.hash_profile->seed) !=
+               std::tie(profile.algorithm, profile.seed);
+  });
 }
 
 void Registry::Impl::Erase(const std::string& key) {
@@ -329,7 +359,8 @@ void Registry::Impl::LiveAnew(const Registration& registration, stream::Transpor
   });
 }
 
-tl::expected<Registry::Added, Refusal> Registry::Add(const Registration& registration) {
+tl::expected<Registry::Added, Refusal> Registry::Add(const Registration& registration,
+                                                     Profiles profiles) {
   if (auto valid = Validate(registration); !valid) {
     return Refused(Kind::kInvalid, std::move(valid.error()));
   }
@@ -340,7 +371,7 @@ tl::expected<Registry::Added, Refusal> Registry::Add(const Registration& registr
   {
     const std::lock_guard lock(impl_->mutex);
     clashes = impl_->reservations.Clashes(registration);
-    const auto reserved = impl_->Reserve(registration);
+    const auto reserved = impl_->Reserve(registration, profiles);
     if (!reserved || *reserved == Added::kAlreadyThere) return reserved;
     if (*reserved == Added::kNewIncarnation) {
       const Entry& entry = impl_->entries.at(key);
@@ -378,10 +409,10 @@ tl::expected<Registry::Added, Refusal> Registry::Add(const Registration& registr
 }
 
 tl::expected<std::vector<Registry::Added>, Refusal> Registry::AddAll(
-    std::span<const Registration> ranks) {
+    std::span<const Registration> ranks, Profiles profiles) {
   std::vector<Added> added;
   for (const Registration& rank : ranks) {
-    auto one = Add(rank);
+    auto one = Add(rank, profiles);
     if (one) {
       added.push_back(*one);
       continue;
@@ -533,14 +564,19 @@ bool Registry::WaitApplied(const std::string& key, const Ingested& ingested, Mon
   return impl_->transport.Run(id, [](stream::PublisherStream&, stream::Consumer&) {});
 }
 
-bool Registry::Remove(const std::string& key) {
+Registry::Removed Registry::Remove(const std::string& key) {
   stream::Transport::PublisherId id = 0;
   std::shared_ptr<PoolLister> lister;
   {
     std::unique_lock lock(impl_->mutex);
     Entry* const entry = impl_->Settled(lock, key);
-    if (entry == nullptr) return false;
+    if (entry == nullptr) {
+      const auto found = impl_->entries.find(key);
+      const bool leaving = found != impl_->entries.end() && found->second.leaving;
+      return leaving ? Removed::kLeaving : Removed::kUnknown;
+    }
     id = *std::exchange(entry->id, std::nullopt);
+    entry->leaving = true;
     lister = std::exchange(entry->lister, nullptr);
     impl_->changes->fetch_add(1);
   }
@@ -554,7 +590,7 @@ bool Registry::Remove(const std::string& key) {
     return entry.second.registration->instance_id == instance;
   });
   if (!others) impl_->hot_prefixes.Forget(instance);
-  return true;
+  return Removed::kRemoved;
 }
 
 bool Registry::Resync(const std::string& key) {

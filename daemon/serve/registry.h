@@ -55,6 +55,7 @@ struct Refusal : Error {
   enum class Kind : uint8_t {
     kInvalid,   // it could never be: what Validate() says, an address that cannot be used
     kConflict,  // not beside what is registered
+    kLeaving,   // the publisher of its key is just being removed
     kFull,      // the limit of publishers is reached
   };
 
@@ -85,6 +86,11 @@ class Registry {
     kNewIncarnation,  // the same but for `incarnation`: what it held is dropped, it lives anew
   };
 
+  // Whether engines of one context (tenant, model, adapter, block size, additional salt) may hash
+  // in different ways, and a pool in another than the engines of its context. Conductor does not
+  // mind; generations of the Mooncake Conductor whose own index is made of the engines' hashes do.
+  enum class Profiles : uint8_t { kMayDiffer, kMustAgree };
+
   explicit Registry(const Options& options);
   ~Registry();
   Registry(const Registry&) = delete;
@@ -93,11 +99,14 @@ class Registry {
   // Refused: what Validate() says; the same key registered with other values; an endpoint that
   // another publisher has; the limit of publishers reached. What can be followed, but not as well
   // as it could be, is logged: no replay endpoint, or one that is another's socket (Reservations).
-  [[nodiscard]] tl::expected<Added, Refusal> Add(const Registration& registration);
+  [[nodiscard]] tl::expected<Added, Refusal> Add(const Registration& registration,
+                                                 Profiles profiles = Profiles::kMayDiffer);
 
-  // All or none: what a failure leaves behind is taken back, but for what was there before.
+  // All or none: what a failure leaves behind is taken back, but for what was there before. Where
+  // profiles must agree, one that is not that of the context's registered engines is refused with
+  // `where` "hash_profile"; of what declares none nothing is asked.
   [[nodiscard]] tl::expected<std::vector<Added>, Refusal> AddAll(
-      std::span<const Registration> ranks);
+      std::span<const Registration> ranks, Profiles profiles = Profiles::kMayDiffer);
 
   enum class Put : uint8_t {
     kNew,
@@ -128,8 +137,12 @@ class Registry {
   [[nodiscard]] bool WaitApplied(const std::string& key, const Ingested& ingested, MonoTime until,
                                  const std::stop_token& stop);
 
-  // False when no publisher has this key. Its blocks are gone when it returns.
-  [[nodiscard]] bool Remove(const std::string& key);
+  enum class Removed : uint8_t {
+    kRemoved,  // its blocks are gone
+    kUnknown,  // no publisher has this key
+    kLeaving,  // somebody else is just removing it
+  };
+  [[nodiscard]] Removed Remove(const std::string& key);
 
   // For operators; false when no publisher has this key. Resync asks for everything anew, and what
   // is held stays until that is complete; where nothing can be asked it is dropped at once. Clear

@@ -252,13 +252,13 @@ std::string RequestBody::Bytes(std::string_view name) {
   return {};
 }
 
-std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {
+std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed, int64_t least) {
   std::vector<TokenId> tokens;
   if (const auto value = Get(name); value && packed == Packed::kAllowed) {
     std::string decoded;
     if (const auto bytes = Unpack(name, *value, sizeof(TokenId), decoded)) {
       tokens.resize(bytes->size() / sizeof(TokenId));
-      std::memcpy(tokens.data(), bytes->data(), tokens.size() * sizeof(TokenId));
+      if (!bytes->empty()) std::memcpy(tokens.data(), bytes->data(), bytes->size());
       return tokens;
     }
   }
@@ -268,15 +268,15 @@ std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {
   if (array->CopyTokens(tokens)) return tokens;
   uint64_t index = 0;
   array->ForEachItem([&](Value token) {
-    const auto id = token.AsUint64();
-    if (id && *id <= kMaxToken) {
+    const auto id = token.AsInt64();
+    if (id && *id >= least && *id <= int64_t{kMaxToken}) {
       tokens[index++] = static_cast<TokenId>(*id);
       return true;
     }
     const bool integer = token.kind() == Value::Kind::kInteger;
     Fail(integer ? "out_of_range" : "invalid_type", name,
-         fmt::format("{}{}[{}] is {} (expected an integer from 0 to {})", where_, name, index,
-                     token.Show(), kMaxToken),
+         fmt::format("{}{}[{}] is {} (expected an integer from {} to {})", where_, name, index,
+                     token.Show(), least, kMaxToken),
          index);
     return false;
   });
@@ -289,7 +289,7 @@ std::vector<uint64_t> RequestBody::Hashes(std::string_view name, Packed packed) 
     std::string decoded;
     if (const auto bytes = Unpack(name, *value, sizeof(uint64_t), decoded)) {
       hashes.resize(bytes->size() / sizeof(uint64_t));
-      std::memcpy(hashes.data(), bytes->data(), hashes.size() * sizeof(uint64_t));
+      if (!bytes->empty()) std::memcpy(hashes.data(), bytes->data(), bytes->size());
       return hashes;
     }
   }

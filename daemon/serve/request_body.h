@@ -88,8 +88,10 @@ class RequestBody {
 
   // What must be there: MessagePack's bin, or in JSON a string in base64 with padding.
   [[nodiscard]] std::string Bytes(std::string_view name);
-  // An array of integers below 2^32, of four bytes each where they are packed.
-  [[nodiscard]] std::vector<TokenId> Tokens(std::string_view name, Packed packed = Packed::kNo);
+  // An array of integers from `least`, which is not below -2^31, to 2^32 - 1; of four bytes each
+  // where they are packed.
+  [[nodiscard]] std::vector<TokenId> Tokens(std::string_view name, Packed packed = Packed::kNo,
+                                            int64_t least = 0);
   // An array of 64-bit integers, unsigned or signed (their two's complement), or of decimal strings
   // of such; of eight bytes each where they are packed.
   [[nodiscard]] std::vector<uint64_t> Hashes(std::string_view name, Packed packed = Packed::kNo);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,8 @@ namespace {
 
 constexpr int64_t kMaxNumber = RequestBody::kMaxNumber;
 constexpr size_t kMaxUnused = 64;  // fields told to a client
+// The Go generations read signed tokens. One below zero matches nothing.
+constexpr int64_t kLeastGoToken = std::numeric_limits<int32_t>::min();
 
 using Body = RequestBody;
 
@@ -21,9 +24,9 @@ std::string ReadTenant(Body& body) {
 }
 
 // The fields that both query dialects have, but the tokens.
-Query ReadQuery(Body& body) {
+Query ReadQuery(Body& body, std::string model) {
   Query query;
-  query.model = body.RequiredText("model");
+  query.model = std::move(model);
   query.tenant = ReadTenant(body);
   query.lora_name = body.Text("lora_name");
   query.cache_salt = body.Text("cache_salt");
@@ -114,7 +117,7 @@ void ReadPrompt(Body& body, Query& query) {
 
 // The fields of /v1's questions that are no prompt.
 Query ReadCommon(Body& body) {
-  Query common = ReadQuery(body);
+  Query common = ReadQuery(body, body.RequiredText("model"));
   if (body.Get("block_size") && !common.block_size) {
     body.Fail("out_of_range", "block_size",
               fmt::format("block_size is 0 (expected an integer from 1 to {})", kMaxNumber));
@@ -256,12 +259,14 @@ Parsed<Query> ParseMooncakeQuery(const std::string& bytes, BodyForm form) {
             {"model", "block_size", "token_ids", "lora_name", "lora_id", "instance_id", "tenant_id",
              "cache_salt", "additional_salt"},
             Body::Others::kIgnore);
-  Query query = ReadQuery(body);
+  Query query = ReadQuery(body, body.Text("model"));
   query.lora_name = ReadLora(body);
   if (std::string instance = body.Text("instance_id"); !instance.empty()) {
     query.instances.insert(std::move(instance));
   }
-  query.tokens = body.Tokens("token_ids");
+  if (body.Get("token_ids")) {
+    query.tokens = body.Tokens("token_ids", Body::Packed::kNo, kLeastGoToken);
+  }
   return body.Finish(std::move(query));
 }
 
@@ -357,8 +362,13 @@ Parsed<CacheQuery> ParseCacheQuery(const std::string& bytes) {
   }
   CacheQuery query;
   query.model = body.Text("model_name");
-  query.lora_name = ReadLora(body);
-  query.tokens = body.Tokens("token_ids");
+  query.lora_name = body.Text("lora_name");
+  // That generation read any number, and took its whole part.
+  const auto lora_id = body.Real("lora_id", -1, static_cast<double>(kMaxNumber));
+  if (query.lora_name.empty() && lora_id && *lora_id >= 0) {
+    query.lora_name = std::to_string(static_cast<int64_t>(*lora_id));
+  }
+  query.tokens = body.Tokens("token_ids", Body::Packed::kNo, kLeastGoToken);
   query.hosts = body.Texts("instances");
   return body.Finish(std::move(query));
 }

@@ -23,7 +23,7 @@ namespace conductor::serve {
 // absent field, and a field given twice is an error.
 
 // POST /query. `instances` has the one instance_id when one is given; block_size 0 is none.
-// Unknown fields are passed over, as that generation does.
+// As that generation does, unknown fields are passed over, and what is absent is empty.
 [[nodiscard]] Parsed<Query> ParseMooncakeQuery(const std::string& body,
                                                BodyForm form = BodyForm::kJson);
 

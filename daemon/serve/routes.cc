@@ -17,29 +17,47 @@ HttpResponse Ok(std::string body, BodyForm form) {
 }
 
 HttpResponse Failed(int status, const RequestError& error, BodyForm form) {
-  return HttpResponse{.status = status,
-                      .body = ErrorDocument(error, form),
-                      .content_type = std::string(MediaType(form))};
+  HttpResponse response{.status = status,
+                        .body = ErrorDocument(error, form),
+                        .content_type = std::string(MediaType(form))};
+  // What passes by itself is asked again in a moment; what ends, or is looked at now and then, is
+  // not.
+  if (status == 503 && error.reason != "stopping" && error.reason != "not_ready") {
+    response.headers.emplace_back("Retry-After", "1");
+  }
+  return response;
 }
 
-HttpResponse NotRegistered(const Refusal& refusal, const std::string& prefix, BodyForm form) {
-  const std::string field = refusal.where.empty() ? std::string() : prefix + refusal.where;
-  switch (refusal.kind) {
+std::string_view NotRegisteredReason(Refusal::Kind kind) {
+  switch (kind) {
     case Refusal::Kind::kConflict:
-      return Failed(409, {refusal.Message(), "conflict", field, {}}, form);
+    case Refusal::Kind::kLeaving:
+      return "conflict";
     case Refusal::Kind::kFull:
-      return Failed(503, {refusal.Message(), "too_many_publishers", "", {}}, form);
+      return "too_many_publishers";
     case Refusal::Kind::kInvalid:
       break;
   }
-  return Failed(400, {refusal.Message(), "invalid_registration", field, {}}, form);
+  return "invalid_registration";
+}
+
+HttpResponse NotRegistered(const Refusal& refusal, const std::string& prefix, BodyForm form) {
+  const RequestError error{refusal.Message(),
+                           std::string(NotRegisteredReason(refusal.kind)),
+                           refusal.where.empty() ? std::string() : prefix + refusal.where,
+                           {}};
+  switch (refusal.kind) {
+    case Refusal::Kind::kConflict:
+    case Refusal::Kind::kLeaving:
+      return Failed(409, error, form);
+    case Refusal::Kind::kFull:
+      return Failed(503, {error.error, error.reason, "", {}}, form);
+    case Refusal::Kind::kInvalid:
+      break;
+  }
+  return Failed(400, error, form);
 }
 
 RequestError Stopping() { return {"the daemon is being stopped", "stopping", "", {}}; }
-
-HttpResponse Whole(const RouteContext& context, std::string answer, BodyForm form) {
-  if (!context.stopping.stop_requested()) return Ok(std::move(answer), form);
-  return Failed(503, Stopping(), form);
-}
 
 }  // namespace conductor::serve

@@ -1,7 +1,5 @@
 #!/usr/bin/env python3
-"""A router over HTTP, with Python's standard library alone.
-
-    router_http.py http://127.0.0.1:13333 MODEL INSTANCE...
+"""A router over HTTP: router_http.py http://127.0.0.1:13333 MODEL INSTANCE...
 
 Reads prompts, a JSON array of token ids a line, and writes the instance for each.
 """
@@ -12,43 +10,30 @@ import sys
 import urllib.parse
 
 
-def is_trusted(instance):
-    """Figures that are right, or too low at most."""
-    return instance["state"] in ("live", "replaying") or instance["reason"] == "incomplete"
-
-
 class Router:
     def __init__(self, url, model, instances, timeout=0.2):
-        self.host = urllib.parse.urlsplit(url).netloc
-        self.model, self.instances, self.timeout = model, instances, timeout
-        self.turns = itertools.cycle(instances)
-        self.connection = None
+        self.model, self.instances, self.turns = model, instances, itertools.cycle(instances)
+        host = urllib.parse.urlsplit(url).netloc
+        self.connection = http.client.HTTPConnection(host, timeout=timeout)
 
-    def close(self):
-        if self.connection is not None:
-            self.connection.close()
-        self.connection = None
-
-    def ask(self, token_ids):
-        if self.connection is None:
-            self.connection = http.client.HTTPConnection(self.host, timeout=self.timeout)
-        body = json.dumps({"model": self.model, "token_ids": token_ids})
-        self.connection.request("POST", "/v1/query", body, {"Content-Type": "application/json"})
+    def ask(self, tokens):
+        body = {"model": self.model, "token_ids": tokens, "instances": self.instances}
+        self.connection.request("POST", "/v1/query", json.dumps(body))
         response = self.connection.getresponse()
         answer = json.loads(response.read())
         if response.status != 200:
             raise ValueError(f"status {response.status}: {answer}")
-        return answer["instances"]
+        return answer["instances"]  # the best first
 
-    def pick(self, token_ids):
+    def pick(self, tokens):
         try:
-            for instance in self.ask(token_ids):  # the best first
-                if (instance["longest_matched"] > 0 and is_trusted(instance)
-                        and instance["instance_id"] in self.instances):
-                    return instance["instance_id"]
+            for found in self.ask(tokens):
+                trusted = found["state"] in ("live", "replaying") or found["reason"] == "incomplete"
+                if trusted and found["longest_matched"] > 0:  # right, or too low at most
+                    return found["instance_id"]
         except Exception as error:  # whatever it is: prompts go on
             print(f"round robin, as conductor fails: {error!r}", file=sys.stderr)
-            self.close()
+            self.connection.close()  # the next request opens it again
         return next(self.turns)
 
 

@@ -1,65 +1,44 @@
 #!/usr/bin/env python3
-"""A router over ZeroMQ, with python3-zmq and python3-msgpack.
-
-    router_zmq.py tcp://127.0.0.1:13334 MODEL INSTANCE...
+"""A router over ZeroMQ: router_zmq.py tcp://127.0.0.1:13334 MODEL INSTANCE...
 
 Reads prompts, a JSON array of token ids a line, and writes the instance for each.
 """
 import itertools
 import json
 import sys
-import time
 
 import msgpack
 import zmq
 
 
-def is_trusted(instance):
-    """Figures that are right, or too low at most."""
-    return instance["state"] in ("live", "replaying") or instance["reason"] == "incomplete"
-
-
 class Router:
     def __init__(self, endpoint, model, instances, timeout=0.2):
-        self.endpoint, self.model, self.instances, self.timeout = endpoint, model, instances, timeout
-        self.turns = itertools.cycle(instances)
-        self.ids = itertools.count(1)
-        self.socket = None
+        self.model, self.instances, self.turns = model, instances, itertools.cycle(instances)
+        self.numbers = itertools.count(1)
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.immediate = True  # nothing waits for a conductor that is not there
+        self.socket.sndtimeo = self.socket.rcvtimeo = int(timeout * 1000)
+        self.socket.linger = 0
+        self.socket.connect(endpoint)
 
-    def close(self):
-        if self.socket is not None:
-            self.socket.close()
-        self.socket = None
-
-    def ask(self, token_ids):
-        if self.socket is None:
-            self.socket = zmq.Context.instance().socket(zmq.DEALER)
-            self.socket.linger = 0
-            self.socket.connect(self.endpoint)
-        request = b"%d" % next(self.ids)
-        body = msgpack.packb({"model": self.model, "token_ids": token_ids})
-        self.socket.send_multipart([request, b"/v1/query", body], zmq.DONTWAIT)
-        deadline = time.monotonic() + self.timeout
-        while self.socket.poll(max(0, deadline - time.monotonic()) * 1000):
-            answered, status, body = self.socket.recv_multipart()
-            if answered == request:  # not a late answer to an earlier one
-                break
-        else:
-            raise TimeoutError(f"no answer within {self.timeout} s")
-        answer = msgpack.unpackb(body)
+    def ask(self, tokens):
+        body = {"model": self.model, "token_ids": tokens, "instances": self.instances}
+        number, answered = b"%d" % next(self.numbers), None
+        self.socket.send_multipart([number, b"/v1/query", msgpack.packb(body)])
+        while answered != number:  # but a late answer to an earlier one
+            answered, status, answer = self.socket.recv_multipart()
         if status != b"200":
-            raise ValueError(f"status {status.decode()}: {answer}")
-        return answer["instances"]
+            raise ValueError(f"status {status.decode()}: {msgpack.unpackb(answer)}")
+        return msgpack.unpackb(answer)["instances"]  # the best first
 
-    def pick(self, token_ids):
+    def pick(self, tokens):
         try:
-            for instance in self.ask(token_ids):  # the best first
-                if (instance["longest_matched"] > 0 and is_trusted(instance)
-                        and instance["instance_id"] in self.instances):
-                    return instance["instance_id"]
+            for found in self.ask(tokens):
+                trusted = found["state"] in ("live", "replaying") or found["reason"] == "incomplete"
+                if trusted and found["longest_matched"] > 0:  # right, or too low at most
+                    return found["instance_id"]
         except Exception as error:  # whatever it is: prompts go on
             print(f"round robin, as conductor fails: {error!r}", file=sys.stderr)
-            self.close()
         return next(self.turns)
 
 

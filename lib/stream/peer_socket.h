@@ -100,6 +100,7 @@ class MonitoredSocket {
   [[nodiscard]] ZmqSocket& socket() { return socket_; }
   [[nodiscard]] int fd() const { return socket_.fd(); }
   [[nodiscard]] int monitor_fd() const { return monitor_.fd(); }
+  [[nodiscard]] void* monitor() const { return monitor_.raw(); }  // for zmq_poll()
   explicit operator bool() const { return static_cast<bool>(socket_); }
 
  private:

@@ -322,30 +322,30 @@ TEST_F(AnswersTest, AWalkEndsWhenAStopIsRequested) {
   Holding(Engine("b"), 32);
   ASSERT_EQ(Of(AnswerQuery(registry_, query), "b").longest_matched(), 32U);
   EXPECT_EQ(Of(AnswerQuery(registry_, query, source.get_token()), "b").longest_matched(), 0U);
-  ASSERT_EQ(AnswerCacheQuery(registry_, AskHosts(32, {"b"})).size(), 1U);
-  EXPECT_TRUE(AnswerCacheQuery(registry_, AskHosts(32, {"b"}), source.get_token()).empty());
+  ASSERT_EQ(AnswerCacheQuery(registry_, AskHosts(32, {"b"})).hits.size(), 1U);
+  EXPECT_TRUE(AnswerCacheQuery(registry_, AskHosts(32, {"b"}), source.get_token()).hits.empty());
 }
 
 TEST_F(AnswersTest, CacheHitsArePercentOfThePromptsWholeBlocks) {
   Holding(Engine("a"), 32);
-  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(32, {"a"})), (Hits{{"a", 100}}));
-  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(63, {"a"})), (Hits{{"a", 66}}));
-  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(64, {"a"})), (Hits{{"a", 50}}));
-  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(16 * 1000, {"a"})), (Hits{{"a", 1}}))
+  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(32, {"a"})).hits, (Hits{{"a", 100}}));
+  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(63, {"a"})).hits, (Hits{{"a", 66}}));
+  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(64, {"a"})).hits, (Hits{{"a", 50}}));
+  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(16 * 1000, {"a"})).hits, (Hits{{"a", 1}}))
       << "a hit is never rounded to none";
-  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(15, {"a"})), Hits{}) << "no whole block";
+  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(15, {"a"})).hits, Hits{}) << "no whole block";
 }
 
 TEST_F(AnswersTest, CacheCandidatesAreNamedByHostOrInstance) {
   Holding(Engine("a"), 16);
   Holding(Engine("b"), 32);
   Holding(Engine("c"), 48, "127.0.0.2");
-  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(64, {"127.0.0.1", "127.0.0.2", "127.0.0.3"})),
+  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(64, {"127.0.0.1", "127.0.0.2", "127.0.0.3"})).hits,
             (Hits{{"127.0.0.1", 50}, {"127.0.0.2", 75}}))
       << "a host is the best of its engines";
-  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(64, {"a", "127.0.0.1", "c"})),
+  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(64, {"a", "127.0.0.1", "c"})).hits,
             (Hits{{"a", 25}, {"127.0.0.1", 50}, {"c", 75}}));
-  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(64, {})), Hits{});
+  EXPECT_EQ(AnswerCacheQuery(registry_, AskHosts(64, {})).hits, Hits{});
 }
 
 TEST_F(AnswersTest, CacheCandidatesOfAnotherModelAreAskedInTheirOwnWhereNoneServesTheModel) {
@@ -354,12 +354,12 @@ TEST_F(AnswersTest, CacheCandidatesOfAnotherModelAreAskedInTheirOwnWhereNoneServ
   other.model = "other";
   Holding(other, 32, "127.0.0.2");
   CacheQuery query = AskHosts(64, {"127.0.0.2"});
-  EXPECT_EQ(AnswerCacheQuery(registry_, query), (Hits{{"127.0.0.2", 50}}));
+  EXPECT_EQ(AnswerCacheQuery(registry_, query).hits, (Hits{{"127.0.0.2", 50}}));
   query.hosts.insert("127.0.0.1");
-  EXPECT_EQ(AnswerCacheQuery(registry_, query), (Hits{{"127.0.0.1", 25}}))
+  EXPECT_EQ(AnswerCacheQuery(registry_, query).hits, (Hits{{"127.0.0.1", 25}}))
       << "a serves it, so b does not count";
   query.model = "nobody's";
-  EXPECT_EQ(AnswerCacheQuery(registry_, query), (Hits{{"127.0.0.1", 25}, {"127.0.0.2", 50}}));
+  EXPECT_EQ(AnswerCacheQuery(registry_, query).hits, (Hits{{"127.0.0.1", 25}, {"127.0.0.2", 50}}));
 }
 
 // Of this thread: on a busy machine the time of day would tell of others.
@@ -384,9 +384,9 @@ TEST_F(AnswersTest, ManyHostsAndEnginesCostOneWalk) {
   for (int i = 0; i < 4000; ++i) many.hosts.insert("e" + std::to_string(i));
 
   const Duration begin = CpuTime();
-  EXPECT_EQ(AnswerCacheQuery(registry_, one), (Hits{{"holder", 50}}));
+  EXPECT_EQ(AnswerCacheQuery(registry_, one).hits, (Hits{{"holder", 50}}));
   const Duration one_walk = CpuTime() - begin;
-  EXPECT_EQ(AnswerCacheQuery(registry_, many), (Hits{{"127.0.0.1", 50}, {"holder", 50}}));
+  EXPECT_EQ(AnswerCacheQuery(registry_, many).hits, (Hits{{"127.0.0.1", 50}, {"holder", 50}}));
   EXPECT_LT(CpuTime() - begin, 50 * one_walk) << "401 engines";
 }
 

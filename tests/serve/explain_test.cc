@@ -569,7 +569,7 @@ TEST(Explain, TellsWhichNamespaceWouldHaveMatchedHowMuch) {
 TEST(Explain, AnInstanceThatLeftIsRemembered) {
   Fleet fleet;
   fleet.Publishing(Engine("a"), Holding(4));
-  ASSERT_TRUE(fleet.registry.Remove("a|default|0"));
+  ASSERT_EQ(fleet.registry.Remove("a|default|0"), Registry::Removed::kRemoved);
   const Explanation told = Explain(fleet.registry, Ask(4));
   EXPECT_EQ(told.verdict.cause, ExplainCause::kUnknownInstance);
   ASSERT_TRUE(told.verdict.removal);

@@ -1,5 +1,6 @@
 // POST /v1/ingest: what is handed in goes the way of what comes over ZeroMQ.
 
+#include <cstdlib>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,6 +37,12 @@ class IngestRoute : public ApiTest {
     return {{"sequence", sequence},       {"type", "stored"}, {"block_hashes", {hash}},
             {"token_ids", tokens},        {"block_size", 2},  {"medium", "GPU"},
             {"parent_block_hash", parent}};
+  }
+  // Of a line of GET /metrics; -1: there is none.
+  double Metric(const std::string& series) {
+    const std::string page = client_.Get("/metrics").body;
+    const size_t at = page.find("\n" + series + " ");
+    return at == std::string::npos ? -1 : std::atof(page.c_str() + at + series.size() + 2);
   }
   // How much of the prompt instance a holds on its device, in tokens.
   Json Matched(const std::vector<int>& tokens) {
@@ -250,10 +257,40 @@ TEST_F(SmallQueue, WhatFindsNoRoomIsTakenLaterFromThereOn) {
     done += answer["accepted"].get<size_t>();
   }
   EXPECT_TRUE(was_full) << "200 events fit into no queue of 1000 bytes";
+  EXPECT_EQ(Metric("conductor_ingest_accepted_total{kind=\"events\"}"), 200);
+  EXPECT_GE(Metric("conductor_ingest_deferred_total{kind=\"events\"}"), 1);
+  EXPECT_GE(Metric("conductor_ingest_refusals_total{reason=\"queue_full\"}"), 1);
   std::vector<int> prompt;
   for (int token = 0; token < 400; ++token) prompt.push_back(token);
   EXPECT_EQ(Matched(prompt), 400);
   EXPECT_EQ(Get("/v1/publishers/a%7Cdefault%7C0")["state"], "live");
+}
+
+TEST_F(IngestRoute, WhatIsTakenAndRefusedIsCounted) {
+  Post("/v1/ingest", Body("events", {Stored(0, 1, {7, 8}), Stored(0, 2, {9, 10}, 1)}));
+  const Json frame{{"sequence", 1}, {"payload", kStoredBase64}};
+  Post("/v1/ingest", Body("frames", {frame}));
+  Post("/v1/ingest", Body("frames", {frame}, "two"));
+  Post("/v1/ingest", Body("frames", {frame}));
+  EXPECT_EQ(status_, 409);
+  Json another = Body("frames", {frame}, "two");
+  another["publisher"]["block_size"] = 4;
+  Post("/v1/ingest", another);
+  EXPECT_EQ(status_, 409);
+  Post("/v1/ingest", Json{{"publisher", "nobody|default|0"}, {"incarnation", "one"}});
+  EXPECT_EQ(status_, 404);
+  Post("/v1/ingest", Json::object());
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(Metric("conductor_ingest_accepted_total{kind=\"events\"}"), 2);
+  EXPECT_EQ(Metric("conductor_ingest_accepted_total{kind=\"frames\"}"), 2);
+  EXPECT_EQ(Metric("conductor_ingest_deferred_total{kind=\"frames\"}"), 0);
+  for (const auto& [reason, count] :
+       {std::pair("queue_full", 0), std::pair("former_incarnation", 1), std::pair("conflict", 1),
+        std::pair("unknown_publisher", 1), std::pair("missing", 1)}) {
+    EXPECT_EQ(Metric("conductor_ingest_refusals_total{reason=\"" + std::string(reason) + "\"}"),
+              count)
+        << reason;
+  }
 }
 
 TEST_F(IngestRoute, ManyMayHandInAtOnce) {

@@ -1,15 +1,19 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "lib/hash/block_hash.h"
 #include "tests/serve/api_fixture.h"
+#include "tests/serve/eventually.h"
 #include "tests/serve/http_api_page.h"
 
 namespace conductor::serve {
@@ -241,6 +245,64 @@ TEST_F(MooncakeRoutesTest, UpstreamsRefusalsOfRegistrationsAreKept) {
   EXPECT_EQ(registry_.size(), 2U);
 }
 
+TEST_F(MooncakeRoutesTest, AnotherHashProfileForAContextIsRefusedInTheStrictGenerationsAlone) {
+  Json registration = Vllm("a", 1);
+  registration["hash_profile"] = Profile();
+  PostMsgpack("/register", registration);
+  ASSERT_EQ(status_, 200);
+  Json other = Vllm("b", 2);
+  other["hash_profile"] = Profile();
+  other["hash_profile"]["python_hash_seed"] = "1";
+  const Ordered expected = {{"error",
+                             "failed to register prefix context: registration conflicts with the "
+                             "ContextKey hash profile"},
+                            {"reason", "invalid_registration"}};
+  EXPECT_EQ(PostMsgpack("/register", other), expected);
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(PostJson("/register", other), expected);
+  Json pool = other;
+  pool["type"] = "Mooncake";
+  EXPECT_EQ(PostMsgpack("/register", pool)["error"],
+            "failed to bind shared-cache profile: hash profile conflicts with the registered "
+            "ContextKey profile");
+  EXPECT_EQ(registry_.size(), 1U);
+  Json elsewhere = other;
+  elsewhere["block_size"] = 64;
+  PostMsgpack("/register", elsewhere);
+  EXPECT_EQ(status_, 200) << "another context";
+  other["instance_id"] = "c";
+  other["endpoint"] = "tcp://127.0.0.1:3";
+  Post("/register", other);
+  EXPECT_EQ(status_, 200) << "answers do not depend on the engines' hashes";
+}
+
+TEST_F(MooncakeRoutesTest, APublisherThatIsJustBeingRemovedIsToldSo) {
+  Holding("a", 1, 0);
+  const Json key = {{"instance_id", "a"}, {"dp_rank", 0}};
+  std::thread removing;
+  {
+    // Whoever writes into the index holds up the removal of a publisher's blocks.
+    const auto writing = const_cast<index::PrefixIndex&>(registry_.index()).Write();
+    removing = std::thread([this, &key] {
+      HttpClient client(port());
+      EXPECT_EQ(client.Request("POST", "/unregister", Packed(key), kMsgpackBody).status, 200);
+    });
+    ASSERT_TRUE(Eventually([this] { return !registry_.Publisher("a|default|0"); }));
+    EXPECT_EQ(PostMsgpack("/unregister", key).dump(),
+              R"({"error":"service is already being unregistered: a|default|0"})");
+    EXPECT_EQ(status_, 404);
+    EXPECT_EQ(Post("/unregister", key)["error"],
+              "service is already being unregistered: a|default|0");
+    EXPECT_EQ(PostMsgpack("/register", Vllm("a", 1)).dump(),
+              R"({"error":"service is being unregistered: a|default|0",)"
+              R"("reason":"invalid_registration"})");
+    EXPECT_EQ(status_, 400);
+  }
+  removing.join();
+  PostMsgpack("/unregister", key);
+  EXPECT_EQ(status_, 404);
+}
+
 TEST_F(MooncakeRoutesTest, AnotherIncarnationIsANewLifeAndAnotherEndpointIsRefused) {
   Json registration = Vllm("a", 1);
   registration["incarnation"] = "pod-1";
@@ -270,6 +332,25 @@ TEST_F(MooncakeRoutesTest, AnAddressThatCannotBeUsedIsUpstreamsStatus500) {
   EXPECT_EQ(status_, 500);
   EXPECT_EQ(type_, "text/plain; charset=utf-8");
   EXPECT_TRUE(text.starts_with(begin) && text.ends_with("\n")) << text;
+}
+
+TEST_F(MooncakeRoutesTest, OfTheGoGenerationTooButAsJson) {
+  const auto refused = [this](Json endpoint) {
+    Json registration = Vllm("a", 1);
+    registration["endpoint"] = std::move(endpoint);
+    const Json answer = Post("/register", registration);
+    EXPECT_EQ(answer["field"], "endpoint");
+    EXPECT_TRUE(status_ == 400 ||
+                answer["error"].get<std::string>().starts_with("Failed to subscribe: "))
+        << answer;
+    return status_;
+  };
+  EXPECT_EQ(refused("http://127.0.0.1:5557"), 500);
+  EXPECT_EQ(refused(""), 500);
+  EXPECT_EQ(refused(nullptr), 500);
+  EXPECT_EQ(refused(5), 400);
+  Post("/register", Vllm("b", 2));
+  EXPECT_EQ(refused("tcp://127.0.0.1:2"), 400) << "it can be used, but not twice";
 }
 
 TEST_F(MooncakeRoutesTest, SeveralRanksOfOneRegistrationAreTold) {
@@ -356,7 +437,63 @@ TEST_F(MooncakeRoutesTest, OtherMethodsAreRefusedInTheWordsOfTheGeneration) {
     EXPECT_EQ(refusal(kCppJson), "Method not allowed\n");
     EXPECT_EQ(Json::parse(refusal(""))["reason"], "method_not_allowed");
   }
-  EXPECT_EQ(Json::parse(Say("DELETE", "/query", "", kCppJson))["reason"], "method_not_allowed");
+  EXPECT_EQ(Say("DELETE", "/query", "", kCppJson), "Method not allowed\n");
+}
+
+TEST_F(MooncakeRoutesTest, WhatNoRouteAnswersIsToldInTheFormOfTheClient) {
+  const auto refused = [this](const char* path, const std::string& headers,
+                              const char* method = "POST") {
+    // The body of a refused request is not read, and its connection ends.
+    HttpClient client(port());
+    client.Send(std::string(method) + " " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
+    const Reply reply = client.Read();
+    status_ = reply.status;
+    const size_t at = reply.head.find("Content-Type: ") + 14;
+    type_ = reply.head.substr(at, reply.head.find("\r\n", at) - at);
+    return type_ == "application/msgpack" ? Ordered::from_msgpack(reply.body).dump() : reply.body;
+  };
+  const std::string huge = "Content-Length: 99999999\r\n";
+  const std::string msgpack = "Content-Type: application/msgpack\r\n";
+  const std::string too_large = "the body of /query is larger than 16777216 bytes";
+
+  EXPECT_EQ(refused("/query", msgpack + huge), R"({"error":")" + too_large + R"("})");
+  EXPECT_EQ(status_, 413);
+  EXPECT_EQ(refused("/query", kCppJson + huge), too_large + "\n");
+  EXPECT_EQ(refused("/query", kDynamo + huge), R"({"error":")" + too_large + R"("})");
+  EXPECT_EQ(type_, "application/json");
+  EXPECT_EQ(refused("/query", huge),
+            R"({"error":")" + too_large + R"(","reason":"body_too_large"})");
+  EXPECT_EQ(type_, "application/json");
+
+  EXPECT_EQ(refused("/nowhere", msgpack), R"({"error":"there is nothing at this path"})");
+  EXPECT_EQ(status_, 404);
+  EXPECT_EQ(refused("/nowhere", "Accept: application/msgpack\r\n", "GET"),
+            R"({"error":"there is nothing at this path"})");
+  EXPECT_EQ(refused("/nowhere", "X-Conductor-Compat: msgpack\r\n", "GET"),
+            R"({"error":"there is nothing at this path"})");
+  EXPECT_EQ(refused("/nowhere", "", "GET"),
+            R"({"error":"there is nothing at this path","reason":"unknown_path"})");
+
+  // What is wrong with a head stands before or behind what says who asks.
+  const std::string zipped = "Content-Encoding: gzip\r\n";
+  for (const std::string& headers : {zipped + msgpack, msgpack + zipped}) {
+    EXPECT_EQ(refused("/query", headers), R"({"error":"bodies must be sent uncompressed"})");
+    EXPECT_EQ(status_, 415);
+  }
+  EXPECT_EQ(refused("/query", msgpack + "Content-Length: x\r\n"),
+            R"({"error":"Content-Length is not a number of bytes","reason":"malformed_request"})");
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(refused("/query", msgpack, "PUT"), R"({"error":"Method not allowed"})");
+
+  // Conductor's own routes keep their words in the other form; some have but one.
+  EXPECT_EQ(refused("/v1/query", msgpack + huge),
+            R"({"error":"the body of /v1/query is larger than 16777216 bytes",)"
+            R"("reason":"body_too_large"})");
+  EXPECT_EQ(type_, "application/msgpack");
+  EXPECT_EQ(refused("/v1/nowhere", kCppJson),
+            R"({"error":"there is nothing at this path","reason":"unknown_path"})");
+  refused("/cache", msgpack + huge);
+  EXPECT_EQ(type_, "application/json");
 }
 
 TEST_F(MooncakeRoutesTest, WhatIsUnknownIsToldWithWhatIsKnown) {
@@ -505,6 +642,120 @@ TEST_F(MooncakeRoutesTest, TheDocumentsExamplesHaveTheFieldsOfTheAnswers) {
             NamesIn(ExampleAfter("### `POST /query_by_hash`")));
 }
 
+// How long a query may take, and how long its prompt may be, in every generation.
+class MooncakeBounds : public testing::Test {
+ protected:
+  using Json = nlohmann::json;
+
+  explicit MooncakeBounds(HttpApi::Options options = {.port = 0, .max_query_blocks = 3})
+      : registry_(Registry::Options{}), api_(registry_, options), client_(api_.Start().value()) {
+    const auto register_engine = [this](const char* body) {
+      EXPECT_EQ(client_.Post("/register", body).status, 200);
+    };
+    register_engine(R"({"endpoint": "tcp://127.0.0.1:1", "modelname": "m", "instance_id": "a",
+                        "block_size": 4})");
+  }
+
+  struct Asked {
+    const char* path;
+    const char* headers;
+    Json body;
+    const char* field;
+  };
+  // Four blocks.
+  static std::vector<Asked> EveryPath() {
+    const std::vector<int> tokens(16);
+    const Json query = {{"model", "m"}, {"block_size", 4}, {"token_ids", tokens}};
+    const Json hashes = {{"model", "m"}, {"block_size", 4}, {"seq_hashes", {1, 2, 3, 4}}};
+    const Json cache = {
+        {"model_name", "m"}, {"instances", {"a"}}, {"token_ids", tokens}, {"lora_id", -1}};
+    const Json dynamo = {{"model", "m"}, {"block_hashes", {1, 2, 3, 4}}};
+    return {{"/query", "", query, "token_ids"},
+            {"/query_by_hash", "", hashes, "seq_hashes"},
+            {"/cache", "", cache, "token_ids"},
+            {"/query", kCppJson, query, "token_ids"},
+            {"/query_by_hash", kCppJson, hashes, "seq_hashes"},
+            {"/query", kMsgpackBody, query, "token_ids"},
+            {"/query_by_hash", kMsgpackBody, hashes, "seq_hashes"},
+            {"/query", kDynamo, query, nullptr},
+            {"/query_by_hash", kDynamo, dynamo, nullptr}};
+  }
+  Reply Ask(const Asked& asked) {
+    std::string body = asked.body.dump();
+    if (asked.headers == std::string_view(kMsgpackBody)) {
+      body.clear();
+      Json::to_msgpack(asked.body, body);
+    }
+    return client_.Request("POST", asked.path, body, asked.headers);
+  }
+  static Json Read(const Reply& reply) {
+    return reply.head.find("application/msgpack") != std::string::npos
+               ? Json::from_msgpack(reply.body)
+               : Json::parse(reply.body, nullptr, false);
+  }
+
+  Registry registry_;
+  HttpApi api_;
+  HttpClient client_;
+};
+
+TEST_F(MooncakeBounds, APromptOfTooManyBlocksIsRefusedWithItsField) {
+  for (const Asked& asked : EveryPath()) {
+    const Reply reply = Ask(asked);
+    Json expected = {{"error", "the prompt has 4 blocks (expected at most 3: --max-query-blocks)"}};
+    if (asked.field != nullptr) expected.update({{"reason", "too_many"}, {"field", asked.field}});
+    EXPECT_EQ(reply.status, 400) << asked.path << " " << asked.headers;
+    EXPECT_EQ(Read(reply), expected) << asked.path << " " << asked.headers;
+  }
+}
+
+class MooncakeTimeLimit : public MooncakeBounds {
+ protected:
+  MooncakeTimeLimit() : MooncakeBounds({.port = 0, .query_timeout = Duration(-1)}) {}
+};
+
+TEST_F(MooncakeTimeLimit, AnAnswerThatTakesTooLongIsNone) {
+  const std::string error = "the answer took longer than --query-timeout allows";
+  for (const Asked& asked : EveryPath()) {
+    const Reply reply = Ask(asked);
+    EXPECT_EQ(reply.status, 503) << asked.path << " " << asked.headers;
+    EXPECT_NE(reply.head.find("Retry-After: 1\r\n"), std::string::npos) << reply.head;
+    if (asked.headers == kCppJson) {
+      EXPECT_EQ(reply.body, error + "\n");
+      continue;
+    }
+    Json expected = {{"error", error}};
+    if (asked.headers == std::string_view()) expected["reason"] = "query_timeout";
+    EXPECT_EQ(Read(reply), expected) << asked.path << " " << asked.headers;
+  }
+}
+
+TEST(MooncakeTokens, AreAskedForInTheFormOfTheGeneration) {
+  std::string path = testing::TempDir() + "/tokens.XXXXXX";
+  const int file = ::mkstemp(path.data());
+  ASSERT_GE(file, 0);
+  const std::string_view line = "read reader-0123456789\n";
+  EXPECT_EQ(::write(file, line.data(), line.size()), static_cast<ssize_t>(line.size()));
+  ::close(file);
+  Registry registry(Registry::Options{});
+  HttpApi api(registry, {.port = 0, .auth_token_file = path});
+  const auto port = api.Start();
+  ::unlink(path.c_str());
+  ASSERT_TRUE(port.has_value()) << port.error().Message();
+  const auto ask = [&](const std::string& headers) {
+    return HttpClient(*port).Request("POST", "/register", "", headers);
+  };
+  const Reply missing = ask(kMsgpackBody);
+  EXPECT_EQ(missing.status, 401);
+  EXPECT_NE(missing.head.find("WWW-Authenticate: Bearer"), std::string::npos);
+  EXPECT_EQ(nlohmann::json::from_msgpack(missing.body).dump(),
+            R"({"error":"this needs 'Authorization: Bearer TOKEN'"})");
+  const Reply forbidden =
+      ask(std::string(kCppJson) + "Authorization: Bearer reader-0123456789\r\n");
+  EXPECT_EQ(forbidden.status, 403);
+  EXPECT_EQ(forbidden.body, "this needs an admin's token\n");
+}
+
 // With another setting than the default.
 TEST(MooncakeCompatSetting, AnswersWhereARequestDoesNotSay) {
   using Json = nlohmann::json;
@@ -528,6 +779,10 @@ TEST(MooncakeCompatSetting, AnswersWhereARequestDoesNotSay) {
     const Reply go = client.Request("GET", "/global_view", "", "X-Conductor-Compat: go\r\n");
     EXPECT_TRUE(Json::parse(go.body).contains("model_contexts"));
     EXPECT_EQ(client.Post("/cache", "{}").status, 400) << "older than all of them";
+    EXPECT_NE(client.Get("/nowhere")
+                  .head.find(setting == Generation::kMsgpack ? "Content-Type: application/msgpack"
+                                                             : "Content-Type: text/plain"),
+              std::string::npos);
   }
 }
 

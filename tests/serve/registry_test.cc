@@ -85,9 +85,40 @@ TEST_F(RegistryTest, AnEndpointIsTakenOnceHoweverItIsWritten) {
 
 TEST_F(RegistryTest, WhatWasRemovedIsFreeAgain) {
   ASSERT_TRUE(registry_.Add(Engine("a", "tcp://127.0.0.1:1", "tcp://127.0.0.1:2")));
-  EXPECT_TRUE(registry_.Remove("a|default|0"));
-  EXPECT_FALSE(registry_.Remove("a|default|0"));
+  EXPECT_EQ(registry_.Remove("a|default|0"), Registry::Removed::kRemoved);
+  EXPECT_EQ(registry_.Remove("a|default|0"), Registry::Removed::kUnknown);
   EXPECT_EQ(AdviceOn(Engine("a", "tcp://127.0.0.1:2", "tcp://127.0.0.1:1")), "");
+}
+
+TEST_F(RegistryTest, EnginesOfAContextHashAlikeWhereTheyMust) {
+  const auto of = [](const char* name, const char* seed) {
+    Registration engine = Engine(name, std::string("ipc:///nowhere/") + name);
+    engine.hash_profile =
+        hash::HashProfile{.algorithm = hash::HashAlgorithm::kSha256, .seed = seed};
+    return engine;
+  };
+  const auto add = [this](const Registration& engine) {
+    const auto added = registry_.Add(engine, Registry::Profiles::kMustAgree);
+    if (added) (void)registry_.Remove(engine.Key());
+    return added ? "" : added.error().where;
+  };
+  ASSERT_TRUE(registry_.Add(of("a", "0")));
+  EXPECT_EQ(add(of("b", "0")), "");
+  EXPECT_EQ(add(of("b", "1")), "hash_profile");
+  Registration pool = of("pool", "1");
+  pool.type = PublisherType::kMooncake;
+  EXPECT_EQ(add(pool), "hash_profile");
+  Registration silent = of("b", "1");
+  silent.hash_profile.reset();
+  EXPECT_EQ(add(silent), "");
+  for (const auto change :
+       {+[](Registration& r) { r.model = "n"; }, +[](Registration& r) { r.tenant = "t"; },
+        +[](Registration& r) { r.lora_name = "l"; }, +[](Registration& r) { r.block_size = 64; }}) {
+    Registration elsewhere = of("b", "1");
+    change(elsewhere);
+    EXPECT_EQ(add(elsewhere), "") << "another context";
+  }
+  EXPECT_TRUE(registry_.Add(of("b", "1"))) << "Conductor's own index does not mind";
 }
 
 TEST_F(RegistryTest, PublishersBeyondTheLimitAreRefused) {

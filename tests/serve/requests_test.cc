@@ -67,33 +67,44 @@ struct Case {
   RequestError error;
 };
 
+TEST(MooncakeQuery, WhatIsAbsentIsEmptyAsThatGenerationHasIt) {
+  for (const char* body : {"{}", R"({"model":null,"token_ids":null})", R"({"model":""})"}) {
+    const auto query = ParseMooncakeQuery(body);
+    ASSERT_TRUE(query.has_value()) << query.error().error;
+    EXPECT_EQ(query->model, "");
+    EXPECT_TRUE(query->tokens.empty());
+  }
+}
+
+TEST(MooncakeQuery, ATokenBelowZeroIsTakenAndIsNoOther) {
+  const auto query = ParseMooncakeQuery(R"({"model":"m","token_ids":[1,-1,-2147483648]})");
+  ASSERT_TRUE(query.has_value()) << query.error().error;
+  EXPECT_EQ(query->tokens, (std::vector<TokenId>{1, 4294967295, 2147483648}));
+}
+
 TEST(MooncakeQuery, SaysWhatIsWrongAndWhere) {
   const std::vector<Case> cases = {
-      {"{}", {"model is required", "missing", "model", {}}},
-      {R"({"model":"m"})", {"token_ids is required", "missing", "token_ids", {}}},
-      {R"({"model":"m","token_ids":null})", {"token_ids is required", "missing", "token_ids", {}}},
-      {R"({"model":"","token_ids":[]})", {"model must not be empty", "invalid_value", "model", {}}},
       {R"({"model":5,"token_ids":[]})", {"model must be a string", "invalid_type", "model", {}}},
       {R"({"model":"m","token_ids":"1,2"})",
        {"token_ids must be an array of token ids, not a string", "not_array", "token_ids", {}}},
-      {R"({"model":"m","token_ids":[1,-5]})",
-       {"token_ids[1] is -5 (expected an integer from 0 to 4294967295)", "out_of_range",
-        "token_ids", 1}},
+      {R"({"model":"m","token_ids":[1,-2147483649]})",
+       {"token_ids[1] is -2147483649 (expected an integer from -2147483648 to 4294967295)",
+        "out_of_range", "token_ids", 1}},
       {R"({"model":"m","token_ids":[4294967296]})",
-       {"token_ids[0] is 4294967296 (expected an integer from 0 to 4294967295)", "out_of_range",
-        "token_ids", 0}},
+       {"token_ids[0] is 4294967296 (expected an integer from -2147483648 to 4294967295)",
+        "out_of_range", "token_ids", 0}},
       {R"({"model":"m","token_ids":[18446744073709551615]})",
-       {"token_ids[0] is 18446744073709551615 (expected an integer from 0 to 4294967295)",
+       {"token_ids[0] is 18446744073709551615 (expected an integer from -2147483648 to 4294967295)",
         "out_of_range", "token_ids", 0}},
       {R"({"model":"m","token_ids":[1,2,1.0]})",
-       {"token_ids[2] is a fraction (expected an integer from 0 to 4294967295)", "invalid_type",
-        "token_ids", 2}},
+       {"token_ids[2] is a fraction (expected an integer from -2147483648 to 4294967295)",
+        "invalid_type", "token_ids", 2}},
       {R"({"model":"m","token_ids":[null]})",
-       {"token_ids[0] is null (expected an integer from 0 to 4294967295)", "invalid_type",
+       {"token_ids[0] is null (expected an integer from -2147483648 to 4294967295)", "invalid_type",
         "token_ids", 0}},
       {R"({"model":"m","token_ids":[[1]]})",
-       {"token_ids[0] is an array (expected an integer from 0 to 4294967295)", "invalid_type",
-        "token_ids", 0}},
+       {"token_ids[0] is an array (expected an integer from -2147483648 to 4294967295)",
+        "invalid_type", "token_ids", 0}},
       {R"({"model":"m","token_ids":[],"block_size":-1})",
        {"block_size is -1 (expected an integer from 0 to 2147483647)",
         "out_of_range",
@@ -634,6 +645,12 @@ TEST(CacheQuery, ReadsTheFirstGenerationsFields) {
   EXPECT_EQ(
       ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_id":4})")->lora_name,
       "4");
+  EXPECT_EQ(ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_id":4.0})")
+                ->lora_name,
+            "4");
+  EXPECT_EQ(ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_id":-1.0})")
+                ->lora_name,
+            "");
   EXPECT_EQ(ParseCacheQuery(R"({"token_ids":[],"instances":[],"model_name":"","lora_name":"x"})")
                 ->lora_name,
             "x");
