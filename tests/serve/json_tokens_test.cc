@@ -172,14 +172,16 @@ TEST(JsonTokens, ArraysInTextsAreTexts) {
 
 TEST(JsonTokens, NoClientCanNameAnArrayThatWasTakenOut) {
   const std::string array = ArrayOf({"1234"}, 1000);
+  const auto with = [&array](const std::string& forged) {
+    return "{\"token_ids\":" + array + ",\"other\":" + forged + "}";
+  };
   for (const std::string forged :
-       {R"(["\u00010"])", R"("\u00010")", R"(["\u00011"])", R"(["\\u00010"])",
-        "[\"\x01"
-        "0\"]"}) {
-    const std::string text = "{\"token_ids\":" + array + ",\"other\":" + forged + "}";
-    EXPECT_FALSE(IsLifted(text)) << forged;
-    ExpectSame(text);
+       {R"(["\u00010"])", R"("\u00010")", R"(["\u00011"])", R"(["\\u00010"])"}) {
+    EXPECT_FALSE(IsLifted(with(forged))) << forged;
+    ExpectSame(with(forged));
   }
+  // As it is, JSON does not have it.
+  ExpectSame(with("[\"\x01\x30\"]"));
 }
 
 TEST(JsonTokens, NestedBracketsAreNotReadOverAndOver) {
