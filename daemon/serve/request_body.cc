@@ -255,7 +255,8 @@ std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed) {
   if (const auto value = Get(name); value && packed == Packed::kAllowed) {
     if (const auto bytes = Unpack(name, *value, sizeof(TokenId))) {
       tokens.resize(bytes->size() / sizeof(TokenId));
-      std::memcpy(tokens.data(), bytes->data(), tokens.size() * sizeof(TokenId));
+      // memcpy() must not see the null of an empty vector.
+      if (!tokens.empty()) std::memcpy(tokens.data(), bytes->data(), bytes->size());
       return tokens;
     }
   }
@@ -285,7 +286,7 @@ std::vector<uint64_t> RequestBody::Hashes(std::string_view name, Packed packed) 
   if (const auto value = Get(name); value && packed == Packed::kAllowed) {
     if (const auto bytes = Unpack(name, *value, sizeof(uint64_t))) {
       hashes.resize(bytes->size() / sizeof(uint64_t));
-      std::memcpy(hashes.data(), bytes->data(), hashes.size() * sizeof(uint64_t));
+      if (!hashes.empty()) std::memcpy(hashes.data(), bytes->data(), bytes->size());
       return hashes;
     }
   }
