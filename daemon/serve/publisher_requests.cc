@@ -38,7 +38,8 @@ bool FillFromId(const std::string& id, Json& object) {
   if (error != std::errc() || stop != end) return false;
   const auto fill = [&object](const char* name, Json value) {
     Json& member = object[name];
-    if (member.is_null() || member == "") member = std::move(value);
+    const bool is_empty = value.is_string() && member == "";
+    if (member.is_null() || is_empty) member = std::move(value);
   };
   fill("instance_id", id.substr(0, first));
   fill("tenant_id", id.substr(first + 1, last - first - 1));

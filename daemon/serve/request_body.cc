@@ -258,7 +258,8 @@ std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed, i
     std::string decoded;
     if (const auto bytes = Unpack(name, *value, sizeof(TokenId), decoded)) {
       tokens.resize(bytes->size() / sizeof(TokenId));
-      if (!bytes->empty()) std::memcpy(tokens.data(), bytes->data(), bytes->size());
+      // memcpy() must not see the null of an empty vector.
+      if (!tokens.empty()) std::memcpy(tokens.data(), bytes->data(), bytes->size());
       return tokens;
     }
   }
@@ -289,7 +290,7 @@ std::vector<uint64_t> RequestBody::Hashes(std::string_view name, Packed packed) 
     std::string decoded;
     if (const auto bytes = Unpack(name, *value, sizeof(uint64_t), decoded)) {
       hashes.resize(bytes->size() / sizeof(uint64_t));
-      if (!bytes->empty()) std::memcpy(hashes.data(), bytes->data(), bytes->size());
+      if (!hashes.empty()) std::memcpy(hashes.data(), bytes->data(), bytes->size());
       return hashes;
     }
   }

@@ -133,6 +133,21 @@ TEST_F(PublisherRoutes, ThePathOfAPutSaysWhoseItIs) {
   }
 }
 
+TEST_F(PublisherRoutes, AnEmptyTextInABodyOfAPutIsNoRank) {
+  Json body{{"endpoint", "tcp://127.0.0.1:1"},
+            {"modelname", "m"},
+            {"instance_id", ""},
+            {"tenant_id", ""},
+            {"dp_rank", ""}};
+  const Json refused = Ask("PUT", kPath, body);
+  EXPECT_EQ(status_, 400);
+  EXPECT_EQ(refused["reason"], "invalid_type");
+  EXPECT_EQ(refused["field"], "dp_rank");
+  body["dp_rank"] = nullptr;
+  EXPECT_EQ(Ask("PUT", kPath, body)["id"], "a|default|0");
+  EXPECT_EQ(status_, 201);
+}
+
 TEST_F(PublisherRoutes, APublisherThatIsReplacedHoldsNothingOfBefore) {
   Ingest("a", {Stored(0, 1, 3, 100)});
   const Json query{{"model", "m"}, {"token_ids", {100, 101, 102, 103, 104, 105, 106, 107}}};

@@ -221,6 +221,16 @@ TEST(Queries, ReadTheSameFieldsInBothForms) {
   }
 }
 
+TEST(Queries, TakePackedTokensAndHashesOfAnEmptyPrompt) {
+  for (const char* body :
+       {R"({"model":"m","token_ids":""})", R"({"model":"m","prefix_hashes":""})"}) {
+    const auto empty = ParseQueries(body, BodyForm::kJson, 1);
+    ASSERT_TRUE(empty) << empty.error().error;
+    EXPECT_TRUE(empty->prompts[0].tokens.empty()) << body;
+    EXPECT_TRUE(empty->prompts[0].prefixes.empty()) << body;
+  }
+}
+
 TEST(Queries, TakePackedTokensAndHashes) {
   const std::vector<TokenId> tokens{1, 258};
   const auto json = ParseQueries(R"({"model":"m","token_ids":"AQAAAAIBAAA="})", BodyForm::kJson, 1);
