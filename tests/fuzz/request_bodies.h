@@ -75,11 +75,13 @@ class RequestBodies {
   void CheckQueries(const QueryRequest& request) const {
     fuzz::Require(request.batch || request.prompts.size() == 1, "one prompt, or a batch");
     fuzz::Require(request.prompts.size() <= kMaxPrompts, "no more prompts than are allowed");
-    for (const Query& query : request.prompts) CheckQuery(query);
+    for (const Query& query : request.prompts) {
+      fuzz::Require(!query.model.empty(), "a query names its model");
+      CheckQuery(query);
+    }
   }
 
   void CheckQuery(const Query& query) const {
-    fuzz::Require(!query.model.empty(), "a query names its model");
     fuzz::Require(query.tokens.size() <= size_, "a token takes at least one byte");
     fuzz::Require(query.prefixes.size() <= size_, "a hash takes at least one byte");
     fuzz::Require(!query.block_size || *query.block_size > 0, "blocks have tokens");

@@ -11,7 +11,7 @@
 namespace conductor::serve {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;  // whose maps are quick, however long
 
 // What `write` wrote, read by a library.
 template <typename Write>
