@@ -304,7 +304,8 @@ Document::Document(std::unique_ptr<Parser, GiveBack> parser, BodyForm form)
 Document::~Document() = default;
 Document::Document(Document&& other) noexcept = default;
 
-Result<Document> Document::Parse(const std::string& bytes, BodyForm form, Rest rest) {
+Result<Document> Document::Parse(const BodyBytes& body, BodyForm form, Rest rest) {
+  const std::string_view bytes = body.bytes;
   Document document(ParserPool::Shared().Take(), form);
   if (form == BodyForm::kMsgpack) {
     const auto value = rest == Rest::kIgnore ? document.parser_->msgpack.ParseFirst(bytes)
@@ -313,10 +314,10 @@ Result<Document> Document::Parse(const std::string& bytes, BodyForm form, Rest r
     document.root_ = Value(*value);
     return document;
   }
-  const bool padded = bytes.capacity() >= bytes.size() + simdjson::SIMDJSON_PADDING;
+  const bool padded = body.padding >= simdjson::SIMDJSON_PADDING;
   JsonTokens& tokens = document.parser_->tokens;
   const bool lifted = padded && tokens.Lift(bytes, simdjson::SIMDJSON_PADDING);
-  const std::string& text = lifted ? tokens.rest() : bytes;
+  const std::string_view text = lifted ? tokens.rest() : bytes;
   element root;
   const auto error = document.parser_->json.parse(text.data(), text.size(), !padded).get(root);
   if (error != simdjson::SUCCESS) return Fail(Describe(error));

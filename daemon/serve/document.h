@@ -28,6 +28,18 @@ enum class BodyForm : uint8_t { kJson, kMsgpack };
 [[nodiscard]] std::optional<BodyForm> FormNamed(std::string_view header);
 [[nodiscard]] std::string_view MediaType(BodyForm form);
 
+// A body's bytes, which are elsewhere.
+struct BodyBytes {
+  // With what stands behind its end: JSON with HttpRequest::kBodyPadding there is read in place.
+  BodyBytes(const std::string& body)  // NOLINT: a body is its bytes
+      : bytes(body), padding(body.capacity() - body.size()) {}
+  BodyBytes(const char* body) : bytes(body) {}  // NOLINT: so is a literal
+  explicit BodyBytes(std::string_view body) : bytes(body) {}
+
+  std::string_view bytes;
+  size_t padding = 0;  // readable bytes behind their end
+};
+
 // One value of a request's body, in either form. Copied freely; dies with its Document.
 class Value {
  public:
@@ -137,9 +149,9 @@ class Document {
  public:
   enum class Rest : uint8_t { kRefuse, kIgnore };  // bytes behind the value, in MessagePack
 
-  // `bytes` must outlive it. JSON whose capacity leaves HttpRequest::kBodyPadding bytes behind the
-  // end is read in place, other JSON is copied once. The error says what is wrong and where.
-  [[nodiscard]] static Result<Document> Parse(const std::string& bytes, BodyForm form,
+  // The bytes must outlive it. JSON without padding is copied once. The error says what is wrong
+  // and where.
+  [[nodiscard]] static Result<Document> Parse(const BodyBytes& body, BodyForm form,
                                               Rest rest = Rest::kRefuse);
   ~Document();
   Document(Document&& other) noexcept;

@@ -6,7 +6,7 @@
 
 namespace conductor::serve {
 
-BodyAnswer AnswerExplainBody(const RouteContext& context, const std::string& body, BodyForm form,
+BodyAnswer AnswerExplainBody(const RouteContext& context, const BodyBytes& body, BodyForm form,
                              BodyForm answer_form) {
   const auto request = ParseExplain(body, form);
   if (!request) return Refused(400, request.error(), answer_form);

@@ -8,7 +8,7 @@
 namespace conductor::serve {
 
 // POST /v1/explain, as AnswerQueryBody().
-[[nodiscard]] BodyAnswer AnswerExplainBody(const RouteContext& context, const std::string& body,
+[[nodiscard]] BodyAnswer AnswerExplainBody(const RouteContext& context, const BodyBytes& body,
                                            BodyForm form, BodyForm answer_form);
 
 }  // namespace conductor::serve

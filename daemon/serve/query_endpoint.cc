@@ -45,8 +45,6 @@ constexpr std::string_view kExpected =
 constexpr int kMostAtOnce = 128;
 // So often in a row by whoever looks at the peers.
 constexpr int kMostDrains = 64;
-// A thread's copy of a body that is larger is given back after use.
-constexpr size_t kMostKeptBody = 1 << 20;
 // A peer that takes longer for ZeroMQ's handshake is cut off.
 constexpr auto kHandshakeTime = std::chrono::seconds(5);
 // While all others answer, and take what has come whenever they are done with a request, the thread
@@ -128,7 +126,7 @@ struct QueryEndpoint::Impl {
   void WatchPeers();
   // False at the end.
   [[nodiscard]] bool WaitForALook(bool anybody) const;
-  [[nodiscard]] BodyAnswer AnswerTo(const Request& request, std::string& body) const;
+  [[nodiscard]] BodyAnswer AnswerTo(const Request& request) const;
   void WaitForWork() const;
   void Nap() const;
 
@@ -210,7 +208,6 @@ Status QueryEndpoint::Impl::OpenEvents() {
 }
 
 void QueryEndpoint::Impl::Run() {
-  std::string body;
   std::unique_lock lock(mutex);
   for (;;) {
     Drain();
@@ -219,7 +216,7 @@ void QueryEndpoint::Impl::Run() {
       ++answering;
       if (idle > 0 && (more_to_drain || (!queue.empty() && answering < most_answering))) WakeOne();
       lock.unlock();
-      const BodyAnswer answer = AnswerTo(*request, body);
+      const BodyAnswer answer = AnswerTo(*request);
       lock.lock();
       --answering;
       Send(request->from, answer);
@@ -300,13 +297,10 @@ std::optional<Request> QueryEndpoint::Impl::Next() {
   return request;
 }
 
-BodyAnswer QueryEndpoint::Impl::AnswerTo(const Request& request, std::string& body) const {
+BodyAnswer QueryEndpoint::Impl::AnswerTo(const Request& request) const {
   constexpr BodyForm kForm = BodyForm::kMsgpack;
   try {
-    body = request.body.view();
-    BodyAnswer answer = request.route->answer(context, body, kForm, kForm);
-    if (body.capacity() > kMostKeptBody) std::string().swap(body);
-    return answer;
+    return request.route->answer(context, BodyBytes(request.body.view()), kForm, kForm);
   } catch (const std::exception& error) {
     log::Error("query endpoint: {} failed: {}", request.route->path, error.what());
   } catch (...) {

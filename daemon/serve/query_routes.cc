@@ -89,7 +89,7 @@ Ranking RankOf(Answer answer, const Query& query, const QueryRequest& request) {
 
 }  // namespace
 
-BodyAnswer AnswerQueryBody(const RouteContext& context, const std::string& body, BodyForm form,
+BodyAnswer AnswerQueryBody(const RouteContext& context, const BodyBytes& body, BodyForm form,
                            BodyForm answer_form) {
   const auto request = ParseQueries(body, form, context.options.max_prompts);
   if (!request) return Refused(400, request.error(), answer_form);
@@ -104,7 +104,7 @@ BodyAnswer AnswerQueryBody(const RouteContext& context, const std::string& body,
   return {200, AnswerDocument(*request, answers, answer_form)};
 }
 
-BodyAnswer AnswerScoreBody(const RouteContext& context, const std::string& body, BodyForm form,
+BodyAnswer AnswerScoreBody(const RouteContext& context, const BodyBytes& body, BodyForm form,
                            BodyForm answer_form) {
   const auto request =
       ParseScore(body, form, context.options.max_prompts, context.options.score_weights);

@@ -36,16 +36,16 @@ struct Shortfall {
 
 // POST /v1/query: the body in `form`, the answer (or the error) in `answer_form`. JSON bodies are
 // read in place where Document::Parse says so. Any thread.
-[[nodiscard]] BodyAnswer AnswerQueryBody(const RouteContext& context, const std::string& body,
+[[nodiscard]] BodyAnswer AnswerQueryBody(const RouteContext& context, const BodyBytes& body,
                                          BodyForm form, BodyForm answer_form);
 
 // POST /v1/score; lib/index/score.h has the policy.
-[[nodiscard]] BodyAnswer AnswerScoreBody(const RouteContext& context, const std::string& body,
+[[nodiscard]] BodyAnswer AnswerScoreBody(const RouteContext& context, const BodyBytes& body,
                                          BodyForm form, BodyForm answer_form);
 
 // What answers at one path.
 struct BodyRoute {
-  using Answerer = BodyAnswer (*)(const RouteContext&, const std::string& body, BodyForm form,
+  using Answerer = BodyAnswer (*)(const RouteContext&, const BodyBytes& body, BodyForm form,
                                   BodyForm answer_form);
 
   std::string_view path;

@@ -87,7 +87,7 @@ std::string Shown(std::string_view text) {
   return std::string(text.substr(0, end)) + "...";
 }
 
-RequestBody::RequestBody(const std::string& bytes, BodyForm form, Names known, Others others) {
+RequestBody::RequestBody(const BodyBytes& bytes, BodyForm form, Names known, Others others) {
   const bool json = form == BodyForm::kJson;
   const char* reason = json ? "invalid_json" : "invalid_msgpack";
   const char* invalid = json ? "Invalid JSON" : "Invalid msgpack object";

@@ -53,7 +53,7 @@ class RequestBody {
   using Names = std::initializer_list<std::string_view>;
 
   // A request's whole body.
-  RequestBody(const std::string& bytes, BodyForm form, Names known, Others others);
+  RequestBody(const BodyBytes& bytes, BodyForm form, Names known, Others others);
   // A map inside another body, which must outlive it; `where` is put before the names of its
   // members in errors: "prompts[2].".
   RequestBody(Value map, std::string where, Names known, Others others);

@@ -270,7 +270,7 @@ Parsed<Query> ParseMooncakeQuery(const std::string& bytes, BodyForm form) {
   return body.Finish(std::move(query));
 }
 
-Parsed<QueryRequest> ParseQueries(const std::string& bytes, BodyForm form, uint32_t max_prompts) {
+Parsed<QueryRequest> ParseQueries(const BodyBytes& bytes, BodyForm form, uint32_t max_prompts) {
   Body body(bytes, form,
             {"model", "tenant_id", "lora_name", "block_size", "cache_salt", "additional_salt",
              "instances", "top", "token_ids", "tokens", "prefix_hashes", "extra_keys", "prompts"},
@@ -280,7 +280,7 @@ Parsed<QueryRequest> ParseQueries(const std::string& bytes, BodyForm form, uint3
   return body.Finish(std::move(request));
 }
 
-Parsed<QueryRequest> ParseScore(const std::string& bytes, BodyForm form, uint32_t max_prompts,
+Parsed<QueryRequest> ParseScore(const BodyBytes& bytes, BodyForm form, uint32_t max_prompts,
                                 const index::ScoreWeights& weights) {
   Body body(bytes, form,
             {"model", "tenant_id", "lora_name", "block_size", "cache_salt", "additional_salt",
@@ -295,7 +295,7 @@ Parsed<QueryRequest> ParseScore(const std::string& bytes, BodyForm form, uint32_
   return body.Finish(std::move(request));
 }
 
-Parsed<ExplainRequest> ParseExplain(const std::string& bytes, BodyForm form) {
+Parsed<ExplainRequest> ParseExplain(const BodyBytes& bytes, BodyForm form) {
   Body body(bytes, form,
             {"model", "tenant_id", "lora_name", "block_size", "cache_salt", "additional_salt",
              "token_ids", "tokens", "prefix_hashes", "extra_keys", "instance_id"},

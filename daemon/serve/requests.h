@@ -41,15 +41,15 @@ struct QueryRequest {
   index::ScoreWeights weights;
 };
 // At most `max_prompts` in a batch.
-[[nodiscard]] Parsed<QueryRequest> ParseQueries(const std::string& body, BodyForm form,
+[[nodiscard]] Parsed<QueryRequest> ParseQueries(const BodyBytes& body, BodyForm form,
                                                 uint32_t max_prompts);
 // `weights`: of what the request does not say.
-[[nodiscard]] Parsed<QueryRequest> ParseScore(const std::string& body, BodyForm form,
+[[nodiscard]] Parsed<QueryRequest> ParseScore(const BodyBytes& body, BodyForm form,
                                               uint32_t max_prompts,
                                               const index::ScoreWeights& weights);
 
 // POST /v1/explain: one prompt and one instance.
-[[nodiscard]] Parsed<ExplainRequest> ParseExplain(const std::string& body,
+[[nodiscard]] Parsed<ExplainRequest> ParseExplain(const BodyBytes& body,
                                                   BodyForm form = BodyForm::kJson);
 
 // POST /register. The registration is not yet checked by Validate() and ExpandRanks().

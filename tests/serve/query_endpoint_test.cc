@@ -86,13 +86,13 @@ Gate& TheGate() {
   return gate;
 }
 
-BodyAnswer AnswerSlowly(const RouteContext& context, const std::string& body, BodyForm, BodyForm) {
+BodyAnswer AnswerSlowly(const RouteContext& context, const BodyBytes& body, BodyForm, BodyForm) {
   TheGate().Pass(context.stopping);
-  return {context.stopping.stop_requested() ? 503 : 200, body};
+  return {context.stopping.stop_requested() ? 503 : 200, std::string(body.bytes)};
 }
-BodyAnswer Echo(const RouteContext&, const std::string& body, BodyForm, BodyForm) {
-  if (body == "throw") throw std::runtime_error("as the test wants it");
-  return {200, body};
+BodyAnswer Echo(const RouteContext&, const BodyBytes& body, BodyForm, BodyForm) {
+  if (body.bytes == "throw") throw std::runtime_error("as the test wants it");
+  return {200, std::string(body.bytes)};
 }
 
 constexpr BodyRoute kTestRoutes[] = {{"/slow", AnswerSlowly}, {"/echo", Echo}};

@@ -7,9 +7,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "http_load.h"
+#include "load.h"
 #include "server.h"
 
 namespace conductor::bench {
@@ -19,7 +20,7 @@ using Json = nlohmann::json;
 
 struct Options {
   double seconds = 2;
-  size_t connections = 4;
+  size_t connections = 16;
   int rounds = 3;
   bool json = false;
   std::string only;
@@ -71,7 +72,7 @@ struct Rounds {
   std::vector<double> rates;
   std::vector<double> cpu;  // of the server, seconds a request
 
-  void Add(const ServerProcess& server, const HttpLoad& load) {
+  void Add(const ServerProcess& server, const Load& load) {
     const double before = server.CpuSeconds();
     const LoadResult result = Run(load);
     cpu.push_back((server.CpuSeconds() - before) / static_cast<double>(result.latencies.size()));
@@ -83,38 +84,56 @@ struct Rounds {
 
 Json Measure(const ServerProcess& server, const Case& one, const Options& options) {
   const std::string body = BodyOf(one);
-  const HttpLoad query{.port = server.api_port(),
-                       .request = PostRequest("/v1/query", TypeOf(one), body),
-                       .connections = options.connections,
-                       .seconds = options.seconds};
+  const Load query{.port = server.api_port(),
+                   .request = HttpRequest("/v1/query", TypeOf(one), body),
+                   .connections = options.connections,
+                   .seconds = options.seconds};
   const size_t answer = AnswerBytes(query.port, query.request);
-  HttpLoad null = query;
+  Load null = query;
   null.port = server.null_port();
-  null.request = PostRequest(fmt::format("/null/{}", answer), TypeOf(one), body);
+  null.request = HttpRequest(fmt::format("/null/{}", answer), TypeOf(one), body);
+  // The same number on their way: each over a connection of its own, or all over one.
+  Load zmq = query;
+  zmq.protocol = Protocol::kZmtp;
+  zmq.port = server.zmq_port();
+  zmq.request = ZmtpRequest("/v1/query", body);
+  Load pipelined = zmq;
+  pipelined.window = std::exchange(pipelined.connections, 1);
   Rounds of_query;
   Rounds of_null;
+  Rounds of_zmq;
+  Rounds of_pipelined;
   for (int i = 0; i < options.rounds; ++i) {
     of_null.Add(server, null);
     of_query.Add(server, query);
+    if (one.form == "json") continue;
+    of_zmq.Add(server, zmq);
+    of_pipelined.Add(server, pipelined);
   }
-  return {{"form", one.form},
-          {"instances", one.instances},
-          {"body_bytes", body.size()},
-          {"answer_bytes", answer},
-          {"rate", of_query.Rate()},
-          {"null_rate", of_null.Rate()},
-          {"of_null", of_query.Rate() / of_null.Rate()},
-          {"cpu_us", of_query.CpuMicroseconds()},
-          {"null_cpu_us", of_null.CpuMicroseconds()}};
+  Json row{{"form", one.form},
+           {"instances", one.instances},
+           {"body_bytes", body.size()},
+           {"answer_bytes", answer},
+           {"rate", of_query.Rate()},
+           {"null_rate", of_null.Rate()},
+           {"of_null", of_query.Rate() / of_null.Rate()},
+           {"cpu_us", of_query.CpuMicroseconds()},
+           {"null_cpu_us", of_null.CpuMicroseconds()}};
+  if (one.form != "json") {
+    row["zmq_rate"] = of_zmq.Rate();
+    row["zmq_pipelined_rate"] = of_pipelined.Rate();
+    row["zmq_cpu_us"] = of_zmq.CpuMicroseconds();
+  }
+  return row;
 }
 
 // Very many connections at once, and an open loop below the peak.
 Json Crowd(ServerProcess& server, const Options& options) {
   const Case one{"msgpack", "one", 1};
-  HttpLoad load{.port = server.api_port(),
-                .request = PostRequest("/v1/query", TypeOf(one), BodyOf(one)),
-                .connections = 256,
-                .seconds = 2 * options.seconds};
+  Load load{.port = server.api_port(),
+            .request = HttpRequest("/v1/query", TypeOf(one), BodyOf(one)),
+            .connections = 256,
+            .seconds = 2 * options.seconds};
   (void)server.TakeVisibility();
   const LoadResult full = Run(load);
   const Visibility while_full = server.TakeVisibility();
@@ -137,15 +156,18 @@ Json Crowd(ServerProcess& server, const Options& options) {
 }
 
 void Print(const Json& result) {
-  fmt::print("{:>15} {:>9} {:>8} {:>8} {:>10} {:>10} {:>8} {:>8} {:>8}\n", "form", "instances",
-             "body", "answer", "queries/s", "null/s", "of null", "cpu us", "null");
+  fmt::print("{:>15} {:>9} {:>8} {:>8} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8} {:>10}\n", "form",
+             "instances", "body", "answer", "queries/s", "null/s", "of null", "cpu us", "null",
+             "zmq/s", "pipelined");
   for (const Json& row : result["queries"]) {
-    fmt::print("{:>15} {:>9} {:>8} {:>8} {:>10.0f} {:>10.0f} {:>8.2f} {:>8.1f} {:>8.1f}\n",
-               row["form"].get<std::string>(), row["instances"].get<size_t>(),
-               row["body_bytes"].get<size_t>(), row["answer_bytes"].get<size_t>(),
-               row["rate"].get<double>(), row["null_rate"].get<double>(),
-               row["of_null"].get<double>(), row["cpu_us"].get<double>(),
-               row["null_cpu_us"].get<double>());
+    fmt::print(
+        "{:>15} {:>9} {:>8} {:>8} {:>10.0f} {:>10.0f} {:>8.2f} {:>8.1f} {:>8.1f} {:>8.0f} "
+        "{:>10.0f}\n",
+        row["form"].get<std::string>(), row["instances"].get<size_t>(),
+        row["body_bytes"].get<size_t>(), row["answer_bytes"].get<size_t>(),
+        row["rate"].get<double>(), row["null_rate"].get<double>(), row["of_null"].get<double>(),
+        row["cpu_us"].get<double>(), row["null_cpu_us"].get<double>(), row.value("zmq_rate", 0.0),
+        row.value("zmq_pipelined_rate", 0.0));
   }
   fmt::print("\n");
   for (const auto& [key, value] : result["crowd"].items()) {

@@ -20,7 +20,9 @@
 
 #include "daemon/serve/http_api.h"
 #include "daemon/serve/http_listener.h"
+#include "daemon/serve/query_endpoint.h"
 #include "daemon/serve/registry.h"
+#include "daemon/serve/routes.h"
 #include "lib/base/log.h"
 #include "lib/trace/simulated_engine.h"
 #include "lib/trace/simulated_publisher.h"
@@ -38,6 +40,7 @@ using namespace std::chrono_literals;
 struct Ports {
   uint16_t api = 0;
   uint16_t null = 0;
+  uint16_t zmq = 0;
 };
 
 // One engine of a model, registered, and what it publishes with.
@@ -167,7 +170,11 @@ class Watcher {
   const auto api_port = api.Start();
   const auto null_port = null.Start();
   if (!api_port || !null_port) Die("no port is free");
-  const Ports ports{*api_port, *null_port};
+  serve::QueryEndpoint queries(api.context(), {.address = "tcp://127.0.0.1:*"});
+  const auto bound = queries.Start();
+  if (!bound) Die(bound.error().Message());
+  const auto zmq_port = std::strtoul(bound->c_str() + bound->rfind(':') + 1, nullptr, 10);
+  const Ports ports{*api_port, *null_port, static_cast<uint16_t>(zmq_port)};
   if (::write(to_parent, &ports, sizeof ports) != sizeof ports) std::_Exit(1);
   Watcher watcher(registry);
   char asked = 0;
@@ -208,6 +215,7 @@ ServerProcess::ServerProcess() {
   if (::read(from_child_, &ports, sizeof ports) != sizeof ports) Die("the server did not start");
   api_port_ = ports.api;
   null_port_ = ports.null;
+  zmq_port_ = ports.zmq;
 }
 
 ServerProcess::~ServerProcess() {

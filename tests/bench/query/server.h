@@ -41,6 +41,8 @@ class ServerProcess {
   [[nodiscard]] uint16_t api_port() const { return api_port_; }
   // POST /null/BYTES of these: answers so many bytes.
   [[nodiscard]] uint16_t null_port() const { return null_port_; }
+  // The same answers over ZeroMQ.
+  [[nodiscard]] uint16_t zmq_port() const { return zmq_port_; }
   // That it has used, of all its threads.
   [[nodiscard]] double CpuSeconds() const;
   // Since the last call.
@@ -52,6 +54,7 @@ class ServerProcess {
   int from_child_ = -1;
   uint16_t api_port_ = 0;
   uint16_t null_port_ = 0;
+  uint16_t zmq_port_ = 0;
 };
 
 }  // namespace conductor::bench
