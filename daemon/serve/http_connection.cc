@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -31,6 +32,22 @@ void Grow(std::string& body, size_t more) {
   if (needed > body.capacity()) body.reserve(std::max(needed, 2 * body.size()));
 }
 
+// While it lives its thread waits for the client.
+class Waiting {
+ public:
+  explicit Waiting(HttpWaits* waits) : waits_(waits) {
+    if (waits_ != nullptr) waits_->BeginWait();
+  }
+  ~Waiting() {
+    if (waits_ != nullptr) waits_->EndWait();
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  HttpWaits* const waits_;
+};
+
 HttpRefusal TooSlow() { return {408, "request_timeout", "the request did not come in time"}; }
 
 }  // namespace
@@ -41,7 +58,7 @@ int MillisecondsUntil(MonoTime until) {
 }
 
 HttpConnection::HttpConnection(Shared& shared, std::unique_ptr<HttpTransport> transport)
-    : shared_(shared), transport_(std::move(transport)) {}
+    : shared_(shared), transport_(std::move(transport)), wanted_(EPOLLIN | EPOLLOUT) {}
 
 bool HttpConnection::Open() {
   const MonoTime until = MonoNow() + shared_.limits.request_timeout;
@@ -53,18 +70,35 @@ bool HttpConnection::Open() {
   }
 }
 
-void HttpConnection::Serve() {
-  if (!Open()) {
+HttpConnection::Served HttpConnection::Serve() {
+  if (!opened_ && !Open()) {
     shared_.unopened.fetch_add(1, std::memory_order_relaxed);
-    return;
+    return Served::kForGood;
   }
-  while (!shared_.stopping) {
-    if (input_.empty() && Fill(MonoNow() + shared_.limits.idle_timeout) != Filled::kBytes) return;
-    if (!ServeOne()) return;
+  opened_ = true;
+  for (int served = 0; !shared_.stopping; ++served) {
+    if (served == kMostInARow) {
+      // Others first; a socket that can be written is ready at once.
+      wanted_ = EPOLLIN | EPOLLOUT;
+      return Served::kForNow;
+    }
+    if (input_.empty()) {
+      char bytes[kReadBytes];
+      const auto [io, got] = transport_->Read(bytes, sizeof bytes);
+      if (io == HttpTransport::Io::kClosed) return Served::kForGood;
+      if (io != HttpTransport::Io::kDone) {
+        wanted_ = io == HttpTransport::Io::kWantsWrite ? EPOLLOUT : EPOLLIN;
+        return Served::kForNow;
+      }
+      input_.append(bytes, got);
+    }
+    if (!ServeOne()) return Served::kForGood;
   }
+  return Served::kForGood;
 }
 
 HttpConnection::Filled HttpConnection::Wait(int16_t events, MonoTime until, bool heed_stop) const {
+  const Waiting waiting(shared_.waits);
   for (;;) {
     pollfd waited[2] = {{transport_->fd(), events, 0}, {shared_.stop_event.get(), POLLIN, 0}};
     const int ready = ::poll(waited, heed_stop ? 2 : 1, MillisecondsUntil(until));
@@ -252,7 +286,10 @@ void HttpConnection::SendStream(HttpStream& stream) {
     pollfd waited[3] = {{transport_->fd(), POLLIN, 0},
                         {shared_.stop_event.get(), POLLIN, 0},
                         {stream.ready(), POLLIN, 0}};
-    ::poll(waited, 3, MillisecondsUntil(next_beat));
+    {
+      const Waiting waiting(shared_.waits);
+      ::poll(waited, 3, MillisecondsUntil(next_beat));
+    }
     // Whatever it still says is nobody's request; that it says no more is what is looked for.
     if (waited[0].revents != 0) {
       if (Fill(MonoNow() + patience) != Filled::kBytes) return;

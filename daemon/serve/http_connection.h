@@ -47,8 +47,19 @@ inline constexpr auto kHttpLingerTime = std::chrono::milliseconds(500);
 // For poll(): the whole milliseconds until `until`, rounded up; 0 when it has passed.
 [[nodiscard]] int MillisecondsUntil(MonoTime until);
 
+// What is told when a connection's thread waits for its client: others may be served meanwhile.
+class HttpWaits {
+ public:
+  virtual void BeginWait() = 0;
+  virtual void EndWait() = 0;
+
+ protected:
+  ~HttpWaits() = default;
+};
+
 // One client's connection: reads requests one after the other, each within the limits and one
-// absolute deadline, has them answered by the router, and refuses the others. Blocks its thread.
+// absolute deadline, has them answered by the router, and refuses the others. Blocks its thread
+// from a request's first byte to its answer's last. Used by one thread at a time.
 class HttpConnection {
  public:
   // What the connections of one server share; outlives them.
@@ -65,6 +76,7 @@ class HttpConnection {
     // Connections that ended before their transport was open, for metrics; stands for itself.
     std::atomic<uint64_t> unopened = 0;
     FileDescriptor stop_event;
+    HttpWaits* waits = nullptr;  // nullptr: nobody is told
 
     void Observe(const HttpExchange& exchange) const {
       if (observer) observer(exchange);
@@ -73,10 +85,19 @@ class HttpConnection {
 
   HttpConnection(Shared& shared, std::unique_ptr<HttpTransport> transport);
 
-  // Until the client leaves, misbehaves or is idle for too long, or the server stops.
-  void Serve();
+  enum class Served : uint8_t {
+    kForNow,   // to be called again once the socket is ready for wanted()
+    kForGood,  // the client has left or misbehaves, or the server stops
+  };
+  // What has come, at most kMostInARow requests.
+  [[nodiscard]] Served Serve();
+
+  [[nodiscard]] int fd() const { return transport_->fd(); }
+  // EPOLLIN, EPOLLOUT.
+  [[nodiscard]] uint32_t wanted() const { return wanted_; }
 
  private:
+  static constexpr int kMostInARow = 16;
   enum class Filled : uint8_t { kBytes, kClosed, kTimeout, kStopped };
 
   // Within a request's time; false when it cannot be.
@@ -114,6 +135,8 @@ class HttpConnection {
 
   Shared& shared_;
   const std::unique_ptr<HttpTransport> transport_;
+  bool opened_ = false;
+  uint32_t wanted_;
   std::string input_;  // received and not consumed yet: the rest of this request, or the next one
 };
 

@@ -4,7 +4,6 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -13,8 +12,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <condition_variable>
-#include <csignal>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -23,13 +20,13 @@
 
 #include "daemon/serve/file_descriptor.h"
 #include "daemon/serve/http_framing.h"
+#include "daemon/serve/http_workers.h"
 #include "lib/base/log.h"
 
 namespace conductor::serve {
 namespace {
 
 constexpr int kListenBacklog = 1024;
-constexpr size_t kThreadStackBytes = 512 << 10;
 constexpr size_t kMaxLingering = 64;  // of those beyond max_connections
 
 // Raises the soft limit of file descriptors by what the connections need beside the rest of the
@@ -95,19 +92,12 @@ struct HttpListener::Impl {
   HttpConnection::Shared shared;
   FileDescriptor listening;
   std::thread acceptor;
-
-  std::mutex mutex;  // of the pool:
-  std::condition_variable work;
-  std::deque<FileDescriptor> jobs;
-  size_t idle_workers = 0;
-  bool pool_stopping = false;
-  std::vector<pthread_t> workers;
+  HttpWorkers workers{shared};
 
   mutable std::mutex tls_mutex;
   std::shared_ptr<const TlsContext> tls;  // guarded by tls_mutex; nothing: plain
 
   // Counters for connections(); each stands for itself.
-  std::atomic<uint64_t> open = 0;
   std::atomic<uint64_t> accepted = 0;
   std::atomic<uint64_t> rejected = 0;
 
@@ -118,8 +108,6 @@ struct HttpListener::Impl {
   std::unique_ptr<HttpTransport> MakeTransport(FileDescriptor socket) const;
   Result<FileDescriptor> Bind() const;
   void AcceptLoop();
-  bool Dispatch(FileDescriptor socket);
-  void WorkerLoop();
 };
 
 Result<FileDescriptor> HttpListener::Impl::Bind() const {
@@ -168,57 +156,11 @@ Result<FileDescriptor> HttpListener::Impl::Bind() const {
   return fail(std::strerror(last_error));
 }
 
-// Gives the connection to a worker, a new one when all are busy. False when there can be none.
-bool HttpListener::Impl::Dispatch(FileDescriptor socket) {
-  const std::lock_guard lock(mutex);
-  // At the limit a worker is about to be idle: it has left its connection already.
-  if (jobs.size() >= idle_workers && workers.size() < options.max_connections) {
-    pthread_attr_t attributes;
-    ::pthread_attr_init(&attributes);
-    ::pthread_attr_setstacksize(&attributes, kThreadStackBytes);
-    pthread_t thread{};
-    const int error = ::pthread_create(
-        &thread, &attributes,
-        [](void* impl) -> void* {
-          static_cast<Impl*>(impl)->WorkerLoop();
-          return nullptr;
-        },
-        this);
-    ::pthread_attr_destroy(&attributes);
-    if (error != 0) return false;
-    workers.push_back(thread);
-  }
-  jobs.push_back(std::move(socket));
-  open.fetch_add(1, std::memory_order_relaxed);
-  work.notify_one();
-  return true;
-}
-
 std::unique_ptr<HttpTransport> HttpListener::Impl::MakeTransport(FileDescriptor socket) const {
   if (auto context = Tls()) {
     return std::make_unique<TlsTransport>(std::move(socket), std::move(context));
   }
   return std::make_unique<HttpTransport>(std::move(socket));
-}
-
-void HttpListener::Impl::WorkerLoop() {
-  sigset_t broken_pipe;
-  ::sigemptyset(&broken_pipe);
-  ::sigaddset(&broken_pipe, SIGPIPE);
-  ::pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);  // see TlsTransport
-  std::unique_lock lock(mutex);
-  for (;;) {
-    ++idle_workers;
-    work.wait(lock, [this] { return pool_stopping || !jobs.empty(); });
-    --idle_workers;
-    if (pool_stopping) return;
-    FileDescriptor socket = std::move(jobs.front());
-    jobs.pop_front();
-    lock.unlock();
-    HttpConnection(shared, MakeTransport(std::move(socket))).Serve();
-    open.fetch_sub(1, std::memory_order_relaxed);
-    lock.lock();
-  }
 }
 
 void HttpListener::Impl::AcceptLoop() {
@@ -257,13 +199,13 @@ void HttpListener::Impl::AcceptLoop() {
       const int yes = 1;
       ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
       ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
-      if (open.load(std::memory_order_relaxed) < options.max_connections) {
-        // Dispatch() takes the socket even when it fails: then it is closed, unanswered.
-        if (Dispatch(std::move(socket))) {
+      if (workers.connections() < options.max_connections) {
+        if (workers.Add(
+                std::make_unique<HttpConnection>(shared, MakeTransport(std::move(socket))))) {
           accepted.fetch_add(1, std::memory_order_relaxed);
         } else {
           rejected.fetch_add(1, std::memory_order_relaxed);
-          log::Warn("http: a connection was closed: no thread can be started for it");
+          log::Warn("http: a connection was closed: the kernel does not wait for it");
         }
       } else {
         rejected.fetch_add(1, std::memory_order_relaxed);
@@ -323,6 +265,10 @@ Result<uint16_t> HttpListener::Start() {
     impl_->listening.Close();
     return Fail(fmt::format("cannot create an event descriptor: {}", std::strerror(errno)));
   }
+  if (auto started = impl_->workers.Start(); !started) {
+    impl_->listening.Close();
+    return tl::unexpected(started.error());
+  }
   impl_->acceptor = std::thread([this] { impl_->AcceptLoop(); });
   return port;
 }
@@ -335,21 +281,16 @@ void HttpListener::Stop() {
       ::write(impl_->shared.stop_event.get(), &one, sizeof one);
   impl_->acceptor.join();
   impl_->listening.Close();
-  {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->pool_stopping = true;
-  }
-  impl_->work.notify_all();
-  for (const pthread_t worker : impl_->workers) ::pthread_join(worker, nullptr);
-  impl_->workers.clear();
-  impl_->jobs.clear();
+  impl_->workers.Stop();
 }
 
 HttpConnections HttpListener::connections() const {
-  return {impl_->open.load(std::memory_order_relaxed),
+  return {impl_->workers.connections(),
           impl_->accepted.load(std::memory_order_relaxed),
           impl_->rejected.load(std::memory_order_relaxed),
-          impl_->shared.unopened.load(std::memory_order_relaxed), impl_->shared.bodies.taken()};
+          impl_->shared.unopened.load(std::memory_order_relaxed),
+          impl_->shared.bodies.taken(),
+          impl_->workers.threads()};
 }
 
 }  // namespace conductor::serve

@@ -24,6 +24,7 @@ struct HttpConnections {
   uint64_t rejected = 0;    // ever: answered 503 because max_connections were open
   uint64_t unopened = 0;    // ever: ended before their TLS handshake did
   uint64_t body_bytes = 0;  // of requests that are being received or handled
+  uint64_t threads = 0;     // that serve them
 };
 
 // An HTTP/1.1 server for hundreds of routers that each keep a connection open and for clients that
@@ -33,10 +34,9 @@ struct HttpConnections {
 // accept() fails once. So requests are read here, within limits and one absolute deadline each,
 // and the library sees only complete, canonical ones, from memory.
 //
-// One thread a connection, from a pool that grows as connections come, to max_connections; threads
-// wait for the next connection when theirs ends. One more thread accepts. An idle connection costs
-// a parked thread (tens of KiB) and nothing else; designed for some hundred, up to a few thousand,
-// of long-lived connections.
+// About as many threads as there are processors serve all connections (http_workers.h), more where
+// clients are slow or handlers take long. One more thread accepts. An idle connection costs a
+// descriptor and some hundred bytes.
 //
 // Errors that a client sees are JSON, {"error": text, "reason": word}, where WriteRefusals() does
 // not say otherwise:

@@ -391,6 +391,8 @@ struct Metrics::Impl : public prometheus::Collectable {
                number(index.trimmed)),
         Single(kGauge, "conductor_http_connections", "Open connections.",
                number(http_connections.open)),
+        Single(kGauge, "conductor_http_threads", "Threads that serve connections.",
+               number(http_connections.threads)),
         Single(kCounter, "conductor_http_connections_accepted_total", "Connections served.",
                number(http_connections.accepted)),
         Single(kCounter, "conductor_http_connections_rejected_total",

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -151,6 +152,73 @@ TEST_F(HttpListenerTest, IdleConnectionsDoNotDelayANewOne) {
   EXPECT_EQ(client.Get("/size").status, 200);
   EXPECT_LT(SecondsSince(begin), kAtOnce);
   EXPECT_EQ(idle.front().Get("/size").status, 200);
+}
+
+TEST_F(HttpListenerTest, IdleConnectionsTakeNoThreads) {
+  const uint16_t port = Start();
+  std::vector<HttpClient> clients;
+  for (int i = 0; i < 300; ++i) clients.emplace_back(port);
+  for (int round = 0; round < 3; ++round) {
+    for (HttpClient& client : clients) ASSERT_EQ(client.Get("/size").status, 200);
+  }
+  EXPECT_EQ(listener_->connections().open, 300U);
+  EXPECT_LT(listener_->connections().threads, 100U);
+}
+
+TEST_F(HttpListenerTest, RequestsThatTakeLongDoNotHoldUpOthers) {
+  listener_.reset();
+  std::promise<void> gate;
+  const std::shared_future<void> open = gate.get_future().share();
+  listener_ = std::make_unique<HttpListener>(HttpListener::Options{});
+  listener_->Route("GET", "/slow", [open](const HttpRequest&) {
+    open.wait();
+    return HttpResponse{200, "slow"};
+  });
+  listener_->Route("GET", "/size", [](const HttpRequest&) { return HttpResponse{200, "xx"}; });
+  const uint16_t port = listener_->Start().value_or(0);
+  std::vector<HttpClient> slow;
+  for (int i = 0; i < 30; ++i) {
+    slow.emplace_back(port);
+    ASSERT_TRUE(slow.back().Send("GET /slow HTTP/1.1\r\n\r\n"));
+  }
+  const MonoTime begin = MonoNow();
+  HttpClient client(port);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(client.Get("/size").status, 200);
+  EXPECT_LT(SecondsSince(begin), kAtOnce);
+  gate.set_value();
+  for (HttpClient& waiting : slow) EXPECT_EQ(waiting.Read().body, "slow");
+}
+
+TEST_F(HttpListenerTest, ClientsInTheMiddleOfARequestDoNotHoldUpOthers) {
+  const uint16_t port = Start();
+  std::vector<HttpClient> slow;
+  for (int i = 0; i < 50; ++i) {
+    slow.emplace_back(port);
+    ASSERT_TRUE(slow.back().Send("POST /echo HTTP/1.1\r\nContent-Length: 4\r\n\r\nab"));
+  }
+  const MonoTime begin = MonoNow();
+  HttpClient client(port);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(client.Get("/size").status, 200);
+  EXPECT_LT(SecondsSince(begin), kAtOnce);
+  for (HttpClient& half : slow) ASSERT_TRUE(half.Send("cd"));
+  for (HttpClient& half : slow) EXPECT_EQ(half.Read().body, "abcd");
+}
+
+TEST_F(HttpListenerTest, AClientThatSendsWithoutEndDoesNotHoldUpOthers) {
+  const uint16_t port = Start();
+  constexpr int kRequests = 2000;
+  std::string requests;
+  for (int i = 0; i < kRequests; ++i) requests += "GET /size HTTP/1.1\r\n\r\n";
+  std::vector<HttpClient> greedy;
+  for (int i = 0; i < 8; ++i) {
+    greedy.emplace_back(port);
+    ASSERT_TRUE(greedy.back().Send(requests));
+  }
+  HttpClient client(port);
+  EXPECT_EQ(client.Get("/size").status, 200);
+  for (HttpClient& one : greedy) {
+    for (int i = 0; i < kRequests; ++i) ASSERT_EQ(one.Read().status, 200) << i;
+  }
 }
 
 TEST_F(HttpListenerTest, ManyConnectionsAtOnceAreAllServed) {
