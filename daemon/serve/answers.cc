@@ -77,13 +77,18 @@ bool Serves(const EngineView& engine, const index::NamespaceKey& name_space) {
 // What is found for one query, by the places of its tenant in the table.
 struct Rows {
   Rows(const EngineTable& table, const EngineTable::Tenant& of, const ModelSizes& model)
-      : tenant(of), best(of.instances.size()), ranks(of.ranks), block_size(of.instances.size()) {
+      : tenant(of),
+        best(of.instances.size()),
+        ranks(of.ranks),
+        block_size(of.instances.size()),
+        serves(of.instances.size()) {
     for (size_t i = 0; i < tenant.instances.size(); ++i) {
       for (const uint32_t engine : tenant.instances[i].engines) {
         const EngineView& view = table.engines()[engine];
-        if (view.model != model.id || view.block_size == 0) continue;
+        if (view.model != model.id) continue;
+        serves[i] = 1;
         block_size[i] = view.block_size;
-        break;
+        if (view.block_size != 0) break;
       }
     }
   }
@@ -103,6 +108,7 @@ struct Rows {
   std::vector<TierFigures> best;                                      // by instance
   std::vector<TierFigures> ranks;                                     // by rank
   std::vector<uint32_t> block_size;                                   // by instance
+  std::vector<uint8_t> serves;                                        // the model; by instance
   std::map<std::pair<uint32_t, uint32_t>, TierFigures> unregistered;  // by instance and rank
   std::map<std::string, std::set<uint32_t>, std::less<>> pools;       // that raised which instances
 };
@@ -149,7 +155,7 @@ void LookUp(const Registry& registry, const EngineTable& table, const Query& que
   TakePools(matches.pools, table, block_size, rows);
 }
 
-// The instances to answer, best first, then by name.
+// The instances to answer, best first, then those that serve the model, then by name.
 std::vector<uint32_t> Ranked(const Rows& rows, const Query& query, uint32_t top) {
   std::vector<uint32_t> order;
   if (query.instances.empty()) {
@@ -164,7 +170,8 @@ std::vector<uint32_t> Ranked(const Rows& rows, const Query& query, uint32_t top)
   const auto better = [&rows](uint32_t a, uint32_t b) {
     const TierFigures& x = rows.best[a];
     const TierFigures& y = rows.best[b];
-    return std::tuple(x.disk, x.cpu, x.gpu, b) > std::tuple(y.disk, y.cpu, y.gpu, a);
+    return std::tuple(x.disk, x.cpu, x.gpu, rows.serves[a], b) >
+           std::tuple(y.disk, y.cpu, y.gpu, rows.serves[b], a);
   };
   const size_t wanted = top == 0 ? order.size() : std::min<size_t>(top, order.size());
   // Where all or none have all of a prompt they are in order already.
@@ -197,13 +204,13 @@ void TakeTrust(const EngineTable& table, const Query& query, InstanceAnswer& row
             row, worst);
 }
 
-InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& query,
-                     const ModelSizes& model, uint32_t i) {
+InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i) {
   const EngineTable::Instance& instance = rows.tenant.instances[i];
   InstanceAnswer row;
   row.instance_id = instance.instance_id;
   row.best = rows.best[i];
   row.block_size = rows.block_size[i];
+  row.serves_model = rows.serves[i] != 0;
   if (row.block_size != 0) row.prompt_blocks = query.Blocks(row.block_size);
   row.ranks.reserve(instance.dp_ranks.size());
   for (size_t r = 0; r < instance.dp_ranks.size(); ++r) {
@@ -218,7 +225,6 @@ InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& qu
   }
   for (const uint32_t engine : instance.engines) {
     const EngineView& view = table.engines()[engine];
-    row.serves_model |= view.model == model.id;
     row.lag_seconds = std::max(row.lag_seconds, view.lag_now->load(std::memory_order_relaxed));
   }
   return row;
@@ -411,8 +417,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   const std::vector<uint32_t> order = Ranked(rows, query, top);
   answer.instances.reserve(order.size());
   for (const uint32_t instance : order) {
-    InstanceAnswer& row =
-        answer.instances.emplace_back(RowOf(rows, *table, query, model, instance));
+    InstanceAnswer& row = answer.instances.emplace_back(RowOf(rows, *table, query, instance));
     const stream::Trust* worst = nullptr;
     TakeTrust(*table, tenant->instances[instance], model, row, worst);
     if (after != table) TakeTrust(*after, query, row, worst);

@@ -81,7 +81,8 @@ enum class QueryReason : uint8_t {
 struct Answer {
   std::shared_ptr<const EngineTable> table = nullptr;  // what the instances' names view
   // Every engine instance registered for the tenant (pools are none), or those of them that the
-  // query named; best first, then by name. Zeros where the namespace differs.
+  // query named; best first, then those that serve the model, then by name. Zeros where the
+  // namespace differs.
   std::vector<InstanceAnswer> instances;
   QueryReason reason = QueryReason::kOk;
   std::string reason_detail;  // what is registered instead

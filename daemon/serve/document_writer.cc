@@ -19,7 +19,10 @@ using Json = nlohmann::ordered_json;
 bool IsPlain(std::string_view text) {
   // All are looked at, so that a compiler can take many at once.
   bool special = false;
-  for (const char c : text) special |= c < 0x20 || c == 0x7f || c == '"' || c == '\\';
+  for (const char c : text) {
+    const auto byte = static_cast<uint8_t>(c);
+    special |= byte < 0x20 || byte >= 0x7f || c == '"' || c == '\\';
+  }
   return !special;
 }
 

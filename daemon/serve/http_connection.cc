@@ -16,6 +16,7 @@ namespace conductor::serve {
 namespace {
 
 constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kKeptInputBytes = 4 << 10;  // of a connection that waits for its next request
 constexpr auto kStopGrace = std::chrono::milliseconds(250);  // for an answer that is on its way
 
 HttpRefusal Busy(const HttpBodyBudget& bodies) {
@@ -82,19 +83,26 @@ HttpConnection::Served HttpConnection::Serve() {
       wanted_ = EPOLLIN | EPOLLOUT;
       return Served::kForNow;
     }
-    if (input_.empty()) {
+    SkipLineBreaks();
+    while (input_.empty()) {
       char bytes[kReadBytes];
       const auto [io, got] = transport_->Read(bytes, sizeof bytes);
       if (io == HttpTransport::Io::kClosed) return Served::kForGood;
       if (io != HttpTransport::Io::kDone) {
         wanted_ = io == HttpTransport::Io::kWantsWrite ? EPOLLOUT : EPOLLIN;
+        if (input_.capacity() > kKeptInputBytes) input_ = std::string();
         return Served::kForNow;
       }
       input_.append(bytes, got);
+      SkipLineBreaks();
     }
     if (!ServeOne()) return Served::kForGood;
   }
   return Served::kForGood;
+}
+
+void HttpConnection::SkipLineBreaks() {
+  while (input_.starts_with("\r\n")) input_.erase(0, 2);
 }
 
 HttpConnection::Filled HttpConnection::Wait(int16_t events, MonoTime until, bool heed_stop) const {
@@ -220,7 +228,7 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
   HttpBodyBudget::Share share(shared_.bodies);
   std::string body;
   if (head.has_body()) {
-    const auto whole = ReadBody(head, until, share, body);
+    const auto whole = ReadBody(head, route, until, share, body);
     if (!whole) {
       body = std::string();
       share.GiveBack();
@@ -231,13 +239,14 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
   return Answer(head, match, std::move(body), share);
 }
 
-HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, MonoTime until,
-                                          HttpBodyBudget::Share& share, std::string& body) {
+HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, std::string_view route,
+                                          MonoTime until, HttpBodyBudget::Share& share,
+                                          std::string& body) {
   const uint64_t limit = shared_.limits.max_body_bytes;
   if (head.content_length > limit) {
     return tl::unexpected(
         HttpRefusal{413, "body_too_large",
-                    fmt::format("the body of {} is larger than {} bytes", head.path, limit)});
+                    fmt::format("the body of {} is larger than {} bytes", route, limit)});
   }
   if (head.expects_continue && input_.empty() && !Send("HTTP/1.1 100 Continue\r\n\r\n")) {
     return false;
@@ -292,8 +301,8 @@ void HttpConnection::SendStream(HttpStream& stream) {
     }
     // Whatever it still says is nobody's request; that it says no more is what is looked for.
     if (waited[0].revents != 0) {
-      if (Fill(MonoNow() + patience) != Filled::kBytes) return;
-      input_.clear();
+      char bytes[kReadBytes];
+      if (transport_->Read(bytes, sizeof bytes).io == HttpTransport::Io::kClosed) return;
     }
   }
 }
@@ -315,7 +324,6 @@ bool HttpConnection::Answer(const HttpHead& head, const HttpRouter::Match& match
     return false;
   }
 
-  if (input_.empty() && input_.capacity() > kReadBytes) input_ = std::string();
   return sent && keep_alive;
 }
 

@@ -106,6 +106,8 @@ class HttpConnection {
   [[nodiscard]] Filled Wait(int16_t events, MonoTime until, bool heed_stop) const;
   // The same for what the transport wants.
   [[nodiscard]] Filled WaitFor(HttpTransport::Io wanted, MonoTime until, bool heed_stop) const;
+  // Some clients end a body with a line break of their own.
+  void SkipLineBreaks();
   // Reads what is there into input_, waiting for it until `until`.
   [[nodiscard]] Filled Fill(MonoTime until);
   // False when the client does not take it in time.
@@ -118,8 +120,9 @@ class HttpConnection {
   [[nodiscard]] HttpResult<size_t> ReadHead(MonoTime until);
   // False when the client left before `body` was whole. Its memory is taken from `share` as it
   // comes.
-  [[nodiscard]] HttpResult<bool> ReadBody(const HttpHead& head, MonoTime until,
-                                          HttpBodyBudget::Share& share, std::string& body);
+  [[nodiscard]] HttpResult<bool> ReadBody(const HttpHead& head, std::string_view route,
+                                          MonoTime until, HttpBodyBudget::Share& share,
+                                          std::string& body);
 
   // Each is true when the connection can go on.
   bool ServeOne();

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -108,6 +109,8 @@ struct HttpListener::Impl {
   std::unique_ptr<HttpTransport> MakeTransport(FileDescriptor socket) const;
   Result<FileDescriptor> Bind() const;
   void AcceptLoop();
+  // Ends what was started.
+  void End();
 };
 
 Result<FileDescriptor> HttpListener::Impl::Bind() const {
@@ -266,22 +269,29 @@ Result<uint16_t> HttpListener::Start() {
     return Fail(fmt::format("cannot create an event descriptor: {}", std::strerror(errno)));
   }
   if (auto started = impl_->workers.Start(); !started) {
-    impl_->listening.Close();
+    impl_->End();
     return tl::unexpected(started.error());
   }
-  impl_->acceptor = std::thread([this] { impl_->AcceptLoop(); });
+  try {
+    impl_->acceptor = std::thread([this] { impl_->AcceptLoop(); });
+  } catch (const std::system_error& error) {
+    impl_->End();
+    return Fail(fmt::format("no thread can be started for connections: {}", error.what()));
+  }
   return port;
 }
 
 void HttpListener::Stop() {
-  if (!impl_->acceptor.joinable()) return;
-  impl_->shared.stopping = true;
+  if (impl_->acceptor.joinable()) impl_->End();
+}
+
+void HttpListener::Impl::End() {
+  shared.stopping = true;
   const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written =
-      ::write(impl_->shared.stop_event.get(), &one, sizeof one);
-  impl_->acceptor.join();
-  impl_->listening.Close();
-  impl_->workers.Stop();
+  [[maybe_unused]] const ssize_t written = ::write(shared.stop_event.get(), &one, sizeof one);
+  if (acceptor.joinable()) acceptor.join();
+  listening.Close();
+  workers.Stop();
 }
 
 HttpConnections HttpListener::connections() const {

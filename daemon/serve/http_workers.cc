@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include "lib/base/log.h"
 
@@ -17,6 +19,8 @@ namespace {
 constexpr size_t kThreadStackBytes = 512 << 10;
 // How long nothing may move before a thread is added.
 constexpr auto kStuckTime = std::chrono::milliseconds(5);
+// How long a thread that is not wanted stays.
+constexpr auto kRestTime = std::chrono::seconds(10);
 constexpr uint64_t kStopId = 0;
 
 }  // namespace
@@ -30,10 +34,16 @@ Status HttpWorkers::Start() {
   }
   shared_.waits = this;
   most_ = std::max(2U, std::thread::hardware_concurrency());
-  supervisor_ = std::thread([this] { Supervise(); });
-  const std::lock_guard lock(mutex_);
-  AddWorker();
-  if (threads_.empty()) return Fail("no thread can be started for connections");
+  {
+    const std::lock_guard lock(mutex_);
+    AddWorker();
+    if (threads_.empty()) return Fail("no thread can be started for connections");
+  }
+  try {
+    supervisor_ = std::thread([this] { Supervise(); });
+  } catch (const std::system_error& error) {
+    return Fail(fmt::format("no thread can be started for connections: {}", error.what()));
+  }
   return {};
 }
 
@@ -65,14 +75,14 @@ void HttpWorkers::Run() {
   ::sigaddset(&broken_pipe, SIGPIPE);
   ::pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);  // see TlsTransport
   std::unique_lock lock(mutex_);
+  --coming_;
   while (!shared_.stopping) {
     // Somebody waits for events already: whoever was added for those that were stuck may go.
     if (more_ > 0 && polling_ > 0) --more_;
     if (polling_ + running_ >= most_ + more_) {
-      ++dormant_;
-      wanted_.wait(lock, [this] { return called_ > 0 || shared_.stopping; });
-      --dormant_;
-      if (called_ > 0) --called_;
+      // Those that run may have been called to run, and be at it for long.
+      if (polling_ == 0) Watch();
+      if (!Rest(lock)) return;
       continue;
     }
     ++polling_;
@@ -83,6 +93,23 @@ void HttpWorkers::Run() {
     --polling_;
     if (ready == 1 && event.data.u64 != kStopId) Take(event.data.u64, lock);
   }
+}
+
+bool HttpWorkers::Rest(std::unique_lock<std::mutex>& lock) {
+  ++dormant_;
+  const bool called =
+      wanted_.wait_for(lock, kRestTime, [this] { return called_ > 0 || shared_.stopping.load(); });
+  --dormant_;
+  if (called_ > 0) {
+    --called_;
+    return true;
+  }
+  if (called || dormant_ < most_) return true;
+  // Many were needed once, and are not now.
+  std::erase_if(threads_,
+                [](pthread_t thread) { return ::pthread_equal(thread, ::pthread_self()); });
+  ended_.push_back(::pthread_self());
+  return false;
 }
 
 void HttpWorkers::Take(uint64_t id, std::unique_lock<std::mutex>& lock) {
@@ -112,6 +139,7 @@ void HttpWorkers::Take(uint64_t id, std::unique_lock<std::mutex>& lock) {
 }
 
 void HttpWorkers::AddWorker() {
+  if (coming_ + called_ > 0) return Watch();  // and see whether that was enough
   if (dormant_ > called_) {
     ++called_;
     wanted_.notify_one();
@@ -129,8 +157,12 @@ void HttpWorkers::AddWorker() {
       },
       this);
   ::pthread_attr_destroy(&attributes);
-  // Those that are there go on; it is tried again.
-  if (error == 0) threads_.push_back(thread);
+  if (error == 0) {
+    ++coming_;
+    threads_.push_back(thread);
+  } else {
+    Watch();  // it is tried again
+  }
 }
 
 void HttpWorkers::Watch() {
@@ -163,9 +195,7 @@ void HttpWorkers::Supervise() {
       supervise_.wait_for(lock, kStuckTime);
       if (polling_ > 0) {
         watched_ = false;
-      } else if (finished_ != before) {
-        if (more_ > 0) --more_;
-      } else if (called_ == 0) {
+      } else if (finished_ == before && coming_ + called_ == 0) {
         // One more than are stuck, and than most_ where they do not wait for a client.
         if (running_ >= most_ + more_) ++more_;
         AddWorker();
@@ -177,7 +207,13 @@ void HttpWorkers::Supervise() {
       supervise_.wait_until(lock, until, [this] { return watched_ || shared_.stopping.load(); });
     }
     Expire();
+    JoinEnded();
   }
+}
+
+void HttpWorkers::JoinEnded() {
+  for (const pthread_t thread : ended_) ::pthread_join(thread, nullptr);
+  ended_.clear();
 }
 
 void HttpWorkers::Expire() {
@@ -209,6 +245,7 @@ void HttpWorkers::Stop() {
     ::pthread_join(thread, nullptr);
   }
   threads_.clear();
+  JoinEnded();
   places_.clear();
   waiting_.clear();
   open_ = 0;

@@ -31,8 +31,8 @@ namespace conductor::serve {
 //
 // A thread that has to wait for its client in the middle of a request, or that streams, does not
 // count, and another takes its place. Where all are busy and none comes to an end for a moment, one
-// more is added: a few long requests do not hold up the short ones. There are never more than one
-// for each connection, and some.
+// more is added: a few long requests do not hold up the short ones. There are hardly ever more than
+// one for each connection that is in a request, and those that are not wanted end after a while.
 class HttpWorkers : private HttpWaits {
  public:
   // `shared` must outlive it.
@@ -61,6 +61,8 @@ class HttpWorkers : private HttpWaits {
   };
 
   void Run();
+  // Until it is wanted; false when it ends.
+  bool Rest(std::unique_lock<std::mutex>& lock);
   // Serves what the event is about.
   void Take(uint64_t id, std::unique_lock<std::mutex>& lock);
   // Waits for the connection's next request; false when that cannot be.
@@ -72,6 +74,8 @@ class HttpWorkers : private HttpWaits {
   void Supervise();
   // Closes what has waited for too long.
   void Expire();
+  // The threads that hold the lock no more, or give it up as their last act.
+  void JoinEnded();
 
   void BeginWait() override;
   void EndWait() override;
@@ -85,13 +89,15 @@ class HttpWorkers : private HttpWaits {
   std::condition_variable wanted_;
   std::condition_variable supervise_;
   std::vector<pthread_t> threads_;
-  size_t most_ = 0;        // polling and running at once, but for:
-  size_t more_ = 0;        // because others are stuck
-  size_t polling_ = 0;     // wait for an event
-  size_t running_ = 0;     // serve, and wait for nobody
-  size_t dormant_ = 0;     // are not wanted
-  size_t called_ = 0;      // of these, that were told to look
-  uint64_t finished_ = 0;  // requests, roughly: whether anything moves
+  std::vector<pthread_t> ended_;  // not joined yet
+  size_t most_ = 0;               // polling and running at once, but for:
+  size_t more_ = 0;               // because others are stuck
+  size_t polling_ = 0;            // wait for an event
+  size_t running_ = 0;            // serve, and wait for nobody
+  size_t coming_ = 0;             // were started and are not there yet
+  size_t dormant_ = 0;            // are not wanted
+  size_t called_ = 0;             // of these, that were told to look
+  uint64_t finished_ = 0;         // requests, roughly: whether anything moves
   bool watched_ = false;
   uint64_t last_id_ = 0;
   std::unordered_map<uint64_t, Place> places_;

@@ -336,10 +336,15 @@ void QueryEndpoint::Impl::WatchPeers() {
     peers.Heed(told);
     peers.ReadSizes();
     spoken.clear();
+    // Every peer has its turn in this, however much the others send; answers go out in between.
+    bool more = true;
+    for (int i = 0; i < kMostDrains && more; ++i) {
+      const std::lock_guard lock(mutex);
+      Drain();
+      more = more_to_drain;
+    }
     {
       const std::lock_guard lock(mutex);
-      // Every peer has its turn in this, however much the others send.
-      for (int i = 0; i < kMostDrains && (i == 0 || more_to_drain); ++i) Drain();
       spoken.swap(spoke);
       if (idle > 0 && (more_to_drain || !queue.empty())) WakeOne();
     }

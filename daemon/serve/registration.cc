@@ -56,6 +56,10 @@ Result<Endpoint> ReadAddress(const std::string& text, const char* field, Use use
     return Fail(fmt::format("'{}' {}", Shown(text), endpoint.error().what), field,
                 endpoint.error().expected);
   }
+  if (endpoint->scheme == "inproc") {
+    return Fail(fmt::format("'{}' is inside of one process", Shown(text)), field,
+                "tcp://HOST:PORT or ipc://PATH");
+  }
   const bool any_address = endpoint->is_tcp() && endpoint->host == "*";
   if (any_address && use == Use::kConnect) {
     return Fail(
@@ -207,7 +211,7 @@ Status ValidateAddresses(const Registration& registration) {
   if (registration.mode == stream::ListenMode::kIngest) return ValidateNoAddresses(registration);
   const bool bound = registration.mode == stream::ListenMode::kBind;
   if (registration.endpoint.empty()) {
-    return Fail("is empty", "endpoint", "tcp://HOST:PORT, ipc://PATH or inproc://NAME");
+    return Fail("is empty", "endpoint", "tcp://HOST:PORT or ipc://PATH");
   }
   const auto endpoint =
       ReadAddress(registration.endpoint, "endpoint", bound ? Use::kBind : Use::kConnect);

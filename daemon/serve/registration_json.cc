@@ -199,7 +199,7 @@ void ReadAddresses(Fields& fields, RegistrationFields& result) {
   if (registration.mode == stream::ListenMode::kIngest && !has_ip_and_port) return;
   if (!has_ip_and_port) {
     fields.Require("endpoint", registration.endpoint,
-                   "tcp://HOST:PORT, ipc://PATH or inproc://NAME; or ip and port");
+                   "tcp://HOST:PORT or ipc://PATH; or ip and port");
   } else if (fields.Has("endpoint")) {
     fields.Problem("endpoint", "invalid_value", "stands beside ip or port",
                    "either endpoint, or ip and port");

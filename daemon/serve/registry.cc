@@ -223,9 +223,10 @@ tl::expected<Registry::Added, Refusal> Registry::Impl::Reserve(const Registratio
         settled ? fmt::format("other values of {}",
                               fmt::join(DifferingFields(*same.registration, registration), ", "))
                 : "it is just being added or replaced";
-    return Refused(Kind::kConflict,
-                   {fmt::format("conflicting registration for service key: {} ({})", key, why),
-                    "instance_id", "the same fields as before, or /unregister first"});
+    return Refused(
+        Kind::kConflict,
+        {fmt::format("conflicting registration for service key: {} ({})", key, why), "instance_id",
+         "the same fields as before, or /unregister or DELETE /v1/publishers/{id} first"});
   }
   if (profiles == Profiles::kMustAgree && HashesUnlikeOthers(registration)) {
     return Refused(Kind::kConflict,
@@ -287,7 +288,7 @@ stream::StreamOptions Registry::Impl::StreamOptionsOf(const Registration& regist
     stream.remedy = "Register its admin_endpoint";
   }
   if (registration.mode == stream::ListenMode::kIngest) {
-    stream.endpoint = fmt::format("what is ingested for {}", registration.Key());
+    stream.endpoint = fmt::format("the ingest of {}", registration.Key());
     stream.remedy = "Ingest it from its first sequence under another incarnation";
   }
   stream.jitter_seed = number;

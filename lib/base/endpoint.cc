@@ -7,7 +7,7 @@
 namespace conductor {
 namespace {
 
-constexpr std::string_view kExpected = "tcp://HOST:PORT, ipc://PATH or inproc://NAME";
+constexpr std::string_view kExpected = "tcp://HOST:PORT or ipc://PATH";
 
 Result<uint16_t> ParsePort(std::string_view text) {
   uint32_t port = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace conductor::index {
 namespace {
@@ -77,11 +78,17 @@ std::vector<Score> Rank(std::span<const ScoreInput> inputs, uint64_t prompt_toke
                            [](const Score& a, const Score& b) { return a.total > b.total; });
   if (scores.empty()) return scores;
   const double least = scores.front().total - prompt * 1e-6;
-  const auto end =
+  const auto equals_end =
       std::ranges::find_if(scores, [least](const Score& score) { return score.total < least; });
-  // Of those that are equal to the best the order is that of the inputs, whatever their last
-  // digits.
-  std::sort(scores.begin(), end, [](const Score& a, const Score& b) { return a.input < b.input; });
+  // Of those that are equal to the best the order is by trust, then that of the inputs, whatever
+  // their last digits.
+  const auto trust = [&inputs](const Score& score) { return inputs[score.input].trust; };
+  std::sort(scores.begin(), equals_end, [&trust](const Score& a, const Score& b) {
+    return std::pair(trust(a), a.input) < std::pair(trust(b), b.input);
+  });
+  const auto end = std::find_if(scores.begin(), equals_end, [&](const Score& score) {
+    return trust(score) != trust(scores.front());
+  });
   const auto equal = static_cast<uint64_t>(end - scores.begin());
   std::rotate(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(rotation % equal), end);
   return scores;

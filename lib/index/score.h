@@ -64,9 +64,9 @@ struct Score {
   double total = 0;
 };
 
-// All inputs, the best first. Those that are equal come in their order, begun at the `rotation`-th
-// of them: who counts it up sends them equally often. An instance whose score differs from the best
-// by less than a millionth of the prompt is equal to it.
+// All inputs, the best first. Of those that are equal the ones of the best trust are first, in
+// their order, begun at the `rotation`-th of them: who counts it up sends them equally often. An
+// instance whose score differs from the best by less than a millionth of the prompt is equal to it.
 //   prompt_tokens: what a prefill without any hit would compute.
 [[nodiscard]] std::vector<Score> Rank(std::span<const ScoreInput> inputs, uint64_t prompt_tokens,
                                       const ScoreWeights& weights, uint64_t rotation = 0);

@@ -3,7 +3,7 @@
     python3 tests/bench/report.py FOLDER PLOTS
 
 FOLDER has index.json (Google Benchmark), memory.jsonl (index_memory), fleet.json and fleet_daemon.json
-(fleet_bench), as scripts/bench leaves them. The tables go to standard output, *.svg to PLOTS.
+(fleet_bench) and queries.json (query_bench), as scripts/bench leaves them. The tables go to standard output, *.svg to PLOTS.
 """
 
 import json
@@ -231,6 +231,28 @@ def plot(path, title, x_label, y_label, series, log_x=True, log_y=True):
         file.write("\n".join(out))
 
 
+def query_tables(found):
+    print("### Queries\n")
+    table(("form", "instances", "body, bytes", "answer", "queries/s", "null handler/s", "of it",
+           "server CPU, us", "null handler's", "over ZeroMQ/s", "over one socket/s"),
+          [(row["form"], row["instances"], f"{row['body_bytes']:,}", f"{row['answer_bytes']:,}",
+            f"{row['rate']:,.0f}", f"{row['null_rate']:,.0f}", f"{row['of_null']:.2f}",
+            f"{row['cpu_us']:.1f}", f"{row['null_cpu_us']:.1f}",
+            number(row.get("zmq_rate"), "{:,.0f}"),
+            number(row.get("zmq_pipelined_rate"), "{:,.0f}")) for row in found["queries"]])
+    crowd = found["crowd"]
+    table((f"{crowd['connections']} connections", "peak/s", "answers to each", "offered/s",
+           "p50, us", "p99, us", "p99 of p50"),
+          [(name, f"{of['peak']:,.0f}", f"{of['least_answers']}-{of['most_answers']}",
+            f"{of['offered']:,.0f}", f"{of['p50_us']:.0f}", f"{of['p99_us']:.0f}",
+            f"{of['p99_of_p50']:.1f}")
+           for name, of in (("queries", crowd["queries"]), ("null handler", crowd["null"]))])
+    events = crowd["events"]
+    table(("events beside these queries", "visible p50, us", "p99", "max"),
+          [(events["watched"], f"{events['visible_p50_us']:.0f}",
+            f"{events['visible_p99_us']:.0f}", f"{events['visible_max_us']:.0f}")])
+
+
 def plots(bench, memory, folder):
     lengths = (32, 128, 512, 2048, 8192)
     lookups = {f"{holders} holder{'s' if holders > 1 else ''}":
@@ -275,6 +297,10 @@ def main():
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
                 fleet_tables(title, json.load(file))
+    path = os.path.join(folder, "queries.json")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            query_tables(json.load(file))
     plots(bench, memory, out)
 
 

@@ -97,6 +97,15 @@ TEST(Score, EqualOnesTakeTurns) {
   EXPECT_EQ(Order(inputs, 3), (Indices{1, 2, 3, 0}));
 }
 
+TEST(Score, OfEqualOnesThoseOfTheBestTrustTakeTurns) {
+  std::vector<ScoreInput> inputs = {Held(0, {}), Held(0, {}), Held(0, {}), Held(0, {})};
+  inputs[0].trust = FigureTrust::kStale;
+  inputs[2].trust = FigureTrust::kDoubtful;
+  EXPECT_EQ(Order(inputs, 0), (Indices{1, 3, 2, 0}));
+  EXPECT_EQ(Order(inputs, 1), (Indices{3, 1, 2, 0}));
+  EXPECT_EQ(Order(inputs, 2), (Indices{1, 3, 2, 0}));
+}
+
 TEST(Score, NothingToRankIsNothing) {
   EXPECT_TRUE(Rank({}, kPrompt, {}).empty());
   const auto empty_prompt = Rank(std::vector{Held(0, 3), Held(0, 1)}, 0, {});

@@ -163,6 +163,16 @@ TEST_F(AnswersTest, EveryEngineOfTheTenantIsThereWithZeros) {
   EXPECT_EQ(Of(answer, "b").block_size, 0U) << "it has no namespace of that model";
 }
 
+TEST_F(AnswersTest, WithoutAHitThoseThatServeTheModelAreFirst) {
+  Registration other_model = Engine("a");
+  other_model.model = "other";
+  Absent(other_model);
+  Absent(Engine("b"));
+  Absent(Engine("c"));
+  EXPECT_EQ(NamesOf(AnswerQuery(registry_, Ask(40))), (Names{"b", "c", "a"}));
+  EXPECT_EQ(NamesOf(AnswerQuery(registry_, Ask(40), {}, 1)), (Names{"b"}));
+}
+
 TEST_F(AnswersTest, CandidatesNarrowTheAnswer) {
   for (const char* name : {"a", "b", "c"}) Absent(Engine(name));
   Query query = Ask(16);

@@ -260,7 +260,7 @@ TEST(Config, ABrokenEntryIsAProblemWithItsPath) {
        "(expected ip and port, or endpoint as tcp://HOST:PORT)"},
       {R"({"kvevent_instance": {"e": {"modelname": "m"}}})",
        "conductor.json: kvevent_instance.e.endpoint: is missing "
-       "(expected tcp://HOST:PORT, ipc://PATH or inproc://NAME; or ip and port)"},
+       "(expected tcp://HOST:PORT or ipc://PATH; or ip and port)"},
       {R"({"kvevent_instance": {"e": {"ip": 1, "port": 1, "modelname": "m"}}})",
        "conductor.json: kvevent_instance.e.ip: 1 is not a text (expected a string)"},
       {R"({"kvevent_instance": {"e": {"ip": "a b", "port": 1, "modelname": "m"}}})",
@@ -268,10 +268,10 @@ TEST(Config, ABrokenEntryIsAProblemWithItsPath) {
        "(expected a name, an IPv4 address or an IPv6 address)"},
       {R"({"kvevent_instance": {"e": {"endpoint": "h:5557", "modelname": "m"}}})",
        "conductor.json: kvevent_instance.e.endpoint: 'h:5557' has no scheme "
-       "(expected tcp://HOST:PORT, ipc://PATH or inproc://NAME)"},
+       "(expected tcp://HOST:PORT or ipc://PATH)"},
       {R"({"kvevent_instance": {"e": {"endpoint": "", "modelname": "m"}}})",
        "conductor.json: kvevent_instance.e.endpoint: is empty "
-       "(expected tcp://HOST:PORT, ipc://PATH or inproc://NAME; or ip and port)"},
+       "(expected tcp://HOST:PORT or ipc://PATH; or ip and port)"},
       {R"({"kvevent_instance": {"e": {"endpoint": "tcp://*:5557", "modelname": "m"}}})",
        "conductor.json: kvevent_instance.e.endpoint: 'tcp://*:5557' has * as its host, which only "
        "the engine itself can use (expected the name or address of the engine's machine, or "

@@ -325,6 +325,17 @@ TEST_F(HttpApiTest, AScoreRanksTheInstancesThatServeTheModel) {
             1U);
 }
 
+TEST_F(HttpApiTest, AScoreTellsOfLoadsThatAreNobodys) {
+  Post("/register", Absent("a", 1));
+  const Json answer =
+      Post("/v1/score",
+           {{"model", "m"},
+            {"token_ids", {1}},
+            {"instances", {"a", "x"}},
+            {"load", {{"a", {{"waiting", 3}}}, {"A", {{"waiting", 1}}}, {"x", {{"waiting", 1}}}}}});
+  EXPECT_EQ(answer["unknown_instances"], (Json{"x", "A"}));
+}
+
 TEST_F(HttpApiTest, AnExplanationSaysWhatIsWrongWithAnInstance) {
   Post("/register", Absent("a", 1));
   const Json prompt = std::vector<int>(40);

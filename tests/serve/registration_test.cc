@@ -68,6 +68,7 @@ TEST(Registration, NamesTheFieldThatIsWrong) {
       {"endpoint", [](Registration& r) { r.endpoint = "udp://h:1"; }},
       {"endpoint", [](Registration& r) { r.endpoint = "tcp://h:"; }},
       {"endpoint", [](Registration& r) { r.endpoint = "tcp://-h:1"; }},
+      {"endpoint", [](Registration& r) { r.endpoint = "inproc://here"; }},
       {"endpoint", [](Registration& r) { r.endpoint = "ipc://" + std::string(108, 'p'); }},
       {"replay_endpoint", [](Registration& r) { r.replay_endpoint = "tcp://*:5558"; }},
       {"replay_endpoint", [](Registration& r) { r.replay_endpoint = r.endpoint; }},

@@ -1,4 +1,4 @@
-// What a query costs over HTTP, beside the same server with a handler that does nothing.
+// What a query costs over HTTP and ZeroMQ, beside the same server with a handler that does nothing.
 // docs/performance.md says how it is run and how its output is read.
 
 #include <fmt/format.h>
@@ -127,32 +127,44 @@ Json Measure(const ServerProcess& server, const Case& one, const Options& option
   return row;
 }
 
-// Very many connections at once, and an open loop below the peak.
-Json Crowd(ServerProcess& server, const Options& options) {
-  const Case one{"msgpack", "one", 1};
-  Load load{.port = server.api_port(),
-            .request = HttpRequest("/v1/query", TypeOf(one), BodyOf(one)),
-            .connections = 256,
-            .seconds = 2 * options.seconds};
-  (void)server.TakeVisibility();
+// Very many connections, as fast as they can, and in an open loop at 70 % of that.
+Json CrowdOf(Load load) {
   const LoadResult full = Run(load);
-  const Visibility while_full = server.TakeVisibility();
   const auto [least, most] = std::ranges::minmax(full.of_connection);
   load.rate = 0.7 * full.Rate();
   const LoadResult part = Run(load);
-  return {{"connections", load.connections},
-          {"peak", full.Rate()},
+  return {{"peak", full.Rate()},
           {"least_answers", least},
           {"most_answers", most},
           {"offered", load.rate},
           {"p50_us", part.Percentile(0.5)},
           {"p99_us", part.Percentile(0.99)},
           {"p99_of_p50", part.Percentile(0.99) / part.Percentile(0.5)},
-          {"failed", full.failed + part.failed},
-          {"event_visible_p50_us", while_full.p50},
-          {"event_visible_p99_us", while_full.p99},
-          {"event_visible_max_us", while_full.max},
-          {"events_watched", while_full.events}};
+          {"failed", full.failed + part.failed}};
+}
+
+// The same number of the null handler beside it: what the machine's scheduler does to both.
+Json Crowd(ServerProcess& server, const Options& options) {
+  const Case one{"packed msgpack", "one", 1};
+  constexpr size_t kConnections = 256;
+  Load load{.port = server.api_port(),
+            .request = HttpRequest("/v1/query", TypeOf(one), BodyOf(one)),
+            .connections = kConnections,
+            .seconds = 2 * options.seconds};
+  Load null = load;
+  null.port = server.null_port();
+  null.request = HttpRequest(fmt::format("/null/{}", AnswerBytes(load.port, load.request)),
+                             TypeOf(one), BodyOf(one));
+  Json crowd{{"connections", kConnections}};
+  crowd["null"] = CrowdOf(null);
+  (void)server.TakeVisibility();
+  crowd["queries"] = CrowdOf(load);
+  const Visibility visibility = server.TakeVisibility();
+  crowd["events"] = {{"watched", visibility.events},
+                     {"visible_p50_us", visibility.p50},
+                     {"visible_p99_us", visibility.p99},
+                     {"visible_max_us", visibility.max}};
+  return crowd;
 }
 
 void Print(const Json& result) {
@@ -170,8 +182,11 @@ void Print(const Json& result) {
         row.value("zmq_pipelined_rate", 0.0));
   }
   fmt::print("\n");
-  for (const auto& [key, value] : result["crowd"].items()) {
-    fmt::print("{:>22} {:.1f}\n", key, value.get<double>());
+  for (const auto& [of, figures] : result["crowd"].items()) {
+    if (!figures.is_object()) continue;
+    for (const auto& [key, value] : figures.items()) {
+      fmt::print("{:>10} {:>16} {:.1f}\n", of, key, value.get<double>());
+    }
   }
 }
 
@@ -201,7 +216,7 @@ int Main(const Options& options) {
 
 int main(int argc, char** argv) {
   conductor::bench::Options options;
-  CLI::App app{"Measures queries over HTTP against a server of its own"};
+  CLI::App app{"Measures queries over HTTP and ZeroMQ against a server of its own"};
   app.add_option("--seconds", options.seconds, "of one measurement")->capture_default_str();
   app.add_option("--connections", options.connections, "of the throughput measurements")
       ->capture_default_str()
