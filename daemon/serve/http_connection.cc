@@ -85,15 +85,13 @@ HttpConnection::Served HttpConnection::Serve() {
     }
     SkipLineBreaks();
     while (input_.empty()) {
-      char bytes[kReadBytes];
-      const auto [io, got] = transport_->Read(bytes, sizeof bytes);
+      const HttpTransport::Io io = ReadSome();
       if (io == HttpTransport::Io::kClosed) return Served::kForGood;
       if (io != HttpTransport::Io::kDone) {
         wanted_ = io == HttpTransport::Io::kWantsWrite ? EPOLLOUT : EPOLLIN;
         if (input_.capacity() > kKeptInputBytes) input_ = std::string();
         return Served::kForNow;
       }
-      input_.append(bytes, got);
       SkipLineBreaks();
     }
     if (!ServeOne()) return Served::kForGood;
@@ -122,13 +120,18 @@ HttpConnection::Filled HttpConnection::WaitFor(HttpTransport::Io wanted, MonoTim
   return Wait(wanted == HttpTransport::Io::kWantsWrite ? POLLOUT : POLLIN, until, heed_stop);
 }
 
-HttpConnection::Filled HttpConnection::Fill(MonoTime until) {
+HttpTransport::Io HttpConnection::ReadSome() {
   char bytes[kReadBytes];
+  const auto [io, got] = transport_->Read(bytes, sizeof bytes);
+  input_.append(bytes, got);
+  return io;
+}
+
+HttpConnection::Filled HttpConnection::Fill(MonoTime until) {
   for (;;) {
     if (shared_.stopping) return Filled::kStopped;
-    const auto [io, got] = transport_->Read(bytes, sizeof bytes);
+    const HttpTransport::Io io = ReadSome();
     if (io == HttpTransport::Io::kDone) {
-      input_.append(bytes, got);
       return MonoNow() < until ? Filled::kBytes : Filled::kTimeout;
     }
     if (io == HttpTransport::Io::kClosed) return Filled::kClosed;
@@ -301,8 +304,8 @@ void HttpConnection::SendStream(HttpStream& stream) {
     }
     // Whatever it still says is nobody's request; that it says no more is what is looked for.
     if (waited[0].revents != 0) {
-      char bytes[kReadBytes];
-      if (transport_->Read(bytes, sizeof bytes).io == HttpTransport::Io::kClosed) return;
+      if (ReadSome() == HttpTransport::Io::kClosed) return;
+      input_.clear();
     }
   }
 }

@@ -108,7 +108,9 @@ class HttpConnection {
   [[nodiscard]] Filled WaitFor(HttpTransport::Io wanted, MonoTime until, bool heed_stop) const;
   // Some clients end a body with a line break of their own.
   void SkipLineBreaks();
-  // Reads what is there into input_, waiting for it until `until`.
+  // Reads what is there into input_. Nothing waits.
+  HttpTransport::Io ReadSome();
+  // The same, waiting for it until `until`.
   [[nodiscard]] Filled Fill(MonoTime until);
   // False when the client does not take it in time.
   bool Send(std::string_view bytes, Duration time) const;

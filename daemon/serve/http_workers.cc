@@ -16,7 +16,7 @@
 namespace conductor::serve {
 namespace {
 
-constexpr size_t kThreadStackBytes = 512 << 10;
+constexpr size_t kThreadStackBytes = 1 << 20;
 // How long nothing may move before a thread is added.
 constexpr auto kStuckTime = std::chrono::milliseconds(5);
 // How long a thread that is not wanted stays.
