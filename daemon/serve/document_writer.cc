@@ -143,18 +143,20 @@ void DocumentWriter::Open(char begin, char end, size_t values) {
   char* at = PutComma(Reserve(2));
   *at++ = begin;
   at_ = at;
-  open_.push_back({end, values});
+  if (innermost_.end != 0) around_.push_back(innermost_);
+  innermost_ = {end, values};
   first_ = true;
   if (values == 0) Close();
 }
 
 void DocumentWriter::Close() {
-  char* at = Reserve(open_.size());
-  while (!open_.empty() && open_.back().left == 0) {
-    *at++ = open_.back().end;
-    open_.pop_back();
+  char* at = Reserve(around_.size() + 1);
+  while (innermost_.end != 0 && innermost_.left == 0) {
+    *at++ = innermost_.end;
     first_ = false;
-    if (!open_.empty()) --open_.back().left;
+    innermost_ = around_.empty() ? Level() : around_.back();
+    if (!around_.empty()) around_.pop_back();
+    if (innermost_.end != 0) --innermost_.left;
   }
   at_ = at;
 }

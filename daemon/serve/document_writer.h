@@ -103,8 +103,8 @@ class DocumentWriter {
   static constexpr size_t kMostNumber = 32;
 
   struct Level {
-    char end;
-    size_t left;  // values, of maps without their keys
+    char end = 0;     // 0: there is none
+    size_t left = 0;  // values, of maps without their keys
   };
 
   // Where so many bytes can be written. What is written there counts once at_ stands behind it: the
@@ -164,7 +164,7 @@ class DocumentWriter {
   void Close();
   // Before a key, and before a value that has none.
   char* PutComma(char* at) {
-    if (!first_ && !after_key_ && !open_.empty()) *at++ = ',';
+    if (!first_ && !after_key_ && innermost_.end != 0) *at++ = ',';
     first_ = false;
     after_key_ = false;
     return at;
@@ -172,7 +172,7 @@ class DocumentWriter {
   // A value that holds no others ends at `at`.
   void Done(char* at) {
     at_ = at;
-    if (!open_.empty() && --open_.back().left == 0) Close();
+    if (innermost_.end != 0 && --innermost_.left == 0) Close();
   }
   template <typename Number>
   void Digits(char* at, Number number) {
@@ -192,7 +192,8 @@ class DocumentWriter {
   std::string out_;  // longer than what is written
   char* at_ = out_.data();
   char* end_ = out_.data();
-  absl::InlinedVector<Level, 16> open_;
+  Level innermost_;                        // that is open
+  absl::InlinedVector<Level, 16> around_;  // it, outermost first
   bool first_ = true;
   bool after_key_ = false;
 };

@@ -10,6 +10,10 @@
 #include <cstring>
 #include <limits>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace conductor::serve {
 namespace {
 
@@ -52,7 +56,7 @@ inline const char* TakeUsual(const char* at, TokenId& id) {
   uint64_t bytes = 0;
   std::memcpy(&bytes, at, sizeof bytes);
   static_assert(std::endian::native == std::endian::little);
-  static_assert(sizeof bytes == JsonTokens::kReadAhead);
+  static_assert(sizeof bytes <= JsonTokens::kReadAhead);
   // A digit becomes its value, and what is none a byte that has its high bit after the addition.
   uint64_t digits = bytes ^ 0x3030303030303030;
   const uint64_t others = ((digits + 0x7676767676767676) | digits) & 0x8080808080808080;
@@ -121,6 +125,110 @@ size_t TakeTogether(Stretches& stretches, size_t most) {
   return done;
 }
 
+#if defined(__x86_64__)
+
+// Where the digits of two numbers of so many digits go: to the ends of eight bytes each, zeros
+// before them.
+constexpr size_t kMostPairDigits = 7;
+constexpr uint8_t kZero = 0x80;  // of a shuffle
+template <bool kSpaced>
+constexpr auto kPairShuffles = [] {
+  std::array<std::array<std::array<uint8_t, 16>, kMostPairDigits + 1>, kMostPairDigits + 1> all{};
+  for (size_t first = 1; first <= kMostPairDigits; ++first) {
+    for (size_t second = 1; second <= kMostPairDigits; ++second) {
+      const size_t begin = first + (kSpaced ? 2 : 1);
+      auto& shuffle = all[first][second];
+      for (size_t i = 0; i < 8; ++i) {
+        shuffle[i] = static_cast<uint8_t>(i + first < 8 ? kZero : i + first - 8);
+        shuffle[8 + i] = static_cast<uint8_t>(i + second < 8 ? kZero : begin + i + second - 8);
+      }
+    }
+  }
+  return all;
+}();
+
+// The next two integers in their usual form, of up to seven digits each, as TakeUsual() takes one,
+// in a third of the instructions. Looks at kReadAhead bytes.
+template <bool kSpaced>
+[[gnu::target("sse4.1")]] inline const char* TakePair(const char* at, TokenId* out) {
+  static_assert(JsonTokens::kReadAhead == sizeof(__m128i));
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+  const __m128i digits = _mm_sub_epi8(bytes, _mm_set1_epi8('0'));
+  const auto bits = [](__m128i lanes) { return static_cast<uint32_t>(_mm_movemask_epi8(lanes)); };
+  const uint32_t others =
+      ~bits(_mm_cmpeq_epi8(_mm_min_epu8(digits, _mm_set1_epi8(9)), digits)) & 0xffff;
+  const uint32_t commas = bits(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(',')));
+  const uint32_t zeros = bits(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('0')));
+  constexpr uint32_t kBetween = kSpaced ? 2 : 1;
+  constexpr uint32_t kSentinel = 1U << 31;  // where there is none
+  const auto first = static_cast<uint32_t>(std::countr_zero(others | kSentinel));
+  const uint32_t begin = first + kBetween;
+  const auto second = static_cast<uint32_t>(std::countr_zero((others | kSentinel) >> (begin & 31)));
+  const uint32_t end = begin + second;
+  bool usual = first - 1 < kMostPairDigits && second - 1 < kMostPairDigits &&
+               end + kBetween <= sizeof bytes && (commas >> (first & 31) & 1) != 0 &&
+               (commas >> (end & 31) & 1) != 0;
+  if constexpr (kSpaced) {
+    const uint32_t spaces = bits(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(' ')));
+    usual &= (spaces >> ((first + 1) & 31) & spaces >> ((end + 1) & 31) & 1) != 0;
+  }
+  const bool leading_zero =
+      ((zeros & 1) != 0 && first > 1) || ((zeros >> (begin & 31) & 1) != 0 && second > 1);
+  if (!usual || leading_zero) return nullptr;
+  const auto* const shuffle = kPairShuffles<kSpaced>[first][second].data();
+  const __m128i aligned =
+      _mm_shuffle_epi8(digits, _mm_loadu_si128(reinterpret_cast<const __m128i*>(shuffle)));
+  const __m128i twos = _mm_maddubs_epi16(aligned, _mm_set1_epi16(1 << 8 | 10));
+  const __m128i fours = _mm_madd_epi16(twos, _mm_set1_epi32(1 << 16 | 100));
+  const __m128i packed = _mm_packus_epi32(fours, fours);
+  const __m128i numbers = _mm_madd_epi16(packed, _mm_set1_epi32(1 << 16 | 10000));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), numbers);
+  return at + end + kBetween;
+}
+
+// As TakeTogether(), two of each stretch at a time.
+template <bool kSpaced>
+[[gnu::target("sse4.1")]] size_t TakePairsTogether(Stretches& stretches, size_t most) {
+  std::array<const char*, kStretches> at;
+  std::array<TokenId*, kStretches> out;
+  for (size_t i = 0; i < kStretches; ++i) {
+    at[i] = stretches[i].at;
+    out[i] = stretches[i].out;
+  }
+  size_t done = 0;
+  for (; done + 2 <= most; done += 2) {
+    std::array<const char*, kStretches> next;
+    bool usual = true;
+    for (size_t i = 0; i < kStretches; ++i) {
+      next[i] = TakePair<kSpaced>(at[i], out[i] + done);
+      usual &= next[i] != nullptr;
+    }
+    if (!usual) break;
+    at = next;
+  }
+  for (size_t i = 0; i < kStretches; ++i) {
+    stretches[i].at = at[i];
+    stretches[i].out += done;
+    stretches[i].left -= done;
+  }
+  return done;
+}
+
+bool HasPairs() {
+  static const bool has = __builtin_cpu_supports("sse4.1") != 0;
+  return has;
+}
+
+#else
+
+template <bool kSpaced>
+size_t TakePairsTogether(Stretches&, size_t) {
+  return 0;
+}
+bool HasPairs() { return false; }
+
+#endif
+
 // The quotation mark that ends the text which begins behind `at`; `end` where there is none.
 const char* TextEnd(const char* at, const char* end) {
   for (;;) {
@@ -174,8 +282,16 @@ bool JsonTokens::Take(std::string_view items) {
   // Whoever writes a space behind one comma writes it behind all.
   const bool spaced = stretches[0].end + 1 < end && stretches[0].end[1] == ' ';
   while (together > 0) {
-    together -=
-        spaced ? TakeTogether<true>(stretches, together) : TakeTogether<false>(stretches, together);
+    if (HasPairs()) {
+      together -= spaced ? TakePairsTogether<true>(stretches, together)
+                         : TakePairsTogether<false>(stretches, together);
+    }
+    // Without pairs, or up to the next pair that is usual.
+    const size_t most = HasPairs() ? std::min<size_t>(together, 1) : together;
+    const size_t done =
+        spaced ? TakeTogether<true>(stretches, most) : TakeTogether<false>(stretches, most);
+    together -= done;
+    if (done == most && together > 0) continue;
     if (together == 0) break;
     for (Stretch& stretch : stretches) {
       if (!TakeAny(stretch)) return false;

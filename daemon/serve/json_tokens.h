@@ -29,7 +29,7 @@ class JsonTokens {
   // False when nothing was taken out of `json`, which must be readable for kReadAhead bytes behind
   // its end. rest() gets a capacity of `padding` bytes behind its end.
   [[nodiscard]] bool Lift(std::string_view json, size_t padding);
-  static constexpr size_t kReadAhead = 8;
+  static constexpr size_t kReadAhead = 16;
 
   // The text that is left; until the next Lift.
   [[nodiscard]] const std::string& rest() const { return rest_; }
