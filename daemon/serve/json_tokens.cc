@@ -52,7 +52,7 @@ bool TakeAny(Stretch& stretch) {
 // Gives where the next one begins; nullptr, and nothing of use in `id`, where it is anything else.
 // Looks at kReadAhead bytes, and has no branch that depends on how many digits there are.
 template <bool kSpaced>
-inline const char* TakeUsual(const char* at, TokenId& id) {
+inline const char* TakeUsual(const char* at, TokenId* id) {
   uint64_t bytes = 0;
   std::memcpy(&bytes, at, sizeof bytes);
   static_assert(std::endian::native == std::endian::little);
@@ -72,7 +72,7 @@ inline const char* TakeUsual(const char* at, TokenId& id) {
   digits <<= (64 - bits) & 63;
   digits = digits * (10 << 8 | 1) >> 8 & 0x00ff00ff00ff00ff;
   digits = digits * (100 << 16 | 1) >> 16 & 0x0000ffff0000ffff;
-  id = static_cast<TokenId>(digits * (uint64_t{10000} << 32 | 1) >> 32);
+  *id = static_cast<TokenId>(digits * (uint64_t{10000} << 32 | 1) >> 32);
   at += bits / 8 + (kSpaced ? 2 : 1);
   return usual ? at : nullptr;
 }
@@ -95,10 +95,10 @@ size_t CountCommas(const char* at, const char* end) {
 constexpr size_t kStretches = 4;
 using Stretches = std::array<Stretch, kStretches>;
 
-// Up to `most` integers of each stretch, as long as all are in their usual form. Each stretch has
-// more than that. Gives how many.
-template <bool kSpaced>
-size_t TakeTogether(Stretches& stretches, size_t most) {
+// Up to `most` integers of each stretch, kStep at a time with kTake, as long as all are in their
+// usual form. Each stretch has more than that. Gives how many.
+template <size_t kStep, const char* (*kTake)(const char*, TokenId*)>
+[[gnu::always_inline]] inline size_t InTurns(Stretches& stretches, size_t most) {
   // Copies, which need no memory.
   std::array<const char*, kStretches> at;
   std::array<TokenId*, kStretches> out;
@@ -107,11 +107,11 @@ size_t TakeTogether(Stretches& stretches, size_t most) {
     out[i] = stretches[i].out;
   }
   size_t done = 0;
-  for (; done < most; ++done) {
+  for (; done + kStep <= most; done += kStep) {
     std::array<const char*, kStretches> next;
     bool usual = true;
     for (size_t i = 0; i < kStretches; ++i) {
-      next[i] = TakeUsual<kSpaced>(at[i], out[i][done]);
+      next[i] = kTake(at[i], out[i] + done);
       usual &= next[i] != nullptr;
     }
     if (!usual) break;
@@ -123,6 +123,11 @@ size_t TakeTogether(Stretches& stretches, size_t most) {
     stretches[i].left -= done;
   }
   return done;
+}
+
+template <bool kSpaced>
+size_t TakeTogether(Stretches& stretches, size_t most) {
+  return InTurns<1, TakeUsual<kSpaced>>(stretches, most);
 }
 
 #if defined(__x86_64__)
@@ -186,32 +191,9 @@ template <bool kSpaced>
   return at + end + kBetween;
 }
 
-// As TakeTogether(), two of each stretch at a time.
 template <bool kSpaced>
 [[gnu::target("sse4.1")]] size_t TakePairsTogether(Stretches& stretches, size_t most) {
-  std::array<const char*, kStretches> at;
-  std::array<TokenId*, kStretches> out;
-  for (size_t i = 0; i < kStretches; ++i) {
-    at[i] = stretches[i].at;
-    out[i] = stretches[i].out;
-  }
-  size_t done = 0;
-  for (; done + 2 <= most; done += 2) {
-    std::array<const char*, kStretches> next;
-    bool usual = true;
-    for (size_t i = 0; i < kStretches; ++i) {
-      next[i] = TakePair<kSpaced>(at[i], out[i] + done);
-      usual &= next[i] != nullptr;
-    }
-    if (!usual) break;
-    at = next;
-  }
-  for (size_t i = 0; i < kStretches; ++i) {
-    stretches[i].at = at[i];
-    stretches[i].out += done;
-    stretches[i].left -= done;
-  }
-  return done;
+  return InTurns<2, TakePair<kSpaced>>(stretches, most);
 }
 
 bool HasPairs() {
