@@ -188,6 +188,13 @@ def request_json():
     yield "twice", b'{"model": "m", "model": "n", "token_ids": [1]}'
     yield "packed", b'{"model": "m", "tokens": "AQAAAAIAAAA="}'
     yield "deep", b'{"model": "m", "token_ids": ' + b"[" * 40 + b"]" * 40 + b"}"
+    # Arrays that are long enough to be read apart: compact, spaced, and with one that is too large.
+    tokens = [str(i * 2654435761 % 128000) for i in range(120)]
+    compact, spaced, broken = ",".join(tokens), ", ".join(tokens), " ,\n".join(tokens)
+    yield "long_tokens", f'{{"model":"m","token_ids":[{compact}],"top":1}}'.encode()
+    yield "long_batch", (f'{{"model":"m","prompts":[{{"token_ids":[{spaced}]}},'
+                         f'{{"token_ids":[4294967295,{broken}]}},'
+                         f'{{"token_ids":[{compact},4294967296]}}]}}').encode()
     yield "escapes", r'{"model": "\ud83d\ude00\n\"", "token_ids": [1e3, -0, 1.5]}'.encode()
 
 
