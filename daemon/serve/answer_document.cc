@@ -142,7 +142,7 @@ size_t RowsOf(const Ranking& ranking) { return ranking.scores.size(); }
 template <typename Answers, typename Write>
 std::string AllOf(const QueryRequest& request, const Answers& answers, BodyForm form, Write write) {
   constexpr size_t kAnswerBytes = 512;
-  constexpr size_t kRowBytes = 320;
+  constexpr size_t kRowBytes = 256;
   size_t expected = 0;
   for (const auto& answer : answers) expected += kAnswerBytes + kRowBytes * RowsOf(answer);
   DocumentWriter out(form, expected);
