@@ -185,23 +185,12 @@ std::vector<uint32_t> Ranked(const Rows& rows, const Query& query, uint32_t top)
 
 // The worst trust among an instance's publishers: of those of the model where it serves it.
 void TakeTrust(const EngineTable& table, const EngineTable::Instance& instance,
-               const ModelSizes& model, InstanceAnswer& row, const stream::Trust*& worst) {
+               const ModelSizes& model, const InstanceAnswer& row, const stream::Trust*& worst) {
   for (const uint32_t engine : instance.engines) {
     const EngineView& view = table.engines()[engine];
     if (row.serves_model && view.model != model.id) continue;
     if (worst == nullptr || stream::Worse(view.trust, *worst)) worst = &view.trust;
   }
-}
-
-// The same where the instance may be no longer.
-void TakeTrust(const EngineTable& table, const Query& query, InstanceAnswer& row,
-               const stream::Trust*& worst) {
-  const EngineTable::Tenant* const tenant = table.Find(query.tenant);
-  if (tenant == nullptr) return;
-  const auto instance = tenant->by_id.find(row.instance_id);
-  if (instance == tenant->by_id.end()) return;
-  TakeTrust(table, tenant->instances[instance->second], table.SizesOf(query.tenant, query.model),
-            row, worst);
 }
 
 InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i) {
@@ -384,7 +373,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   Explain(*table, query, model, answer);
   const EngineTable::Tenant* const tenant = table->Find(query.tenant);
   for (const std::string& id : query.instances) {
-    if (tenant == nullptr || !tenant->by_id.contains(id)) answer.unknown_instances.push_back(id);
+    if (table->Find(query.tenant, id) == nullptr) answer.unknown_instances.push_back(id);
   }
   if (tenant == nullptr) return answer;
 
@@ -420,7 +409,12 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
     InstanceAnswer& row = answer.instances.emplace_back(RowOf(rows, *table, query, instance));
     const stream::Trust* worst = nullptr;
     TakeTrust(*table, tenant->instances[instance], model, row, worst);
-    if (after != table) TakeTrust(*after, query, row, worst);
+    if (after != table) {
+      const auto* const same = after->Find(query.tenant, row.instance_id);
+      if (same != nullptr) {
+        TakeTrust(*after, *same, after->SizesOf(query.tenant, query.model), row, worst);
+      }
+    }
     if (worst != nullptr) row.trust = *worst;
     if (!pools.empty()) TakePoolTrust(pools, rows, instance, row);
   }

@@ -88,7 +88,7 @@ class DocumentWriter {
     Text(text);
   }
   template <std::unsigned_integral Number>
-  void Pair(std::string_view key, Number number) {
+  requires(!std::same_as<Number, bool>) void Pair(std::string_view key, Number number) {
     Key(key);
     Uint(number);
   }

@@ -64,4 +64,12 @@ const EngineTable::Tenant* EngineTable::Find(const std::string& tenant) const {
   return found == tenants_.end() ? nullptr : &found->second;
 }
 
+const EngineTable::Instance* EngineTable::Find(const std::string& tenant,
+                                               std::string_view instance_id) const {
+  const Tenant* const of = Find(tenant);
+  if (of == nullptr) return nullptr;
+  const auto found = of->by_id.find(instance_id);
+  return found == of->by_id.end() ? nullptr : &of->instances[found->second];
+}
+
 }  // namespace conductor::serve

@@ -66,6 +66,8 @@ class EngineTable {
   [[nodiscard]] const ModelSizes& SizesOf(const std::string& tenant, std::string_view model) const;
   // nullptr when no engine is registered for it.
   [[nodiscard]] const Tenant* Find(const std::string& tenant) const;
+  // nullptr when the tenant has no engine registered so.
+  [[nodiscard]] const Instance* Find(const std::string& tenant, std::string_view instance_id) const;
   [[nodiscard]] uint64_t version() const { return version_; }
 
  private:

@@ -83,7 +83,7 @@ HttpConnection::Served HttpConnection::Serve() {
       wanted_ = EPOLLIN | EPOLLOUT;
       return Served::kForNow;
     }
-    SkipLineBreaks();
+    (void)SkipLineBreaks();
     while (input_.empty()) {
       const HttpTransport::Io io = ReadSome();
       if (io == HttpTransport::Io::kClosed) return Served::kForGood;
@@ -92,15 +92,17 @@ HttpConnection::Served HttpConnection::Serve() {
         if (input_.capacity() > kKeptInputBytes) input_ = std::string();
         return Served::kForNow;
       }
-      SkipLineBreaks();
+      (void)SkipLineBreaks();
     }
     if (!ServeOne()) return Served::kForGood;
   }
   return Served::kForGood;
 }
 
-void HttpConnection::SkipLineBreaks() {
+bool HttpConnection::SkipLineBreaks() {
+  const size_t before = input_.size();
   while (input_.starts_with("\r\n")) input_.erase(0, 2);
+  return input_.size() != before;
 }
 
 HttpConnection::Filled HttpConnection::Wait(int16_t events, MonoTime until, bool heed_stop) const {
@@ -181,11 +183,7 @@ HttpResult<size_t> HttpConnection::ReadHead(MonoTime until) {
   const size_t limit = shared_.limits.max_head_bytes;
   size_t scanned = 0;
   for (;;) {
-    // Some clients end a body with a line break of their own.
-    while (scanned < 2 && input_.starts_with("\r\n")) {
-      input_.erase(0, 2);
-      scanned = 0;
-    }
+    if (scanned < 2 && SkipLineBreaks()) scanned = 0;
     auto size = FindHeadEnd(input_, scanned);
     if (!size) return size;
     if (*size > limit || (*size == 0 && input_.size() > limit)) {

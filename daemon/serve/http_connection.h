@@ -107,7 +107,8 @@ class HttpConnection {
   // The same for what the transport wants.
   [[nodiscard]] Filled WaitFor(HttpTransport::Io wanted, MonoTime until, bool heed_stop) const;
   // Some clients end a body with a line break of their own.
-  void SkipLineBreaks();
+  // True when there were any.
+  bool SkipLineBreaks();
   // Reads what is there into input_. Nothing waits.
   HttpTransport::Io ReadSome();
   // The same, waiting for it until `until`.

@@ -273,8 +273,7 @@ bool JsonTokens::Take(std::string_view items) {
     const size_t done =
         spaced ? TakeTogether<true>(stretches, most) : TakeTogether<false>(stretches, most);
     together -= done;
-    if (done == most && together > 0) continue;
-    if (together == 0) break;
+    if (done == most) continue;
     for (Stretch& stretch : stretches) {
       if (!TakeAny(stretch)) return false;
     }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <memory>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -18,9 +17,10 @@
 namespace conductor::serve {
 namespace {
 
+// An engine of the query's tenant.
 bool Serves(const EngineView& engine, const Query& query) {
   const Registration& registration = *engine.registration;
-  return registration.tenant == query.tenant && registration.model == query.model &&
+  return registration.model == query.model &&
          (registration.lora_name.empty() || registration.lora_name == query.lora_name) &&
          (!query.block_size || engine.block_size == *query.block_size);
 }
@@ -166,13 +166,13 @@ std::string ErrorText(const RequestError& error, BodyForm form) {
 
 Answer AnswerInContext(const Registry& registry, const Query& query, const QueryBounds& bounds) {
   Answer answer = AnswerQuery(registry, query, bounds);
-  const std::shared_ptr<const EngineTable> table = registry.Table();
-  std::set<std::string_view> serving;
-  for (const EngineView& engine : table->engines()) {
-    if (Serves(engine, query)) serving.insert(engine.registration->instance_id);
-  }
-  std::erase_if(answer.instances, [&serving](const InstanceAnswer& instance) {
-    return instance.longest_matched() == 0 && !serving.contains(instance.instance_id);
+  const EngineTable& table = *answer.table;
+  std::erase_if(answer.instances, [&](const InstanceAnswer& instance) {
+    if (instance.longest_matched() > 0) return false;
+    // It is in the table that the answer was made from.
+    return std::ranges::none_of(
+        table.Find(query.tenant, instance.instance_id)->engines,
+        [&](uint32_t engine) { return Serves(table.engines()[engine], query); });
   });
   return answer;
 }

@@ -114,9 +114,8 @@ BodyAnswer AnswerScoreBody(const RouteContext& context, const BodyBytes& body, B
   rankings.reserve(request->prompts.size());
   for (const Query& query : request->prompts) {
     Answer answer = AnswerQuery(context.registry, query, bounds);
-    const EngineTable::Tenant* const tenant = answer.table->Find(query.tenant);
     for (const auto& [instance, load] : request->load) {
-      if (tenant != nullptr && tenant->by_id.contains(instance)) continue;
+      if (answer.table->Find(query.tenant, instance) != nullptr) continue;
       if (!query.instances.contains(instance)) answer.unknown_instances.push_back(instance);
     }
     if (answer.cut_short) return CutShort(context, answer.too_many_blocks, answer_form);
