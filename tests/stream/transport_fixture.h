@@ -46,6 +46,10 @@ class Board {
   bool WaitForReason(const std::string& reason) {
     return Wait([&](const Board& b) { return b.trust.reason == reason; });
   }
+  Trust LastTrust() {
+    const std::lock_guard lock(mutex_);
+    return trust;
+  }
   void Change(const std::function<void()>& change) {
     const std::lock_guard lock(mutex_);
     change();
