@@ -18,8 +18,18 @@ constexpr const char* kFooter =
 Exit codes: 0 done, 1 failed, 2 usage. See conductor(1).)";
 
 // The help of the subcommand that was named, or of the whole.
-const char* HelpCommand(const CLI::App& app) {
-  return app.get_subcommands().empty() ? "conductor --help" : "conductor serve --help";
+std::string HelpCommand(const CLI::App& app) {
+  const auto named = app.get_subcommands();
+  return named.empty() ? "conductor --help" : "conductor " + named.front()->get_name() + " --help";
+}
+
+// "serve, tap, replay".
+std::string Names(const CLI::App& app) {
+  std::string names;
+  for (const CLI::App* known : app.get_subcommands({})) {
+    names += (names.empty() ? "" : ", ") + known->get_name();
+  }
+  return names;
 }
 
 // CLI11 does not say which word it took for no subcommand.
@@ -28,7 +38,7 @@ std::string Message(const CLI::App& app, const CLI::Error& error) {
   if (!app.get_subcommands().empty() || words.empty()) return error.what();
   const std::string word = "'" + words.front();
   if (words.front().starts_with('-')) return word + "' is no flag of conductor itself";
-  return word + "' is no subcommand (expected serve)";
+  return word + "' is no subcommand (expected " + Names(app) + ")";
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cmd/flag.h"
+#include "cmd/help.h"
 #include "cmd/subcommands.h"
 #include "daemon/serve/daemon.h"
 #include "lib/base/log.h"
@@ -38,24 +39,6 @@ Result<std::string> ParseHost(const std::string& text) {
   if (text.empty()) return Fail("is empty", {}, "a name or an address to listen on");
   return text;
 }
-
-// Settings that few ever touch are hidden from the short help.
-constexpr const char* kHidden = "";
-constexpr const char* kMore = "Limits and times that are seldom changed";
-
-// The library leaves an empty line for a group that is hidden.
-class HelpFormatter : public CLI::Formatter {
- public:
-  HelpFormatter() { column_width(28); }
-
-  std::string make_help(const CLI::App* app, std::string name,
-                        CLI::AppFormatMode mode) const override {
-    std::string help = CLI::Formatter::make_help(app, std::move(name), mode);
-    const size_t twice = help.find("\n\n\n");
-    if (twice != std::string::npos) help.erase(twice, 1);
-    return help;
-  }
-};
 
 void AddSetting(CLI::App& serve, const serve::Setting& setting, serve::ServeOptions& options) {
   const std::string flag = fmt::format("--{}", setting.name);

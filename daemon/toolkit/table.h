@@ -1,0 +1,48 @@
+#ifndef CONDUCTOR_DAEMON_TOOLKIT_TABLE_H_
+#define CONDUCTOR_DAEMON_TOOLKIT_TABLE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "daemon/toolkit/terminal.h"
+
+namespace conductor::toolkit {
+
+// Rows in aligned columns, for people:
+//
+//   INSTANCE  STATE  MATCHED
+//   a         live     8,192
+//
+// Where a terminal is too narrow the widest text columns are cut, numbers never; what still does
+// not fit is cut off at its edge.
+class Table {
+ public:
+  enum class Align : uint8_t { kLeft, kRight };
+  struct Column {
+    std::string title;
+    Align align = Align::kLeft;
+  };
+
+  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
+
+  // As many cells as columns, in printable text (Printable()); they may be painted.
+  void Add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  [[nodiscard]] size_t rows() const { return rows_.size(); }
+
+  // All lines, each with its end. No line has trailing spaces.
+  [[nodiscard]] std::string Render(const Terminal& terminal) const;
+
+ private:
+  std::vector<Column> columns_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// 1234567 as "1,234,567".
+[[nodiscard]] std::string Grouped(uint64_t number);
+
+}  // namespace conductor::toolkit
+
+#endif  // CONDUCTOR_DAEMON_TOOLKIT_TABLE_H_

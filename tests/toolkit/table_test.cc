@@ -1,0 +1,74 @@
+#include "daemon/toolkit/table.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+namespace conductor::toolkit {
+namespace {
+
+TEST(TerminalTest, WhatIsNoTerminalHasNeitherColourNorWidth) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  unsetenv("COLUMNS");
+  const Terminal terminal = TerminalOf(ends[1]);
+  EXPECT_FALSE(terminal.interactive);
+  EXPECT_FALSE(terminal.colour);
+  EXPECT_EQ(terminal.width, 0u);
+  EXPECT_EQ(terminal.Paint(Colour::kRed, "gap"), "gap");
+  setenv("COLUMNS", "40", 1);
+  EXPECT_EQ(TerminalOf(ends[1]).width, 40u);
+  setenv("COLUMNS", "wide", 1);
+  EXPECT_EQ(TerminalOf(ends[1]).width, 0u);
+  unsetenv("COLUMNS");
+  close(ends[0]);
+  close(ends[1]);
+}
+
+TEST(TerminalTest, ColumnsAreCodePointsAndColoursAreNone) {
+  EXPECT_EQ(WidthOf("Blöcke"), 6u);
+  EXPECT_EQ(WidthOf("\x1b[31mgap\x1b[0m"), 3u);
+  EXPECT_EQ(Cut("Blöcke", 6), "Blöcke");
+  EXPECT_EQ(Cut("Blöcke", 4), "Blö…");
+  EXPECT_EQ(Cut("\x1b[31mgaps\x1b[0m", 3), "\x1b[31mga…\x1b[0m");
+  EXPECT_EQ(Cut("gaps", 1), "…");
+  EXPECT_EQ(Cut("gaps", 0), "");
+}
+
+TEST(TerminalTest, WhatMovesACursorIsShown) {
+  EXPECT_EQ(Printable("a\x1b[2Jb\n\x7f é"), "a\\x1b[2Jb\\x0a\\x7f é");
+}
+
+TEST(TableTest, ColumnsAreAlignedAndLinesEndWhereTheirTextDoes) {
+  Table table({{"INSTANCE"}, {"MATCHED", Table::Align::kRight}, {"STATE"}});
+  table.Add({"a", Grouped(8192), "live"});
+  table.Add({"engine-17", "0", ""});
+  EXPECT_EQ(table.Render({}),
+            "INSTANCE   MATCHED  STATE\n"
+            "a            8,192  live\n"
+            "engine-17        0\n");
+}
+
+TEST(TableTest, InANarrowTerminalTheWidestTextIsCut) {
+  Table table({{"ID"}, {"BLOCKS", Table::Align::kRight}, {"DETAIL"}});
+  table.Add({"engine-17", "1,000,000", "nothing listens there"});
+  EXPECT_EQ(table.Render({.width = 34}),
+            "ID            BLOCKS  DETAIL\n"
+            "engine-17  1,000,000  nothing lis…\n");
+  EXPECT_EQ(table.Render({.width = 12}),
+            "ID         …\n"
+            "engine-…  1…\n")
+      << "numbers are not shortened, lines are";
+}
+
+TEST(TableTest, NumbersAreGrouped) {
+  EXPECT_EQ(Grouped(0), "0");
+  EXPECT_EQ(Grouped(999), "999");
+  EXPECT_EQ(Grouped(1000), "1,000");
+  EXPECT_EQ(Grouped(12345678), "12,345,678");
+}
+
+}  // namespace
+}  // namespace conductor::toolkit
