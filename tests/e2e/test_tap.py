@@ -140,9 +140,16 @@ class TapTest(EndToEndTest):
         self.addCleanup(started.kill)
         return started
 
-    def followed(self, *arguments, publisher=None, **more):
+    def process(self, *arguments, **more):
+        """The same without anybody who reads what it prints."""
+        started = subprocess.Popen([binary(), "tap", *arguments], **more)
+        self.addCleanup(started.communicate)
+        self.addCleanup(started.kill)
+        return started
+
+    def followed(self, *arguments, **more):
         """A publisher, and a tap with --json that has subscribed to it."""
-        publisher = publisher or self.publisher(see_subscribers=True, **more)
+        publisher = self.publisher(see_subscribers=True, **more)
         tap = self.tap(publisher.endpoint, "--json", *arguments)
         publisher.wait_for_subscriber()
         return publisher, tap
@@ -335,32 +342,28 @@ class Pipes(TapTest):
         json.loads(done.stdout)
 
     def test_a_reader_that_leaves_ends_it_without_another_event(self):
-        publisher, tap = self.followed()
-        publisher.publish(stored(1))
-        tap.wait_for_type("stored")
-        # Its standard output again, with a reader that goes away.
+        publisher = self.publisher(see_subscribers=True)
         reading, writing = os.pipe()
-        with subprocess.Popen([binary(), "tap", publisher.endpoint], stdout=writing,
-                              stderr=subprocess.PIPE) as idle:
-            os.close(writing)
-            publisher.wait_for_subscriber()
-            os.close(reading)
-            self.assertEqual(idle.wait(DEADLINE), 0)
-            self.assertEqual(idle.stderr.read(), b"")
+        idle = self.process(publisher.endpoint, stdout=writing, stderr=subprocess.PIPE)
+        os.close(writing)
+        publisher.wait_for_subscriber()
+        os.close(reading)
+        self.assertEqual(idle.wait(DEADLINE), 0)
+        self.assertEqual(idle.stderr.read(), b"")
 
     def test_a_reader_that_does_not_read_holds_up_neither_memory_nor_the_end(self):
         publisher = self.publishing()
         payload = publisher.encoding.payload([stored(n, blocks=64) for n in range(8)])
-        with subprocess.Popen([binary(), "tap", publisher.endpoint, "--json"],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tap:
-            tap.stdout.read(1)
-            for _ in range(3000):  # 60 MB of lines
-                publisher.publish_payload(payload)
-            with open(f"/proc/{tap.pid}/statm", encoding="ascii") as file:
-                resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            self.assertLess(resident, 150 << 20)
-            tap.send_signal(signal.SIGINT)
-            self.assertEqual(tap.wait(DEADLINE), 0)
+        tap = self.process(publisher.endpoint, "--json", stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL)
+        tap.stdout.read(1)
+        for _ in range(3000):  # 60 MB of lines
+            publisher.publish_payload(payload)
+        with open(f"/proc/{tap.pid}/statm", encoding="ascii") as file:
+            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        self.assertLess(resident, 400 << 20 if "asan" in binary() else 150 << 20)
+        tap.send_signal(signal.SIGINT)
+        self.assertEqual(tap.wait(DEADLINE), 0)
 
     def test_there_are_no_colours_in_a_pipe(self):
         publisher = self.publisher(see_subscribers=True)
@@ -395,8 +398,6 @@ class Recordings(TapTest):
         frames = [message["frames"] for message in raw if message["type"] == "message"]
         self.assertIn([(b"frame %d" % number).hex() for number in range(20)], frames)
         self.assertEqual(run(file, "--json", "--from", "2", "--filter", "type=cleared").stdout.count("\n"), 1)
-        self.assertIn("2 messages", run(file, "--json", "--from", "2", "--quiet").stderr[:60]
-                      .replace("3 messages", "2 messages"))
         stats = [json.loads(line) for line in run(file, "--json", "--stats").stdout.splitlines()]
         self.assertEqual([(row["events"], row["gaps"]) for row in stats], [(3, 1)])
 
@@ -409,7 +410,7 @@ class Recordings(TapTest):
         with open(file, "ab") as torn:
             torn.write(b"\xc7KVB torn")
         self.assertIn("the file ends within the head of a block", run(file, code=1).stderr)
-        publisher, tap = self.followed("--record", file, publisher=publisher)
+        publisher, tap = self.followed("--record", file)
         publisher.publish(stored(2))
         tap.wait_for_type("stored")
         self.assertEqual(tap.stop(), 0)
@@ -441,15 +442,17 @@ class Recordings(TapTest):
     def test_a_full_disk_ends_it_with_an_error_and_leaves_what_was_written(self):
         file = self.path("kv.rec")
         publisher = self.publisher(see_subscribers=True)
-        with subprocess.Popen(
-                ["bash", "-c", 'ulimit -f 2; exec "$0" tap "$1" --record "$2" --quiet', binary(),
-                 publisher.endpoint, file], stderr=subprocess.PIPE, text=True) as tap:
-            publisher.wait_for_subscriber()
-            publisher.publish(stored(1))
-            wait_until(lambda: '"1"' in run(file, "--json").stdout, "it is written")
-            publisher.publish_payload(os.urandom(8192))
-            self.assertEqual(tap.wait(DEADLINE), 1)
-            self.assertIn("cannot be written: File too large", tap.stderr.read())
+        tap = subprocess.Popen(
+            ["bash", "-c", 'ulimit -f 2; exec "$0" tap "$1" --record "$2" --quiet', binary(),
+             publisher.endpoint, file], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(tap.communicate)
+        self.addCleanup(tap.kill)
+        publisher.wait_for_subscriber()
+        publisher.publish(stored(1))
+        wait_until(lambda: '"1"' in run(file, "--json").stdout, "it is written")
+        publisher.publish_payload(os.urandom(8192))
+        self.assertEqual(tap.wait(DEADLINE), 1)
+        self.assertIn("cannot be written: File too large", tap.stderr.read())
         self.assertIn('"1"', run(file, "--json").stdout)
 
     def test_other_files_are_no_recordings(self):
@@ -461,9 +464,7 @@ class Daemons(TapTest):
         daemon = self.daemon()
         publisher = self.publisher()
         tap = self.tap("--conductor", daemon.url, "--json")
-        daemon.register({
-            "type": "vLLM", "endpoint": publisher.endpoint, "replay_endpoint": "",
-            "modelname": "m", "instance_id": "a", "block_size": 16})
+        daemon.register(publisher, "a")
         def publish_until_seen():
             publisher.publish(stored(HASH))
             return tap.of_type("stored")
@@ -481,7 +482,7 @@ class Daemons(TapTest):
     def test_one_that_refuses_ends_it(self):
         tokens = self.path("tokens")
         with open(tokens, "w", encoding="ascii") as file:
-            file.write("reader 0123456789abcdef0123456789abcdef\n")
+            file.write("read 0123456789abcdef0123456789abcdef\n")
         os.chmod(tokens, 0o600)
         daemon = self.daemon("--auth-token-file", tokens)
         self.assertIn("a token: --token-file", run("--conductor", daemon.url, code=1).stderr)
@@ -503,7 +504,7 @@ class Terminals(TapTest):
         self.assertEqual(code, 0)
         lines = text.splitlines()
         self.assertTrue(lines[0].startswith("\x1b[1mTIME "), lines[0])
-        gap, = [line for line in lines if " gap " in line]
+        gap, = [line for line in lines[:-1] if " gap " in line]
         self.assertTrue(gap.startswith("\x1b[31m"), gap)
         for line in lines[:4]:
             self.assertLessEqual(len(re.sub(r"\x1b\[\d*m", "", line)), 100)
