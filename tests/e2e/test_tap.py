@@ -571,6 +571,16 @@ class CommandLines(TapTest):
         self.assertIn("cannot listen: Address already in use",
                       run("--bind", publisher.endpoint, code=1).stderr)
 
+    def test_every_type_of_a_line_is_in_its_page(self):
+        known = run("tcp://a:1", "--filter", "type=none", code=2).stderr
+        types = re.search(r"expected ([\w, ]+)", known).group(1).split(", ")
+        self.assertGreater(len(types), 10)
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        with open(os.path.join(root, "docs", "tap.md"), encoding="utf-8") as page:
+            text = page.read()
+        for name in types:
+            self.assertIn(f"`{name}`", text)
+
     def test_its_help_fits_a_screen(self):
         lines = run("--help").stdout.splitlines()
         self.assertLessEqual(len(lines), 40)
