@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <future>
@@ -89,6 +91,16 @@ Status WriteFile(const std::string& path, const std::string& text) {
               "a file that can be made or replaced");
 }
 
+// A reader that is gone has seen what it wanted.
+int Print(const std::string& text) {
+  std::signal(SIGPIPE, SIG_IGN);
+  errno = 0;
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (written || errno == EPIPE) return kDone;
+  return Tell({fmt::format("cannot be written: {}", std::strerror(errno)), "standard output", {}});
+}
+
 }  // namespace
 
 int RunSimulation(const SimulateOptions& options, const std::vector<std::string>& traces) {
@@ -133,10 +145,8 @@ int RunSimulation(const SimulateOptions& options, const std::vector<std::string>
       return Tell(written.error());
     }
   }
-  std::cout << (options.json ? SimulationDocument(report)
-                             : SimulationTables(report, TerminalOf(STDOUT_FILENO)))
-            << std::flush;
-  return kDone;
+  return Print(options.json ? SimulationDocument(report)
+                            : SimulationTables(report, TerminalOf(STDOUT_FILENO)));
 }
 
 }  // namespace conductor::toolkit
