@@ -7,7 +7,6 @@
 #include <utility>
 #include <variant>
 
-#include "lib/base/bytes.h"
 #include "lib/ingest/pool_ingest.h"
 #include "lib/wire/decoder.h"
 #include "lib/wire/timestamp.h"
@@ -19,9 +18,6 @@ using Lost = stream::Consumer::Lost;
 
 // A recording's clock may be wrong by any amount, and the stream adds its time limits to it.
 constexpr double kLongestSeconds = 3e8;
-
-constexpr const char* kNoAnswer = "the recording has no answer to this request";
-constexpr const char* kNoEnd = "the recorded answer has no end marker";
 
 ingest::PublisherProfile EngineProfile(const serve::Registration& registration) {
   return {.name = registration.Key(),
@@ -74,32 +70,15 @@ void NoteSkips(const wire::EventBatch& batch, stream::Consumer::Applied& applied
 class Rebuild::Publisher : private stream::Consumer, private stream::ReplayOutbox {
  public:
   Publisher(Rebuild& rebuild, uint32_t number, SourcePublisher publisher)
-      : rebuild_(rebuild),
-        number_(number),
-        publisher_(std::move(publisher)),
-        asks_(publisher_.has_live && publisher_.has_whole_answer) {}
+      : rebuild_(rebuild), number_(number), publisher_(std::move(publisher)) {}
 
   void Feed(const SourceFrame& frame) {
+    if (!frame.IsMessage()) return FeedMark(frame);
     counts_.first_at = counts_.first_at.value_or(frame.at);
     counts_.last_at = frame.at;
     if (!stream_) Begin(frame);
-    if (frame.kind == SourceFrame::Kind::kLive) {
-      const std::vector<std::string_view> views(frame.frames.begin(), frame.frames.end());
-      stream_->LiveMessage(Now(), views);
-    } else if (!asks_) {
-      FeedAnswerAsLive(frame);
-    } else {
-      answer_.push_back(frame.frames);
-      if (frame.IsEnd()) ServeAnswer(/*whole=*/true);
-    }
-    RefuseRequests();
-  }
-
-  void Finish() {
-    if (!stream_) return;
-    if (!answer_.empty()) ServeAnswer(/*whole=*/false);
-    answers_may_come_ = false;
-    RefuseRequests();
+    const std::vector<std::string_view> views(frame.frames.begin(), frame.frames.end());
+    stream_->LiveMessage(Now(), views);
   }
 
   [[nodiscard]] PublisherResult Result() const {
@@ -117,6 +96,18 @@ class Rebuild::Publisher : private stream::Consumer, private stream::ReplayOutbo
   [[nodiscard]] MonoTime Now() const { return rebuild_.now_; }
   [[nodiscard]] RebuildObserver* observer() const { return rebuild_.observer_; }
 
+  // Before the first message there is nothing that they could change.
+  void FeedMark(const SourceFrame& frame) {
+    if (!stream_) return;
+    if (frame.kind == SourceFrame::Kind::kConnected) {
+      if (!std::exchange(connected_, true)) stream_->Connected(Now());
+    } else if (frame.kind == SourceFrame::Kind::kDisconnected) {
+      if (std::exchange(connected_, false)) stream_->Disconnected(Now());
+    } else {
+      stream_->LiveLost(Now(), frame.count);
+    }
+  }
+
   void Begin(const SourceFrame& frame) {
     if (!publisher_.type_known) {
       const auto batch = wire::Decoder(publisher_.read_as.type).Decode(frame.Payload());
@@ -133,11 +124,9 @@ class Rebuild::Publisher : private stream::Consumer, private stream::ReplayOutbo
     decoder_.emplace(as.type);
     if (observer() != nullptr) observer()->Begin(number_, publisher_);
     stream::StreamOptions options;
-    options.has_replay = asks_;
     options.first_sequence = serve::IsPool(as.type) ? 1 : 0;
     options.batch_time = wire::PeekTimestamp;
     options.endpoint = publisher_.name;
-    options.replay_endpoint = publisher_.name;
     options.remedy = "Record it from its first batch";
     stream_.emplace(std::move(options), static_cast<stream::Consumer&>(*this),
                     static_cast<stream::ReplayOutbox&>(*this));
@@ -145,57 +134,9 @@ class Rebuild::Publisher : private stream::Consumer, private stream::ReplayOutbo
     stream_->Connected(Now());
   }
 
-  void FeedAnswerAsLive(const SourceFrame& frame) {
-    if (frame.IsEnd()) return;
-    std::vector<std::string_view> views(frame.frames.begin(), frame.frames.end());
-    // Read from the tail: [delimiter] [topic] sequence payload.
-    if (views.size() == 3) {
-      views[0] = {};
-    } else if (views.size() == 4) {
-      views.erase(views.begin());
-    }
-    stream_->LiveMessage(Now(), views);
-  }
-
-  // What came of an answer, to the request that is open, and to those that it leads to: a stream asks
-  // again for a hole that it finds.
-  void ServeAnswer(bool whole) {
-    answers_may_come_ = false;
-    for (uint64_t served = 0; request_ && *request_ != served;) {
-      served = *request_;
-      for (const auto& message : answer_) {
-        if (request_ != served) break;
-        const std::vector<std::string_view> views(message.begin(), message.end());
-        if (IsBefore(views, from_)) continue;
-        stream_->ReplayMessage(Now(), served, views);
-      }
-      if (!whole && request_ == served) {
-        stream_->ReplayLost(Now(), served, kNoEnd);
-        break;
-      }
-    }
-    answer_.clear();
-  }
-
-  [[nodiscard]] static bool IsBefore(const std::vector<std::string_view>& views, uint64_t from) {
-    if (views.size() < 2 || views[views.size() - 2].size() != 8) return false;
-    return LoadBigEndian64(views[views.size() - 2]) < from;
-  }
-
-  // Nothing will ever answer them.
-  void RefuseRequests() {
-    if (answers_may_come_ || !request_) return;
-    stream_->ReplayLost(Now(), *request_, kNoAnswer);
-  }
-
-  // stream::ReplayOutbox
-  void OpenReplay(uint64_t request, uint64_t from) override {
-    request_ = request;
-    from_ = from;
-  }
-  void CloseReplay(uint64_t request) override {
-    if (request_ == request) request_.reset();
-  }
+  // stream::ReplayOutbox; a recording cannot be asked for anything.
+  void OpenReplay(uint64_t, uint64_t) override {}
+  void CloseReplay(uint64_t) override {}
 
   // stream::Consumer
   Applied Apply(stream::Sequence sequence, std::string_view payload) override {
@@ -243,18 +184,10 @@ class Rebuild::Publisher : private stream::Consumer, private stream::ReplayOutbo
     if (pool_) pool_->NewLife();
     if (observer() != nullptr) observer()->NewLife(number_);
   }
-  void BeginRebuild() override {
-    if (engine_) engine_->BeginRebuild();
-    if (observer() != nullptr) observer()->BeginRebuild(number_);
-  }
-  void CommitRebuild() override {
-    if (engine_) engine_->CommitRebuild();
-    if (observer() != nullptr) observer()->CommitRebuild(number_);
-  }
-  void AbandonRebuild() override {
-    if (engine_) engine_->AbandonRebuild();
-    if (observer() != nullptr) observer()->AbandonRebuild(number_);
-  }
+  // Only a replay builds anything hidden.
+  void BeginRebuild() override {}
+  void CommitRebuild() override {}
+  void AbandonRebuild() override {}
   void TrustChanged(const stream::Trust&) override {}
 
   void NoteProblem(std::string problem) {
@@ -264,16 +197,12 @@ class Rebuild::Publisher : private stream::Consumer, private stream::ReplayOutbo
   Rebuild& rebuild_;
   const uint32_t number_;
   SourcePublisher publisher_;
-  const bool asks_;  // its stream asks for replays, and gets the recorded answers
   RebuildCounts counts_;
-  std::optional<wire::Decoder> decoder_;  // this and the following: since the first frame
+  std::optional<wire::Decoder> decoder_;           // this and the following: since the first frame
   std::optional<ingest::PublisherIngest> engine_;  // one of these two
   std::optional<ingest::PoolIngest> pool_;
   std::optional<stream::PublisherStream> stream_;
-  std::vector<std::vector<std::string>> answer_;  // that is being recorded
-  bool answers_may_come_ = true;
-  std::optional<uint64_t> request_;  // that is open
-  uint64_t from_ = 0;                // of it
+  bool connected_ = true;
 };
 
 Rebuild::Rebuild(const Options& options, const std::vector<SourcePublisher>& publishers,
@@ -295,10 +224,6 @@ void Rebuild::Feed(const SourceFrame& frame) {
   now_ = std::max(now_, MonoTime(std::chrono::duration_cast<MonoTime::duration>(
                             std::chrono::duration<double>(since))));
   publishers_.at(frame.publisher)->Feed(frame);
-}
-
-void Rebuild::Finish() {
-  for (const auto& publisher : publishers_) publisher->Finish();
 }
 
 std::vector<Rebuild::PublisherResult> Rebuild::Results() const {

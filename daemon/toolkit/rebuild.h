@@ -25,23 +25,20 @@ class RebuildObserver {
   // A publisher's first frame has come: it is read as `publisher` says, type and all.
   virtual void Begin(uint32_t number, const SourcePublisher& publisher) = 0;
   // One batch, before and after it is in the index.
-  virtual void Before(uint32_t number, stream::Sequence sequence, const wire::EventBatch& batch) = 0;
+  virtual void Before(uint32_t number, stream::Sequence sequence,
+                      const wire::EventBatch& batch) = 0;
   virtual void After(uint32_t number, stream::Sequence sequence, const wire::EventBatch& batch) = 0;
-  // What stream::Consumer knows of a life, after it took effect.
+  // Everything that it held was dropped: it began a new life.
   virtual void NewLife(uint32_t number) = 0;
-  virtual void BeginRebuild(uint32_t number) = 0;
-  virtual void CommitRebuild(uint32_t number) = 0;
-  virtual void AbandonRebuild(uint32_t number) = 0;
 };
 
 // Recorded frames of several publishers made into one index, as a daemon would have: through
-// stream::PublisherStream, wire::Decoder and PublisherIngest or PoolIngest. One thread, no clock: the
-// same frames are the same index, counters and texts, every time.
+// stream::PublisherStream, wire::Decoder and PublisherIngest or PoolIngest. One thread, no clock:
+// the same frames are the same index, counters and texts, every time.
 //
-// A recording holds what came, so nothing can be asked for. Answers to replay requests that it holds
-// are what the stream's requests get, whole and at their recorded end. Where a publisher has no live
-// messages, or no answer with its end, answers are taken as its live messages: an engine's replay
-// endpoint is a source of that kind. Timers do not run: nobody is probed, and what is doubtful stays.
+// A source holds what came, so nothing can be asked for: frames are to be as FrameOrder gives them,
+// and a publisher is one without a replay endpoint. Timers do not run: nobody is probed, and what
+// is doubtful stays.
 class Rebuild {
  public:
   struct Options {
@@ -57,9 +54,8 @@ class Rebuild {
   Rebuild(const Rebuild&) = delete;
   Rebuild& operator=(const Rebuild&) = delete;
 
+  // Anything but an answer.
   void Feed(const SourceFrame& frame);
-  // There are no more frames. The last call before results are read.
-  void Finish();
 
   [[nodiscard]] const index::PrefixIndex& index() const { return index_; }
 

@@ -24,8 +24,8 @@ struct Tally {
 
 // What batches said, before anything is made of it.
 struct RebuildCounts {
-  // "stored", "removed", "cleared" of engines; "object_stored", "object_removed" and "scope_cleared"
-  // of pools and RFC 1527 ...
+  // "stored", "removed", "cleared" of engines; "object_stored", "object_removed" and
+  // "scope_cleared" of pools and RFC 1527 ...
   using Type = std::string;
   // ... and "gpu", "cpu", "disk"; a medium of no tier by its own name; "unknown" where a pool names
   // none.
@@ -37,7 +37,7 @@ struct RebuildCounts {
   // Of batches that name no rank: nothing.
   std::map<std::pair<std::optional<int64_t>, Type>, Tally> by_rank;
   std::map<std::string, uint64_t> skips;  // by wire::SkipReasonName
-  std::string first_problem;              // the first payload or event that could not be read, and why
+  std::string first_problem;  // the first payload or event that could not be read, and why
   // Unix seconds that the first and the last frame came at; nothing before the first.
   std::optional<double> first_at;
   std::optional<double> last_at;

@@ -19,24 +19,30 @@ struct SourcePublisher {
   serve::Registration read_as;
   // The type is known, not only supposed: otherwise a stream of pool objects is taken for a pool's.
   bool type_known = false;
-  // What there is of it: messages as they were published; an answer to a replay request, to its end.
+  // What there is of it: messages as they were published; an answer to a replay request, to its
+  // end.
   bool has_live = false;
   bool has_whole_answer = false;
 
   friend bool operator==(const SourcePublisher&, const SourcePublisher&) = default;
 };
 
-// One message of a publisher, verbatim.
+// One message of a publisher, verbatim, or something that happened to its connection.
 struct SourceFrame {
   enum class Kind : uint8_t {
     kLive,    // topic, sequence, payload
     kAnswer,  // of an answer to a replay request: [delimiter] [topic] sequence payload
+    kConnected,
+    kDisconnected,
+    kLost,  // `count` live messages that came could not be recorded
   };
   uint32_t publisher = 0;  // position in publishers()
   Kind kind = Kind::kLive;
   double at = 0;  // Unix seconds at which it was received
   std::vector<std::string> frames;
+  uint64_t count = 0;
 
+  [[nodiscard]] bool IsMessage() const { return kind == Kind::kLive || kind == Kind::kAnswer; }
   // The last but one frame as a number, and the last; nothing where there is no such number.
   [[nodiscard]] std::optional<uint64_t> Sequence() const;
   [[nodiscard]] std::string_view Payload() const;
