@@ -24,8 +24,9 @@ FrameOrder::FrameOrder(const std::vector<SourcePublisher>& publishers) {
 void FrameOrder::Push(SourceFrame frame, const Out& out) {
   Lane& lane = lanes_.at(frame.publisher);
   if (frame.kind == SourceFrame::Kind::kAnswer) {
+    if (lane.over) return;
     if (frame.IsEnd()) {
-      lane.waits = false;
+      lane.over = std::exchange(lane.waits, false);
       Release(lane, out);
       return;
     }
