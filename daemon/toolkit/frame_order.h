@@ -15,8 +15,8 @@ namespace conductor::toolkit {
 // their order. Whoever records asks for a replay after subscribing, so live messages come before,
 // in and after the answer to it that has what was published before them. Here the answer comes
 // first: live messages of a publisher that has a whole answer wait for the answer's end, and those
-// that were in it are left out. An answer without an end is read like live messages, where it
-// stands.
+// that were in it are left out, and so are answers after it. An answer without an end is read like
+// live messages, where it stands.
 class FrameOrder {
  public:
   using Out = std::function<void(const SourceFrame&)>;
@@ -31,6 +31,7 @@ class FrameOrder {
  private:
   struct Lane {
     bool waits = false;                   // for the end of the answer
+    bool over = false;                    // it came
     std::map<uint64_t, size_t> answered;  // sequences of the answer, and hashes of their payloads
     std::vector<SourceFrame> held;
   };

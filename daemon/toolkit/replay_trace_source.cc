@@ -12,7 +12,7 @@
 namespace conductor::toolkit {
 
 Result<std::unique_ptr<TraceSource>> TraceSource::Open(const Options& options) {
-  auto reader = trace::TraceReader::Open(options.path, {});
+  auto reader = trace::TraceReader::Open(options.path, {.strict = options.strict});
   if (!reader) return tl::unexpected(std::move(reader.error()));
   return std::make_unique<TraceSource>(std::move(*reader), options);
 }

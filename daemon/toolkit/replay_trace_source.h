@@ -24,6 +24,7 @@ class TraceSource : public ReplaySource {
     std::string path;
     trace::SimulatedEngine::Options engine;
     ReadAs as;
+    bool strict = false;  // a line that cannot be read ends the trace
   };
 
   [[nodiscard]] static Result<std::unique_ptr<TraceSource>> Open(const Options& options);

@@ -474,11 +474,12 @@ ReferenceModel::Answer ReferenceModel::Match(const std::vector<Block>& chain) co
   return answer;
 }
 
-std::vector<ReferenceModel::Block> ReferenceModel::ChainOf(uint32_t id, Group group,
-                                                           EngineHash name) const {
+std::optional<ReferenceModel::Block> ReferenceModel::BlockOf(uint32_t id, Group group,
+                                                             EngineHash name) const {
   const auto& names = publishers_.at(id).visible.names;
   const auto found = names.find({group, name});
-  return found == names.end() ? std::vector<Block>() : ChainOf(found->second.last);
+  if (found == names.end()) return std::nullopt;
+  return found->second.last;
 }
 
 std::vector<ReferenceModel::Block> ReferenceModel::ChainOf(Block block) const {

@@ -94,9 +94,11 @@ class ReferenceModel {
   [[nodiscard]] Answer Query(const std::function<bool(const index::NamespaceKey&)>& wanted,
                              const std::vector<PromptBlock>& prompt) const;
 
-  // The prompt that ends with the block that the publisher calls so in its visible life, from its
-  // first block on; empty: the name is unknown.
-  [[nodiscard]] std::vector<Block> ChainOf(uint32_t id, Group group, EngineHash name) const;
+  // The block that the publisher calls so in its visible life, the last one of a span.
+  [[nodiscard]] std::optional<Block> BlockOf(uint32_t id, Group group, EngineHash name) const;
+  // Negative: it begins a prompt.
+  [[nodiscard]] Block ParentOf(Block block) const { return At(block).parent; }
+  // The prompt that ends with it, from its first block on.
   [[nodiscard]] std::vector<Block> ChainOf(Block block) const;
   [[nodiscard]] const index::NamespaceKey& NamespaceOf(Block block) const;
   [[nodiscard]] PromptBlock ContentOf(Block block) const;
