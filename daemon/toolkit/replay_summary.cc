@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 
 #include "daemon/toolkit/table.h"
-#include "lib/base/number.h"
 #include "lib/base/tier.h"
 
 namespace conductor::toolkit {
@@ -29,6 +29,14 @@ RebuildCounts TotalOf(const ReplaySummary& summary) {
 
 double SecondsOf(const RebuildCounts& counts) {
   return counts.first_at ? std::max(0.0, *counts.last_at - *counts.first_at) : 0;
+}
+
+std::string SizeText(uint64_t bytes) {
+  constexpr std::array<std::string_view, 4> kUnits = {"KiB", "MiB", "GiB", "TiB"};
+  double size = static_cast<double>(bytes) / 1024;
+  size_t unit = 0;
+  for (; size >= 1024 && unit + 1 < kUnits.size(); ++unit) size /= 1024;
+  return fmt::format("{:.1f} {}", size, kUnits[unit]);
 }
 
 std::string RankText(const std::optional<int64_t>& rank) {
@@ -99,7 +107,7 @@ std::string Index(const ReplaySummary& summary, const Terminal& terminal) {
          fmt::format("\n{} blocks in {} namespaces, {} holdings, {} names, {} in memory\n",
                      Grouped(summary.index.blocks), summary.name_spaces.size(),
                      Grouped(summary.index.holdings), Grouped(summary.index.aliases),
-                     FormatSize(summary.index.bytes));
+                     SizeText(summary.index.bytes));
 }
 
 // What needs somebody to look.

@@ -356,10 +356,11 @@ void ReferenceModel::ForgetNameless(Block block) {
 
 void ReferenceModel::Forget(Block block) {
   const auto forget_names = [&](Life& life) {
-    for (auto name = life.names.begin(); name != life.names.end();) {
-      const auto next = std::next(name);
-      if (name->second.last == block) Unbind(life, name);
-      name = next;
+    auto name = life.named.lower_bound({block, {std::numeric_limits<Group>::min(), EngineHash{}}});
+    while (name != life.named.end() && name->first == block) {
+      const Name known = name->second;
+      ++name;
+      Unbind(life, life.names.find(known));
     }
   };
   for (auto& [id, publisher] : publishers_) {
@@ -371,13 +372,18 @@ void ReferenceModel::Forget(Block block) {
 
 void ReferenceModel::Bind(Life& life, const Name& name, Span span) {
   const auto [bound, is_new] = life.names.try_emplace(name, span);
-  if (!is_new) --At(bound->second.last).names;
+  if (!is_new) {
+    --At(bound->second.last).names;
+    life.named.erase({bound->second.last, name});
+  }
   bound->second = span;
+  life.named.emplace(span.last, name);
   ++At(span.last).names;
 }
 
 void ReferenceModel::Unbind(Life& life, std::map<Name, Span>::iterator name) {
   --At(name->second.last).names;
+  life.named.erase({name->second.last, name->first});
   life.names.erase(name);
 }
 

@@ -165,6 +165,7 @@ class ReferenceModel {
     uint32_t block_size = 0;
     bool said_other_rank = false;  // than 0
     std::map<Name, Span> names;
+    std::set<std::pair<Block, Name>> named;  // the same by the blocks that they stand for
     std::map<Place, Holding> held;
     std::list<Stored> waiting;  // in the order they came
   };
