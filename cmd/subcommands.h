@@ -12,6 +12,7 @@ using Run = std::function<int()>;
 // Each adds its subcommand to `app`; `run` becomes its work when the command line names it.
 void AddReplay(CLI::App& app, Run& run);
 void AddServe(CLI::App& app, Run& run);
+void AddTap(CLI::App& app, Run& run);
 
 }  // namespace conductor::cmd
 
