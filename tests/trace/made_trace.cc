@@ -3,16 +3,18 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
+#include <utility>
 
 namespace conductor::trace {
 
 std::vector<TraceRequest> MakeTrace(const MadeTraceOptions& options) {
   Workload workload(options.workload);
   std::mt19937_64 random(options.seed);
-  // All tokens up to the end of a block: what a trace's id stands for.
-  std::map<std::vector<TokenId>, uint64_t> ids;
+  // What an id stands for: a block's tokens, and the id before it.
+  std::map<std::pair<uint64_t, std::vector<TokenId>>, uint64_t> ids;
   std::vector<TraceRequest> requests;
   const auto gap = static_cast<uint64_t>(2e6 / options.requests_per_second);
   Duration now{};
@@ -28,11 +30,13 @@ std::vector<TraceRequest> MakeTrace(const MadeTraceOptions& options) {
     request.chat_id = i;
     request.turn = made.turn + 1;
     request.type = "text";
-    for (size_t end = 0; end < made.tokens.size();) {
-      end = std::min(end + options.id_block, made.tokens.size());
-      const std::vector<TokenId> head(made.tokens.begin(),
-                                      made.tokens.begin() + static_cast<ptrdiff_t>(end));
-      request.hash_ids.push_back(ids.try_emplace(head, ids.size()).first->second);
+    uint64_t last = UINT64_MAX;
+    for (size_t from = 0; from < made.tokens.size(); from += options.id_block) {
+      const size_t to = std::min(from + options.id_block, made.tokens.size());
+      std::vector<TokenId> block(made.tokens.begin() + static_cast<ptrdiff_t>(from),
+                                 made.tokens.begin() + static_cast<ptrdiff_t>(to));
+      last = ids.try_emplace({last, std::move(block)}, ids.size()).first->second;
+      request.hash_ids.push_back(last);
     }
   }
   return requests;
