@@ -8,6 +8,7 @@
 
 #include "cmd/flag.h"
 #include "cmd/help.h"
+#include "cmd/simulate_flags.h"
 #include "cmd/subcommands.h"
 #include "daemon/serve/registration.h"
 #include "lib/base/clock.h"
@@ -21,7 +22,7 @@ constexpr const char* kFooter =
     R"(Examples:
   conductor replay incident.rec
   conductor replay incident.rec --check
-  conductor replay incident.rec --publish tcp://*:5557 --replay-endpoint tcp://*:5558 --speed 10
+  conductor replay incident.rec --publish tcp://*:5557 --replay-endpoint tcp://*:5558
   conductor replay tcp://10.0.0.1:5558 --record ring.rec
   conductor replay trace.jsonl --block-size 64 --into http://127.0.0.1:13333
 
@@ -66,6 +67,7 @@ void AddHelpAll(CLI::App& replay) {
       .add_flag_callback(
           "--help-all",
           [&replay] {
+            ShowSimulateFlags(replay);
             for (CLI::Option* option : replay.get_options()) {
               if (option->get_group() == kHidden) option->group(kMore);
             }
@@ -164,6 +166,15 @@ void AddSinks(CLI::App& replay, toolkit::ReplayOptions& options) {
            ->type_name("FILE"));
 }
 
+// The flags that it shares with replay proper are there once.
+int Simulate(const toolkit::ReplayOptions& options, const SimulateFlags& flags) {
+  toolkit::SimulateOptions simulation = flags.options;
+  simulation.json = options.json;
+  simulation.strict = options.strict;
+  simulation.fleet.block_size = options.as.block_size.value_or(simulation.fleet.block_size);
+  return toolkit::RunSimulation(simulation, options.sources);
+}
+
 }  // namespace
 
 void AddReplay(CLI::App& app, Run& run) {
@@ -176,8 +187,15 @@ void AddReplay(CLI::App& app, Run& run) {
   AddSinks(replay, *options);
   AddReadAs(replay, options->as);
   AddPublish(replay, *options);
+  const auto simulate = std::make_shared<SimulateFlags>();
+  AddSimulateFlags(replay, *simulate);
   AddHelpAll(replay);
-  replay.final_callback([options, &run] {
+  replay.final_callback([&replay, options, simulate, &run] {
+    CheckSimulateFlags(replay, *simulate);
+    if (simulate->simulate) {
+      run = [options, simulate] { return Simulate(*options, *simulate); };
+      return;
+    }
     if (const Status usable = toolkit::CheckReplay(*options); !usable) {
       throw CLI::ValidationError(usable.error().Message());
     }
