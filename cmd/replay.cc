@@ -22,7 +22,7 @@ constexpr const char* kFooter =
     R"(Examples:
   conductor replay incident.rec
   conductor replay incident.rec --check
-  conductor replay incident.rec --publish tcp://*:5557 --replay-endpoint tcp://*:5558 --speed 10
+  conductor replay incident.rec --publish tcp://*:5557 --replay-endpoint tcp://*:5558
   conductor replay tcp://10.0.0.1:5558 --record ring.rec
   conductor replay trace.jsonl --block-size 64 --into http://127.0.0.1:13333
 
@@ -75,20 +75,6 @@ void AddHelpAll(CLI::App& replay) {
           },
           "print this help with all flags")
       ->trigger_on_parse();
-}
-
-// The simulation with what the two have in common.
-Run SimulateWith(const toolkit::ReplayOptions& options, const SimulateFlags& flags,
-                 const CLI::App& replay) {
-  for (const char* sink : {"--publish", "--record", "--into", "--check"}) {
-    if (replay.count(sink) > 0) throw CLI::ExcludesError("--simulate", sink);
-  }
-  toolkit::SimulateOptions simulation = flags.options;
-  simulation.json = options.json;
-  simulation.strict = options.strict;
-  if (options.as.block_size) simulation.fleet.block_size = *options.as.block_size;
-  return
-      [simulation, traces = options.sources] { return toolkit::RunSimulation(simulation, traces); };
 }
 
 void AddSources(CLI::App& replay, toolkit::ReplayOptions& options) {
@@ -180,6 +166,15 @@ void AddSinks(CLI::App& replay, toolkit::ReplayOptions& options) {
            ->type_name("FILE"));
 }
 
+// The flags that it shares with replay proper are there once.
+int Simulate(const toolkit::ReplayOptions& options, const SimulateFlags& flags) {
+  toolkit::SimulateOptions simulation = flags.options;
+  simulation.json = options.json;
+  simulation.strict = options.strict;
+  simulation.fleet.block_size = options.as.block_size.value_or(simulation.fleet.block_size);
+  return toolkit::RunSimulation(simulation, options.sources);
+}
+
 }  // namespace
 
 void AddReplay(CLI::App& app, Run& run) {
@@ -192,13 +187,13 @@ void AddReplay(CLI::App& app, Run& run) {
   AddSinks(replay, *options);
   AddReadAs(replay, options->as);
   AddPublish(replay, *options);
-  const auto simulation = std::make_shared<SimulateFlags>();
-  AddSimulateFlags(replay, *simulation);
+  const auto simulate = std::make_shared<SimulateFlags>();
+  AddSimulateFlags(replay, *simulate);
   AddHelpAll(replay);
-  replay.final_callback([options, simulation, &replay, &run] {
-    CheckSimulateFlags(replay, *simulation);
-    if (simulation->simulate) {
-      run = SimulateWith(*options, *simulation, replay);
+  replay.final_callback([&replay, options, simulate, &run] {
+    CheckSimulateFlags(replay, *simulate);
+    if (simulate->simulate) {
+      run = [options, simulate] { return Simulate(*options, *simulate); };
       return;
     }
     if (const Status usable = toolkit::CheckReplay(*options); !usable) {

@@ -155,7 +155,13 @@ void AddSimulateFlags(CLI::App& app, SimulateFlags& flags) {
 }
 
 void CheckSimulateFlags(const CLI::App& app, const SimulateFlags& flags) {
-  if (flags.simulate) return;
+  if (flags.simulate) {
+    for (const char* sink : {"--publish", "--record", "--into", "--check"}) {
+      const CLI::Option* const option = app.get_option_no_throw(sink);
+      if (option != nullptr && option->count() > 0) throw CLI::ExcludesError("--simulate", sink);
+    }
+    return;
+  }
   for (const char* name : kNames) {
     const CLI::Option* const option = app.get_option_no_throw(name);
     if (option != nullptr && option->get_group() == kHidden && option->count() > 0) {

@@ -6,6 +6,8 @@
 namespace conductor::toolkit {
 namespace {
 
+constexpr uint64_t kEndMarker = ~uint64_t{0};
+
 // Read from the tail: [delimiter] [topic] sequence payload. What is no answer keeps its frames, so
 // that it is counted as the malformed message that it is.
 void MakeLive(SourceFrame& frame) {
@@ -27,13 +29,18 @@ void FrameOrder::Push(SourceFrame frame, const Out& out) {
     if (lane.over) return;
     if (frame.IsEnd()) {
       lane.over = std::exchange(lane.waits, false);
+      lane.last.reset();
       Release(lane, out);
       return;
     }
-    if (lane.waits) {
-      if (const auto sequence = frame.Sequence()) {
-        lane.answered[*sequence] = std::hash<std::string_view>()(frame.Payload());
-      }
+    const auto number = frame.Sequence();
+    if (number && *number != kEndMarker) {
+      // No answer goes back: under its number this would look like a restart.
+      if (lane.last && *number <= *lane.last) return;
+      lane.last = *number;
+    }
+    if (lane.waits && number) {
+      lane.answered[*number] = std::hash<std::string_view>()(frame.Payload());
     }
     MakeLive(frame);
     out(frame);
@@ -51,7 +58,7 @@ void FrameOrder::Flush(const Out& out) {
 void FrameOrder::Release(Lane& lane, const Out& out) {
   for (const SourceFrame& frame : std::exchange(lane.held, {})) {
     // Under the same number a restart publishes something else.
-    const auto answered = lane.answered.find(frame.Sequence().value_or(~uint64_t{0}));
+    const auto answered = lane.answered.find(frame.Sequence().value_or(kEndMarker));
     if (answered != lane.answered.end() &&
         answered->second == std::hash<std::string_view>()(frame.Payload())) {
       continue;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "daemon/toolkit/replay_source.h"
@@ -16,7 +17,7 @@ namespace conductor::toolkit {
 // in and after the answer to it that has what was published before them. Here the answer comes
 // first: live messages of a publisher that has a whole answer wait for the answer's end, and those
 // that were in it are left out, and so are answers after it. An answer without an end is read like
-// live messages, where it stands.
+// live messages, where it stands. In an answer, what does not come in order is left out.
 class FrameOrder {
  public:
   using Out = std::function<void(const SourceFrame&)>;
@@ -33,6 +34,7 @@ class FrameOrder {
     bool waits = false;                   // for the end of the answer
     bool over = false;                    // it came
     std::map<uint64_t, size_t> answered;  // sequences of the answer, and hashes of their payloads
+    std::optional<uint64_t> last;         // of the answer that is coming
     std::vector<SourceFrame> held;
   };
 
