@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <optional>
@@ -101,7 +102,10 @@ void AddRoutingFlags(CLI::App& app, toolkit::SimulateOptions& options,
                              const auto policy = simulate::ParsePolicy(name);
                              if (!policy)
                                throw CLI::ValidationError("--policy", policy.error().Message());
-                             options.policies.push_back(*policy);
+                             if (std::ranges::find(options.policies, *policy) ==
+                                 options.policies.end()) {
+                               options.policies.push_back(*policy);
+                             }
                            }
                          },
                          "round-robin, least-loaded, longest-prefix or score; repeatable [all]")
