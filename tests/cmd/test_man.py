@@ -64,6 +64,11 @@ class ManualPages(unittest.TestCase):
             entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
             self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
 
+    def test_replay_has_the_flags_of_its_help_and_no_others(self):
+        flags = flags_of_help("replay", "--help-all")
+        self.assertGreater(len(flags), 30)
+        self.assertEqual(flags_of_page("conductor-replay.1"), flags)
+
     def test_conductor_has_the_flags_of_its_help_and_no_others(self):
         self.assertEqual(flags_of_page("conductor.1"), flags_of_help())
 
@@ -101,7 +106,7 @@ class ManualPages(unittest.TestCase):
     @unittest.skipUnless(shutil.which("groff"), "groff is not installed")
     def test_pages_are_well_formed(self):
         pages = glob.glob(os.path.join(PAGES, "*.[15]"))
-        self.assertEqual(len(pages), 4)
+        self.assertGreater(len(pages), 4)
         for path in pages:
             result = subprocess.run(["groff", "-mandoc", "-Tutf8", "-ww", "-z", path],
                                     capture_output=True, text=True, timeout=20)

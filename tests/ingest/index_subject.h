@@ -12,8 +12,8 @@
 #include "lib/hash/block_hash.h"
 #include "lib/index/prefix_index.h"
 #include "lib/ingest/publisher_ingest.h"
+#include "lib/ingest/reference_model.h"
 #include "lib/wire/kv_event.h"
-#include "tests/ingest/reference_model.h"
 
 namespace conductor::ingest {
 
