@@ -13,7 +13,7 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     R"(Examples:
   conductor serve --demo     the daemon and a simulated fleet beside it
-  conductor serve --help     flags, environment, more examples
+  conductor score --help     who would be the best for a prompt; the same for every subcommand
 
 Exit codes: 0 done, 1 failed, 2 usage. See conductor(1).)";
 
@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   conductor::cmd::Run run;
   conductor::cmd::AddServe(app, run);
+  conductor::cmd::AddScore(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
