@@ -35,19 +35,40 @@ tl::unexpected<Error> Wrong(std::string_view name, const Json& value, std::strin
   return tl::unexpected(WrongValue(name, value, std::move(expected)));
 }
 
+const std::set<std::string>& Known() {
+  static const std::set<std::string> names = [] {
+    std::set<std::string> all{"token_ids",       "tokens",    "prompt",     "messages",  "id",
+                              "model",           "tenant_id", "tenant",     "lora_name", "lora",
+                              "cache_salt",      "salt",      "block_size", "instances", "load",
+                              "additional_salt", "expect",    "live",       "min_tokens"};
+    all.insert(ForTokenizer().begin(), ForTokenizer().end());
+    return all;
+  }();
+  return names;
+}
+
+// A misspelt member must not change the question in silence.
+Status AllKnown(const Json& object) {
+  for (const auto& [name, value] : object.items()) {
+    if (Known().contains(name)) continue;
+    return Fail(fmt::format("'{}' is no member of a prompt", Cut(Printable(name), kMostShown)), {},
+                fmt::format("perhaps {}", serve::NearestName(Known(), name)));
+  }
+  return {};
+}
+
 // Members of an object by name, the first thing that is wrong being kept.
 class Members {
  public:
   explicit Members(const Json& object) : object_(object) {}
 
   // Nothing when it is absent or null.
-  const Json* Find(std::string_view name) {
-    known_.emplace(name);
-    const auto found = object_.find(std::string(name));
+  [[nodiscard]] const Json* Find(const std::string& name) const {
+    const auto found = object_.find(name);
     return found == object_.end() || found->is_null() ? nullptr : &*found;
   }
   // The first of two names that is there.
-  const Json* Find(std::string_view name, std::string_view other) {
+  [[nodiscard]] const Json* Find(const std::string& name, const std::string& other) {
     const Json* value = Find(name);
     const Json* second = Find(other);
     if (value != nullptr && second != nullptr) {
@@ -55,14 +76,12 @@ class Members {
     }
     return value != nullptr ? value : second;
   }
-  void Text(std::string_view name, std::string_view other, std::string& to) {
-    const Json* value = Find(name, other);
-    if (value == nullptr) return;
-    if (!value->is_string()) return Fail(WrongValue(name, *value, "text"));
-    to = value->get<std::string>();
+  void Text(const std::string& name, std::string& to) { Text(name, Find(name), to); }
+  void Text(const std::string& name, const std::string& other, std::string& to) {
+    Text(name, Find(name, other), to);
   }
   template <typename T>
-  void Number(std::string_view name, uint64_t min, uint64_t max, std::optional<T>& to) {
+  void Number(const std::string& name, uint64_t min, uint64_t max, std::optional<T>& to) {
     const Json* value = Find(name);
     if (value == nullptr) return;
     if (!value->is_number_unsigned() || value->get<uint64_t>() < min ||
@@ -74,21 +93,19 @@ class Members {
   void Fail(Error error) {
     if (!error_) error_ = std::move(error);
   }
-  // What was wrong, or a member that nobody asked for.
-  [[nodiscard]] Status Finish() {
+  [[nodiscard]] Status Finish() const {
     if (error_) return tl::unexpected(*error_);
-    for (const auto& [name, value] : object_.items()) {
-      if (known_.contains(name)) continue;
-      return conductor::Fail(
-          fmt::format("'{}' is no member of a prompt", Cut(Printable(name), kMostShown)), {},
-          fmt::format("perhaps {}", serve::NearestName(known_, name)));
-    }
     return {};
   }
 
  private:
+  void Text(const std::string& name, const Json* value, std::string& to) {
+    if (value == nullptr) return;
+    if (!value->is_string()) return Fail(WrongValue(name, *value, "text"));
+    to = value->get<std::string>();
+  }
+
   const Json& object_;
-  std::set<std::string> known_;
   std::optional<Error> error_;
 };
 
@@ -186,13 +203,14 @@ Status ReadInstances(Members& members, std::vector<std::string>& to) {
 }
 
 Status ReadMembers(const Json& object, bool chat, ScorePrompt& prompt) {
+  if (auto known = AllKnown(object); !known) return known;
   Members members(object);
   if (auto read = ReadPrompt(members, chat, prompt); !read) return read;
   if (const Json* id = members.Find("id")) {
     if (!id->is_string() && !id->is_number()) return Wrong("id", *id, "text or a number");
     prompt.id = DumpJson(*id);
   }
-  members.Text("model", "model", prompt.model);
+  members.Text("model", prompt.model);
   members.Text("tenant_id", "tenant", prompt.tenant);
   members.Text("lora_name", "lora", prompt.lora);
   members.Text("cache_salt", "salt", prompt.salt);
@@ -207,7 +225,7 @@ Status ReadMembers(const Json& object, bool chat, ScorePrompt& prompt) {
     if (!read) return tl::unexpected(std::move(read.error()));
     prompt.load = *std::move(read);
   }
-  members.Text("expect", "expect", prompt.expect.instance);
+  members.Text("expect", prompt.expect.instance);
   members.Number("min_tokens", 0, UINT64_MAX, prompt.expect.min_tokens);
   if (const Json* live = members.Find("live")) {
     if (!live->is_boolean()) return Wrong("live", *live, "true or false");
