@@ -13,7 +13,7 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     R"(Examples:
   conductor serve --demo     the daemon and a simulated fleet beside it
-  conductor score --help     who would be the best for a prompt; the same for every subcommand
+  conductor score --help     flags and examples of a subcommand
 
 Exit codes: 0 done, 1 failed, 2 usage. See conductor(1).)";
 

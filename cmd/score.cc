@@ -74,7 +74,7 @@ void AddSource(CLI::App& score, toolkit::ScoreOptions& options) {
               source.urls.push_back(url);
             }
           },
-          "a daemon [http://127.0.0.1:13333]; several: the first that is well")
+          "a daemon or several [http://127.0.0.1:13333]")
       ->type_name("URL")
       ->expected(1, kMostValues);
   score.add_option("--token-file", source.token_file, "holds the daemon's bearer token")

@@ -64,7 +64,7 @@ struct Lane {
     ready.push_back(std::move(message));
   }
   void TakeLive(Message message) {
-    const bool is_gap = !last || message.sequence > *last + 1;
+    const bool is_gap = message.sequence > (last ? *last + 1 : 0);
     if (answers > 0 && (is_gap || !waiting.empty())) {
       waiting.push_back(std::move(message));
     } else {
