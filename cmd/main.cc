@@ -53,6 +53,7 @@ int main(int argc, char** argv) {
   conductor::cmd::Run run;
   conductor::cmd::AddServe(app, run);
   conductor::cmd::AddScore(app, run);
+  conductor::cmd::AddCompletion(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version

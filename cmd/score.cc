@@ -77,7 +77,7 @@ void AddSource(CLI::App& score, toolkit::ScoreOptions& options) {
           "a daemon or several [http://127.0.0.1:13333]")
       ->type_name("URL")
       ->expected(1, kMostValues);
-  score.add_option("--token-file", source.token_file, "holds the daemon's bearer token")
+  score.add_option("--token-file", source.token_file, "holds a token for it [$CONDUCTOR_TOKEN]")
       ->type_name("FILE");
   score.add_option("--ca-file", source.ca_file, "who may sign certificates, PEM")
       ->type_name("FILE");

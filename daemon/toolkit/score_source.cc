@@ -3,24 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "daemon/toolkit/token_file.h"
+#include "daemon/toolkit/bearer_token.h"
 
 namespace conductor::toolkit {
 namespace {
-
-// The token in a file of its own, with white space around it.
-Result<std::string> ReadToken(const std::string& path) {
-  auto text = ReadWholeFile(path);
-  if (!text) return tl::unexpected(std::move(text.error()));
-  constexpr const char* kSpace = " \t\r\n";
-  const size_t begin = text->find_first_not_of(kSpace);
-  if (begin == std::string::npos) return Fail("is empty", path, "a token and nothing else");
-  std::string token = text->substr(begin, text->find_last_not_of(kSpace) + 1 - begin);
-  if (token.find_first_of(kSpace) != std::string::npos) {
-    return Fail("holds more than one word", path, "a token and nothing else");
-  }
-  return token;
-}
 
 class Conductors final : public ScoreSource {
  public:
@@ -36,7 +22,8 @@ class Conductors final : public ScoreSource {
       return error.what.find(text) != std::string::npos;
     };
     if (says("not trusted")) return "--ca-file names who may sign its certificate";
-    if (says("(unauthorized)")) return "--token-file names a file with a token of the daemon's";
+    if (says("(unauthorized)"))
+      return "a token of the daemon's is needed: --token-file, or CONDUCTOR_TOKEN";
     if (!error.what.starts_with(client::kNobodyAnswered)) return {};
     if (says("in time")) return "--timeout gives it longer";
     return "is the daemon running? --conductor says where, 'conductor serve' starts one";
@@ -57,11 +44,9 @@ Result<std::unique_ptr<ScoreSource>> AskConductors(const ConductorSourceOptions&
   client.attempt_limit = options.urls.size() > 1 ? options.time_limit / 2 : options.time_limit;
   client.connect_limit = std::min<Duration>(client.attempt_limit / 2, std::chrono::seconds(1));
   client.ca_file = options.ca_file;
-  if (!options.token_file.empty()) {
-    auto token = ReadToken(options.token_file);
-    if (!token) return tl::unexpected(std::move(token.error()).Within("--token-file"));
-    client.token = *std::move(token);
-  }
+  auto token = ReadBearerToken(options.token_file);
+  if (!token) return tl::unexpected(std::move(token.error()).Within("--token-file"));
+  client.token = *std::move(token);
   auto source = std::make_unique<Conductors>(options.urls, std::move(client));
   if (auto tried = source->Connect(); !tried) return tl::unexpected(std::move(tried.error()));
   return source;

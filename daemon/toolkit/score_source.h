@@ -24,7 +24,7 @@ class ScoreSource {
 
 struct ConductorSourceOptions {
   std::vector<std::string> urls;                  // in the order of preference
-  std::string token_file;                         // empty: no token
+  std::string token_file;                         // empty: see ReadBearerToken()
   std::string ca_file;                            // empty: the system's
   Duration time_limit = std::chrono::seconds(5);  // for one answer, whoever gives it
 };

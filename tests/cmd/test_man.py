@@ -53,8 +53,11 @@ class ManualPages(unittest.TestCase):
     def test_score_has_the_flags_of_its_help_and_no_others(self):
         self.assertEqual(flags_of_page("conductor-score.1"), flags_of_help("score"))
 
+    def test_completion_has_the_flags_of_its_help_and_no_others(self):
+        self.assertEqual(flags_of_page("conductor-completion.1"), flags_of_help("completion"))
+
     def test_score_has_the_environment_that_it_looks_at(self):
-        for name in ("NO_COLOR", "COLUMNS"):
+        for name in ("CONDUCTOR_TOKEN", "NO_COLOR", "COLUMNS"):
             self.assertIn(f".It Ev {name}", page("conductor-score.1"))
 
     def test_serve_has_the_defaults_of_its_help(self):

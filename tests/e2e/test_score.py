@@ -336,10 +336,13 @@ class Sources(ScoreTest):
         tokens = self.write("tokens", "read 0123456789abcdef0123456789abcdef\n")
         os.chmod(tokens, 0o600)
         self.conductor = self.daemon("--auth-token-file", tokens)
-        self.assert_complains(self.run_score(stdin="[1]"), FAILED, "--token-file names a file")
+        self.assert_complains(self.run_score(stdin="[1]"), FAILED, "--token-file, or CONDUCTOR_TOKEN")
         mine = self.write("mine", "0123456789abcdef0123456789abcdef\n")
         self.assert_complains(self.run_score("--token-file", mine, stdin="[1]"), FAILED,
                               "no engine is registered")
+        self.assert_complains(
+            self.run_score(stdin="[1]", CONDUCTOR_TOKEN="0123456789abcdef0123456789abcdef"),
+            FAILED, "no engine is registered")
         self.assert_complains(self.run_score("--token-file", tokens, stdin="[1]"), USAGE,
                               "holds more than one word")
 
