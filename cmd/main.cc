@@ -13,7 +13,11 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     R"(Examples:
   conductor serve --demo     the daemon and a simulated fleet beside it
-  conductor score --help     flags and examples of a subcommand
+  conductor serve --help     flags, environment, more examples
+  conductor tap tcp://10.0.0.1:5557
+                             what an engine says of its cache, as it comes
+  conductor score --model m --tokens prompt.json
+                             who would be the best for a prompt, and why
 
 Exit codes: 0 done, 1 failed, 2 usage. See conductor(1).)";
 
@@ -52,6 +56,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   conductor::cmd::Run run;
   conductor::cmd::AddServe(app, run);
+  conductor::cmd::AddTap(app, run);
   conductor::cmd::AddScore(app, run);
   conductor::cmd::AddCompletion(app, run);
   try {

@@ -60,6 +60,11 @@ class ManualPages(unittest.TestCase):
         for name in ("CONDUCTOR_TOKEN", "NO_COLOR", "COLUMNS"):
             self.assertIn(f".It Ev {name}", page("conductor-score.1"))
 
+    def test_tap_has_the_flags_of_its_help_and_no_others(self):
+        flags = flags_of_help("tap")
+        self.assertGreater(len(flags), 15)
+        self.assertEqual(flags_of_page("conductor-tap.1"), flags)
+
     def test_serve_has_the_defaults_of_its_help(self):
         entries = re.split(r"^\.(?:It|El)", page("conductor-serve.1"), flags=re.MULTILINE)
         defaults = re.findall(r"^  --([\w-]+) [A-Z]+\s+.*\[([\w.]+)\]", help_of("serve", "--help-all"),
