@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import tempfile
@@ -423,6 +424,33 @@ class Sources(ScoreTest):
                              conductor=None)
         entry, = answer["ranking"]
         self.assertEqual((entry["longest_matched"], entry["state"]), (128, "live"))
+
+
+    def test_what_tap_records_is_asked(self):
+        publisher = self.publisher(see_subscribers=True)
+        self.publish(publisher, self.LONG[:4 * BLOCK_SIZE])
+        path = os.path.join(self.home, "tapped.kvrec")
+        tap = subprocess.Popen(
+            [binary(), "tap", publisher.endpoint, "--replay-endpoint", publisher.replay_endpoint,
+             "--from", "0", "--record", path, "--json", "--fact", "instance_id=a"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.addCleanup(tap.kill)
+        types = []
+        while types.count("stored") < 1:
+            types.append(json.loads(tap.stdout.readline())["type"])
+        publisher.wait_for_subscriber()
+        publisher.publish(events.Stored(
+            [5, 6, 7, 8], 4, self.LONG[4 * BLOCK_SIZE:], BLOCK_SIZE))
+        while types.count("stored") < 2:
+            types.append(json.loads(tap.stdout.readline())["type"])
+        tap.send_signal(signal.SIGINT)
+        tap.stdout.read()
+        tap.stdout.close()
+        self.assertEqual(tap.wait(DEADLINE), DONE)
+        answer, = self.score("--recording", path, stdin=json.dumps(self.LONG), conductor=None)
+        entry, = answer["ranking"]
+        self.assertEqual((entry["instance_id"], entry["longest_matched"], entry["state"]),
+                         ("a", 128, "live"))
 
 
 class Keeper:
