@@ -200,7 +200,7 @@ class Report {
     return true;
   }
 
-  // What went wrong, a line each. JSON has it too; of a batch it is enough there.
+  // What went wrong, a line each; JSON has it too.
   void Tell(const ScoreResult& result) const {
     const auto line = [&result](const std::string& text) {
       fmt::print(stderr, "conductor: {}\n", Printable(fmt::format("{}: {}", result.source, text)));
