@@ -17,6 +17,8 @@ constexpr const char* kFooter =
   conductor replay FILE      what a recording or a workload trace comes to
   conductor tap tcp://10.0.0.1:5557
                              what an engine says of its cache, as it comes
+  conductor score --model m --tokens prompt.json
+                             who would be the best for a prompt, and why
 
 Exit codes: 0 done, 1 failed, 2 usage. See conductor(1).)";
 
@@ -57,6 +59,8 @@ int main(int argc, char** argv) {
   conductor::cmd::AddServe(app, run);
   conductor::cmd::AddReplay(app, run);
   conductor::cmd::AddTap(app, run);
+  conductor::cmd::AddScore(app, run);
+  conductor::cmd::AddCompletion(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
