@@ -289,8 +289,9 @@ void TapView::Finish(int64_t now_ns) {
 
 std::string TapView::Summary() const {
   const TapStats::Counts total = stats_.total();
-  std::string text =
-      fmt::format("{}, {}", Counted(messages_, "message"), Counted(total.events, "event"));
+  std::string text = Counted(total.events, "event");
+  // A daemon's events come without messages.
+  if (options_.conductor.empty()) text = Counted(messages_, "message") + ", " + text;
   if (last_ns_ > first_ns_) {
     text += fmt::format(" in {}", Seconds(static_cast<double>(last_ns_ - first_ns_) / 1e9));
   }

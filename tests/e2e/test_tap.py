@@ -16,11 +16,10 @@ import time
 import unittest
 
 import dialects
-import events
 from daemon import DEADLINE, binary, wait_until
 from events import Cleared, Raw, Removed, Stored
 from faulty import FaultyPublisher
-from publisher import Publisher, ReplayForm, free_ports
+from publisher import ReplayForm, free_ports
 from suite import EndToEndTest
 
 HASH = 0xFEDCBA9876543210
@@ -96,11 +95,15 @@ def run(*arguments, code=0, **more):
 
 def in_terminal(*arguments, until, columns=200, environment=None, act=None):
     """What `conductor tap ARGUMENTS` shows on a terminal until `until(text)`; ended by Ctrl-C."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.environ.update({"TERM": "xterm", **(environment or {})})
-        os.execv(binary(), [binary(), "tap", *arguments])
+    terminal, other_end = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    modes = termios.tcgetattr(terminal)
+    modes[3] |= termios.NOFLSH  # Ctrl-C would throw away what was not read yet
+    termios.tcsetattr(terminal, termios.TCSANOW, modes)
+    process = subprocess.Popen(
+        ["setsid", "--ctty", binary(), "tap", *arguments], stdin=other_end, stdout=other_end,
+        stderr=other_end, env={**os.environ, "TERM": "xterm", **(environment or {})})
+    os.close(other_end)
     text = ""
     deadline = time.monotonic() + DEADLINE
     try:
@@ -112,17 +115,16 @@ def in_terminal(*arguments, until, columns=200, environment=None, act=None):
             elif act is not None and act():
                 act = None
         os.write(terminal, b"\x03")
-        while True:
+        while select.select([terminal], [], [], DEADLINE)[0]:
             try:
-                piece = os.read(terminal, 65536)
+                text += os.read(terminal, 65536).decode()
             except OSError:  # the other end is closed
                 break
-            if not piece:
-                break
-            text += piece.decode()
+        code = process.wait(DEADLINE)
     finally:
+        process.kill()
+        process.wait()
         os.close(terminal)
-        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     return code, text.replace("\r\n", "\n")
 
 
