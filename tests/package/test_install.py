@@ -34,6 +34,9 @@ class Install(unittest.TestCase):
         install("/opt/conductor", self.root)
         expected = ["bin/conductor", "etc/conductor/conductor.json",
                     "lib/systemd/system/conductor.service", "lib/sysusers.d/conductor.conf",
+                    "share/bash-completion/completions/conductor",
+                    "share/zsh/vendor-completions/_conductor",
+                    "share/fish/vendor_completions.d/conductor.fish",
                     "share/doc/conductor/README.md", "share/doc/conductor/copyright",
                     "share/doc/conductor/http-api.md",
                     "share/doc/conductor/examples/conductor.json",
@@ -45,6 +48,15 @@ class Install(unittest.TestCase):
         version = subprocess.run([self.at("/opt/conductor/bin/conductor"), "--version"],
                                  capture_output=True, text=True, check=True, timeout=20)
         self.assertRegex(version.stdout, r"^conductor \d+\.\d+\.\d+\n$")
+
+    def test_bash_completes_what_was_installed(self):
+        install("/usr", self.root)
+        script = self.at("/usr/share/bash-completion/completions/conductor")
+        completed = subprocess.run(
+            ["bash", "-c", f"source {script}; COMP_WORDS=(conductor ser); COMP_CWORD=1; "
+             "$(complete -p conductor | sed 's/.*-F \\([^ ]*\\).*/\\1/'); "
+             "printf '%s\n' ${COMPREPLY[@]}"], capture_output=True, text=True, timeout=20)
+        self.assertEqual(completed.stdout.split(), ["serve"], completed.stderr)
 
     def test_the_unit_names_what_was_installed(self):
         for prefix, config in (("/usr/local", "/usr/local/etc"), ("/usr", "/etc")):
