@@ -48,11 +48,6 @@ ingest::PoolProfile PoolProfileOf(const serve::Registration& registration) {
           .hash_profile = registration.hash_profile};
 }
 
-bool IsOfPools(const wire::KvEvent& event) {
-  return std::holds_alternative<wire::ObjectStored>(event) ||
-         std::holds_alternative<wire::ObjectRemoved>(event);
-}
-
 bool Clears(const wire::KvEvent& event) {
   return std::holds_alternative<wire::AllBlocksCleared>(event) ||
          std::holds_alternative<wire::ScopeCleared>(event);
@@ -109,12 +104,7 @@ class Rebuild::Publisher : private stream::Consumer, private stream::ReplayOutbo
   }
 
   void Begin(const SourceFrame& frame) {
-    if (!publisher_.type_known) {
-      const auto batch = wire::Decoder(publisher_.read_as.type).Decode(frame.Payload());
-      if (batch && std::ranges::any_of(batch->events, IsOfPools)) {
-        publisher_.read_as.type = serve::PublisherType::kMooncake;
-      }
-    }
+    GuessType(publisher_, frame);
     const serve::Registration& as = publisher_.read_as;
     if (serve::IsPool(as.type)) {
       pool_.emplace(rebuild_.index_, PoolProfileOf(as), rebuild_.options_.limits);
