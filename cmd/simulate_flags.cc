@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <optional>
@@ -101,7 +102,10 @@ void AddRoutingFlags(CLI::App& app, toolkit::SimulateOptions& options,
                              const auto policy = simulate::ParsePolicy(name);
                              if (!policy)
                                throw CLI::ValidationError("--policy", policy.error().Message());
-                             options.policies.push_back(*policy);
+                             if (std::ranges::find(options.policies, *policy) ==
+                                 options.policies.end()) {
+                               options.policies.push_back(*policy);
+                             }
                            }
                          },
                          "round-robin, least-loaded, longest-prefix or score; repeatable [all]")
@@ -155,7 +159,13 @@ void AddSimulateFlags(CLI::App& app, SimulateFlags& flags) {
 }
 
 void CheckSimulateFlags(const CLI::App& app, const SimulateFlags& flags) {
-  if (flags.simulate) return;
+  if (flags.simulate) {
+    for (const char* sink : {"--publish", "--record", "--into", "--check"}) {
+      const CLI::Option* const option = app.get_option_no_throw(sink);
+      if (option != nullptr && option->count() > 0) throw CLI::ExcludesError("--simulate", sink);
+    }
+    return;
+  }
   for (const char* name : kNames) {
     const CLI::Option* const option = app.get_option_no_throw(name);
     if (option != nullptr && option->get_group() == kHidden && option->count() > 0) {

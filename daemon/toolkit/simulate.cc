@@ -119,12 +119,13 @@ int RunSimulation(const SimulateOptions& options, const std::vector<std::string>
   TellOfRefused(*prepared, options.fleet);
   report.refused = prepared->refused.size();
 
-  // Policies have nothing in common but the trace, which none changes.
+  // Policies have nothing in common but the trace, which none changes. Where the system has no more
+  // threads they take turns.
   std::vector<simulate::Policy> policies = options.policies;
   if (policies.empty()) policies.assign(simulate::kPolicies.begin(), simulate::kPolicies.end());
   std::vector<std::future<Result<simulate::Outcome>>> runs;
   for (const simulate::Policy policy : policies) {
-    runs.push_back(std::async(std::launch::async, [&, policy] {
+    runs.push_back(std::async(std::launch::async | std::launch::deferred, [&, policy] {
       return simulate::Simulate(*prepared, options.fleet,
                                 {.policy = policy,
                                  .weights = options.weights,

@@ -15,6 +15,7 @@ import xml.etree.ElementTree
 BINARY = os.environ["CONDUCTOR_BINARY"]
 TRACES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "testdata", "traces")
 OWN_TRACE = os.path.join(TRACES, "conversation.jsonl")
+DOCUMENTATION = os.path.join(TRACES, "..", "..", "docs", "simulation.md")
 POLICIES = ["round-robin", "least-loaded", "longest-prefix", "score"]
 TIERS = ["gpu", "cpu", "disk"]
 DONE, FAILED, USAGE = 0, 1, 2
@@ -127,6 +128,23 @@ class Simulate(unittest.TestCase):
         self.assertEqual(document["policies"][0]["requests"], 20)
         self.assertEqual(document["fleet"]["rate_scale"], 8)
 
+    def test_every_field_of_the_document_is_documented(self):
+        with open(DOCUMENTATION, encoding="utf-8") as file:
+            text = file.read()
+
+        def keys(value):
+            if isinstance(value, dict):
+                for key, inner in value.items():
+                    yield key
+                    yield from keys(inner)
+            elif isinstance(value, list):
+                for inner in value:
+                    yield from keys(inner)
+
+        for key in set(keys(figures(OWN_TRACE, "--requests", "5"))) - set(TIERS):
+            if key not in ("waiting", "kv"):  # weights: the flag's names
+                self.assertRegex(text, rf"`\.?{key}(\[\])?`", key)
+
     def test_draws_plots(self):
         path = os.path.join(self.folder, "plots.svg")
         result = simulate(OWN_TRACE, "--simulate", "--svg", path)
@@ -181,6 +199,9 @@ class Simulate(unittest.TestCase):
         without = simulate(OWN_TRACE, "--engines", "3")
         self.assertEqual(without.returncode, USAGE)
         self.assertIn("--engines requires --simulate", without.stderr)
+        both = simulate(OWN_TRACE, "--simulate", "--into", "http://127.0.0.1:1")
+        self.assertEqual(both.returncode, USAGE)
+        self.assertIn("--simulate excludes --into", both.stderr)
 
     def test_a_file_that_cannot_be_read_or_written_fails(self):
         for arguments, said in [(["/no/such/trace.jsonl"], "/no/such/trace.jsonl: cannot be read"),
