@@ -46,7 +46,7 @@ void AddFilter(CLI::App& tap, toolkit::TapFilter& filter) {
            }
          },
          "print only what has KEY=VALUE[,VALUE...]")
-      ->type_name("KEY=VALUE")
+      ->type_name("FILTER")
       ->allow_extra_args(false)
       ->take_all();
 }

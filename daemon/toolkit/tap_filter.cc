@@ -11,6 +11,7 @@
 namespace conductor::toolkit {
 namespace {
 
+constexpr std::string_view kHex = "0x";
 constexpr std::string_view kKeys = "type, tier, lora, rank or hash, and =VALUE[,VALUE...]";
 
 Result<Tier> ParseTier(std::string_view text) {
@@ -24,10 +25,9 @@ Result<std::string> ParseHash(std::string_view text) {
   std::string digits(text);
   std::ranges::transform(digits, digits.begin(),
                          [](char c) { return static_cast<char>(std::tolower(c)); });
-  if (digits.starts_with("0x")) digits.erase(0, 2);
-  const bool hex = std::ranges::all_of(
-      digits, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-  if (digits.empty() || !hex || digits.size() > 20) {
+  const size_t from = digits.starts_with(kHex) ? kHex.size() : 0;
+  const bool hex = digits.find_first_not_of("0123456789abcdef", from) == std::string::npos;
+  if (digits.size() == from || !hex || digits.size() > from + 20) {
     return Fail(fmt::format("'{}' does not begin a hash", text), {}, "hex or decimal digits");
   }
   return digits;
@@ -83,10 +83,12 @@ bool TapFilter::HasHash(const TapEvent& event) const {
   const auto matches = [&](EngineHash hash) {
     const auto number = static_cast<uint64_t>(hash);
     const std::string decimal = fmt::format("{}", number);
-    const std::string hex = fmt::format("{:016x}", number);
-    const std::string shortest = fmt::format("{:x}", number);
+    const std::string hex = fmt::format("0x{:016x}", number);
+    const std::string shortest = fmt::format("0x{:x}", number);
     return std::ranges::any_of(hashes_, [&](const std::string& prefix) {
-      return decimal.starts_with(prefix) || hex.starts_with(prefix) || shortest.starts_with(prefix);
+      if (!prefix.starts_with(kHex) && decimal.starts_with(prefix)) return true;
+      const std::string marked = prefix.starts_with(kHex) ? prefix : fmt::format("0x{}", prefix);
+      return hex.starts_with(marked) || shortest.starts_with(marked);
     });
   };
   return (event.parent && matches(*event.parent)) || std::ranges::any_of(event.hashes, matches);

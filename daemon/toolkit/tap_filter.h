@@ -34,7 +34,7 @@ class TapFilter {
   std::vector<Tier> tiers_;
   std::vector<std::string> loras_;  // "" is none
   std::vector<int64_t> ranks_;
-  std::vector<std::string> hashes_;  // decimal or hex, lower case
+  std::vector<std::string> hashes_;  // decimal or hex, lower case; with 0x hex alone
 };
 
 }  // namespace conductor::toolkit

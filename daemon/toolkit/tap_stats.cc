@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string_view>
+#include <utility>
 
 #include "daemon/toolkit/table.h"
 
@@ -43,6 +44,8 @@ uint64_t TapStats::Counts::removed_blocks() const {
 }
 
 void TapStats::Count(const TapEvent& event) {
+  // Of no publisher: the end of a recording. But a daemon's loss is of all of them.
+  if (event.publisher.empty() && event.type != TapType::kLost) return;
   Counts& counts = rows_[event.publisher].now;
   if (IsBlockEvent(event.type)) ++counts.events;
   switch (event.type) {
@@ -141,12 +144,16 @@ std::string TapStats::JsonLines(int64_t start_ns, int64_t now_ns) {
     for (const bool stored : {true, false}) {
       const auto& counts = stored ? now.stored : now.removed;
       const auto& before = stored ? row.before.stored : row.before.removed;
-      auto& blocks = line[stored ? "stored_blocks" : "removed_blocks"];
-      auto& rates = line[stored ? "stored_blocks_per_second" : "removed_blocks_per_second"];
+      nlohmann::ordered_json blocks;
+      nlohmann::ordered_json rates;
       for (size_t i = 0; i < kPlaces; ++i) {
-        blocks[std::string(kPlaceNames[i])] = counts[i];
-        rates[std::string(kPlaceNames[i])] = static_cast<double>(counts[i] - before[i]) / seconds;
+        const std::string place(kPlaceNames[i]);
+        blocks[place] = counts[i];
+        rates[place] = static_cast<double>(counts[i] - before[i]) / seconds;
       }
+      const std::string name = stored ? "stored_blocks" : "removed_blocks";
+      line[name] = std::move(blocks);
+      line[name + "_per_second"] = std::move(rates);
     }
     line["cleared"] = now.cleared;
     line["gaps"] = now.gaps;
