@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "daemon/serve/ingest_profile.h"
 #include "lib/ingest/pool_ingest.h"
 #include "lib/wire/decoder.h"
 #include "lib/wire/timestamp.h"
@@ -18,40 +19,6 @@ using Lost = stream::Consumer::Lost;
 
 // A recording's clock may be wrong by any amount, and the stream adds its time limits to it.
 constexpr double kLongestSeconds = 3e8;
-
-ingest::PublisherProfile EngineProfile(const serve::Registration& registration) {
-  return {.name = registration.Key(),
-          .instance_id = registration.instance_id,
-          .tenant = registration.tenant,
-          .model = registration.model,
-          .lora_name = registration.lora_name,
-          .additional_salt = registration.additional_salt,
-          .block_size = registration.block_size,
-          .dp_rank = registration.dp_rank,
-          .copies = registration.copies,
-          .root_on_any_tier = registration.type == serve::PublisherType::kSglang ||
-                              registration.type == serve::PublisherType::kLmcache,
-          .hash_profile = registration.hash_profile};
-}
-
-ingest::PoolProfile PoolProfileOf(const serve::Registration& registration) {
-  return {.name = registration.Key(),
-          .tenant = registration.tenant,
-          .model = registration.model,
-          .additional_salt = registration.additional_salt,
-          .key_models = registration.pool.key_models,
-          .lookup = registration.pool.lookup,
-          .tp_size = registration.pool.tp_size,
-          .kv_heads = registration.pool.kv_heads,
-          .pp_size = registration.pool.pp_size,
-          .layers = registration.pool.layers,
-          .hash_profile = registration.hash_profile};
-}
-
-bool IsOfPools(const wire::KvEvent& event) {
-  return std::holds_alternative<wire::ObjectStored>(event) ||
-         std::holds_alternative<wire::ObjectRemoved>(event);
-}
 
 bool Clears(const wire::KvEvent& event) {
   return std::holds_alternative<wire::AllBlocksCleared>(event) ||
@@ -109,17 +76,12 @@ class Rebuild::Publisher : private stream::Consumer, private stream::ReplayOutbo
   }
 
   void Begin(const SourceFrame& frame) {
-    if (!publisher_.type_known) {
-      const auto batch = wire::Decoder(publisher_.read_as.type).Decode(frame.Payload());
-      if (batch && std::ranges::any_of(batch->events, IsOfPools)) {
-        publisher_.read_as.type = serve::PublisherType::kMooncake;
-      }
-    }
+    GuessType(publisher_, frame);
     const serve::Registration& as = publisher_.read_as;
     if (serve::IsPool(as.type)) {
-      pool_.emplace(rebuild_.index_, PoolProfileOf(as), rebuild_.options_.limits);
+      pool_.emplace(rebuild_.index_, serve::PoolProfile(as), rebuild_.options_.limits);
     } else {
-      engine_.emplace(rebuild_.index_, EngineProfile(as), rebuild_.options_.limits, number_);
+      engine_.emplace(rebuild_.index_, serve::EngineProfile(as), rebuild_.options_.limits, number_);
     }
     decoder_.emplace(as.type);
     if (observer() != nullptr) observer()->Begin(number_, publisher_);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "daemon/serve/ingest_profile.h"
 #include "daemon/toolkit/terminal.h"
 #include "lib/base/tier.h"
 #include "lib/hash/block_hash.h"
@@ -133,16 +134,7 @@ void RebuildCheck::Begin(uint32_t number, const SourcePublisher& publisher) {
     return;
   }
   engines_[number] = {publisher.name, as.instance_id};
-  model_.AddPublisher(number, {.instance_id = as.instance_id,
-                               .tenant = as.tenant,
-                               .model = as.model,
-                               .lora_name = as.lora_name,
-                               .additional_salt = as.additional_salt,
-                               .block_size = as.block_size,
-                               .dp_rank = as.dp_rank,
-                               .copies = as.copies,
-                               .root_on_any_tier = as.type == serve::PublisherType::kSglang ||
-                                                   as.type == serve::PublisherType::kLmcache});
+  model_.AddPublisher(number, serve::EngineProfile(as));
 }
 
 void RebuildCheck::Before(uint32_t number, stream::Sequence, const wire::EventBatch& batch) {

@@ -128,6 +128,20 @@ Result<std::optional<uint32_t>> Pick(const ReplayOptions& options,
               count == 0 ? "there is none" : fmt::format("one of: {}; or all", names));
 }
 
+// A daemon tells publishers apart by their keys.
+Status CheckKeys(const std::vector<SourcePublisher>& publishers, std::optional<uint32_t> picked) {
+  if (picked) return {};
+  for (size_t i = 1; i < publishers.size(); ++i) {
+    const std::string key = publishers[i].read_as.Key();
+    for (size_t k = 0; k < i; ++k) {
+      if (publishers[k].read_as.Key() != key) continue;
+      return Fail(fmt::format("{} and {} are both {}", publishers[k].name, publishers[i].name, key),
+                  "--into", "one of them, by --publisher, or no --instance");
+    }
+  }
+  return {};
+}
+
 Result<std::string> ReadToken(const std::string& path) {
   std::ifstream file(path);
   std::string token;
@@ -212,6 +226,7 @@ Status Run::OpenSinks() {
     record_ = std::move(*record);
   }
   if (!options_.into.empty()) {
+    if (auto checked = CheckKeys(publishers, picked_); !checked) return checked;
     IntoSink::Options into{.ca_file = options_.ca_file, .stopped = StopAsked};
     auto url = client::ConductorUrl::Parse(options_.into);
     if (!url) return tl::unexpected(std::move(url.error()));

@@ -7,6 +7,8 @@
 #include <thread>
 #include <utility>
 
+#include "lib/wire/timestamp.h"
+
 namespace conductor::toolkit {
 namespace {
 
@@ -35,22 +37,19 @@ uint64_t FirstOf(const PublishSink::Options& options,
 
 std::optional<Numbering::Number> Numbering::Take(uint32_t publisher, uint64_t sequence,
                                                  std::string_view payload) {
-  Lane& lane = lanes_.at(publisher);
-  const size_t hash = std::hash<std::string_view>()(payload);
+  using Kind = SequenceWatch::Kind;
+  const auto verdict =
+      watches_.at(publisher).Judge(sequence, payload, wire::PeekTimestamp(payload));
   Number number{.sequence = sequence};
-  if (const auto seen = lane.seen.find(sequence); seen != lane.seen.end()) {
-    if (seen->second == hash) {
-      if (mode_ == Mode::kRenumber) return std::nullopt;
-      number.what = What::kRepeated;
-      return number;
-    }
-    lane.seen.clear();
-    if (mode_ == Mode::kKeep || lanes_.size() == 1) {
-      number.what = What::kNewLife;
-      next_ = first_;
-    }
+  if (verdict.kind == Kind::kDuplicate) {
+    if (mode_ == Mode::kRenumber) return std::nullopt;
+    number.what = What::kRepeated;
+    return number;
   }
-  lane.seen.emplace(sequence, hash);
+  if (verdict.kind == Kind::kRestart && (mode_ == Mode::kKeep || watches_.size() == 1)) {
+    number.what = What::kNewLife;
+    next_ = first_;
+  }
   if (mode_ == Mode::kRenumber) number.sequence = next_++;
   return number;
 }
@@ -138,7 +137,7 @@ std::vector<std::string> PublishSink::Notes() const {
   std::vector<std::string> notes = {
       fmt::format("published {} batches at {}", published_, publisher_->endpoint())};
   if (lives_ > 0) notes.push_back(fmt::format("{} restarts among them", lives_));
-  if (repeated_ > 0) notes.push_back(fmt::format("{} batches came twice", repeated_));
+  if (repeated_ > 0) notes.push_back(fmt::format("{} batches came twice or late", repeated_));
   uint64_t left_out = 0;
   for (const auto& redialect : redialects_) left_out += redialect ? redialect->left_out() : 0;
   if (left_out > 0) {

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "daemon/toolkit/redialect.h"
 #include "daemon/toolkit/replay_sink.h"
+#include "daemon/toolkit/sequence_watch.h"
 #include "lib/base/clock.h"
 #include "lib/trace/simulated_publisher.h"
 
@@ -26,7 +26,7 @@ class Numbering {
   enum class Mode : uint8_t { kKeep, kRenumber };
   enum class What : uint8_t {
     kNext,      // of this life
-    kRepeated,  // the same batch again
+    kRepeated,  // the same batch again, or one that is late
     kNewLife,   // the first of another life
   };
   struct Number {
@@ -36,21 +36,17 @@ class Numbering {
 
   // `first`: of a life, where it is renumbered.
   Numbering(Mode mode, uint64_t first, size_t publishers)
-      : mode_(mode), first_(first), next_(first), lanes_(publishers) {}
+      : mode_(mode), first_(first), next_(first), watches_(publishers) {}
 
   // Nothing: the batch is to be left out.
   [[nodiscard]] std::optional<Number> Take(uint32_t publisher, uint64_t sequence,
                                            std::string_view payload);
 
  private:
-  struct Lane {
-    std::map<uint64_t, size_t> seen;  // sequences of this life, and hashes of the payloads
-  };
-
   const Mode mode_;
   const uint64_t first_;
   uint64_t next_;
-  std::vector<Lane> lanes_;
+  std::vector<SequenceWatch> watches_;  // by publisher
 };
 
 // Plays a source as a live publisher, for any subscriber: an indexer, a router, `conductor tap`.

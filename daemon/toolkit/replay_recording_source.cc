@@ -74,11 +74,12 @@ void RecordingSource::Scan(trace::RecordingReader& reader, const ReadAs& as) {
       publishers_.push_back(DescribedBy(reader.publishers().at(added->number), as, notes_));
     } else if (const auto* recorded = std::get_if<trace::RecordedFrame>(&*item)) {
       SourcePublisher& publisher = publishers_.at(recorded->publisher);
-      if (!recorded->replayed) {
-        publisher.has_live = true;
-      } else if (Take(*recorded, frame) && frame.IsEnd()) {
-        publisher.has_whole_answer = true;
-      }
+      const bool known = publisher.has_live || publisher.has_whole_answer;
+      if (known && !recorded->replayed) continue;
+      Take(*recorded, frame);
+      if (!known) GuessType(publisher, frame);
+      publisher.has_live = publisher.has_live || !recorded->replayed;
+      publisher.has_whole_answer = publisher.has_whole_answer || frame.IsEnd();
     } else if (const auto* damage = std::get_if<trace::Damage>(&*item)) {
       if (notes_.size() < kMostNotes) notes_.push_back(damage->Describe());
     }
@@ -89,7 +90,8 @@ void RecordingSource::Scan(trace::RecordingReader& reader, const ReadAs& as) {
 Result<bool> RecordingSource::Next(SourceFrame& frame) {
   while (const auto item = reader_.Next()) {
     if (const auto* recorded = std::get_if<trace::RecordedFrame>(&*item)) {
-      if (Take(*recorded, frame)) return true;
+      Take(*recorded, frame);
+      return true;
     } else if (const auto* mark = std::get_if<trace::RecordedMark>(&*item)) {
       if (Take(*mark, frame)) return true;
     }
@@ -97,12 +99,11 @@ Result<bool> RecordingSource::Next(SourceFrame& frame) {
   return false;
 }
 
-bool RecordingSource::Take(const trace::RecordedFrame& recorded, SourceFrame& frame) {
+void RecordingSource::Take(const trace::RecordedFrame& recorded, SourceFrame& frame) {
   frame = {.publisher = recorded.publisher,
            .kind = recorded.replayed ? SourceFrame::Kind::kAnswer : SourceFrame::Kind::kLive,
            .at = static_cast<double>(recorded.received_ns) / kNanoseconds};
   frame.frames.assign(recorded.frames.begin(), recorded.frames.end());
-  return true;
 }
 
 bool RecordingSource::Take(const trace::RecordedMark& mark, SourceFrame& frame) const {

@@ -37,8 +37,8 @@ class RecordingSource : public ReplaySource {
 
   // What there is of whom.
   void Scan(trace::RecordingReader& reader, const ReadAs& as);
+  static void Take(const trace::RecordedFrame& recorded, SourceFrame& frame);
   // False for what is nothing to a replay.
-  [[nodiscard]] static bool Take(const trace::RecordedFrame& recorded, SourceFrame& frame);
   [[nodiscard]] bool Take(const trace::RecordedMark& mark, SourceFrame& frame) const;
 
   trace::RecordingReader reader_;

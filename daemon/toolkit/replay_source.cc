@@ -2,13 +2,20 @@
 
 #include <algorithm>
 #include <utility>
+#include <variant>
 
 #include "lib/base/bytes.h"
+#include "lib/wire/decoder.h"
 
 namespace conductor::toolkit {
 namespace {
 
 constexpr uint64_t kEndMarker = ~uint64_t{0};
+
+bool IsOfPools(const wire::KvEvent& event) {
+  return std::holds_alternative<wire::ObjectStored>(event) ||
+         std::holds_alternative<wire::ObjectRemoved>(event);
+}
 
 }  // namespace
 
@@ -35,6 +42,14 @@ SourcePublisher Described(std::string name, const ReadAs& as) {
   publisher.name = std::move(name);
   Override(publisher, as);
   return publisher;
+}
+
+void GuessType(SourcePublisher& publisher, const SourceFrame& frame) {
+  if (publisher.type_known) return;
+  const auto batch = wire::Decoder(publisher.read_as.type).Decode(frame.Payload());
+  if (batch && std::ranges::any_of(batch->events, IsOfPools)) {
+    publisher.read_as.type = serve::PublisherType::kMooncake;
+  }
 }
 
 void Override(SourcePublisher& publisher, const ReadAs& as) {

@@ -85,6 +85,8 @@ struct ReadAs {
 // What a publisher is read as of which nothing but its name is known, under those flags: a vLLM
 // engine of that name serving "replayed", which learns its block size.
 [[nodiscard]] SourcePublisher Described(std::string name, const ReadAs& as);
+// From a message of it: a publisher whose type is not known is a pool's where it tells of objects.
+void GuessType(SourcePublisher& publisher, const SourceFrame& frame);
 // The flags over what is known already.
 void Override(SourcePublisher& publisher, const ReadAs& as);
 

@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import time
 
 import msgpack
 import zmq
@@ -278,11 +279,22 @@ class Sinks(ReplayTest):
         self.assertEqual(played.wait(DEADLINE), DONE)
         self.assertTrue(json.loads(played.stdout.read())["publishers"])
 
-    def subscribed(self, path, *arguments):
+    def test_the_pace_is_that_of_the_source(self):
+        with open(self.path("slow.jsonl"), "w", encoding="utf-8") as file:
+            for i in range(2):
+                file.write(json.dumps({"timestamp": 1000 * i, "input_length": 512,
+                                       "output_length": 1, "hash_ids": [i]}) + "\n")
+        begin = time.monotonic()
+        self.assertEqual(len(self.subscribed(self.path("slow.jsonl"), "--speed", "2")), 2)
+        self.assertGreaterEqual(time.monotonic() - begin, 0.5)
+
+    def subscribed(self, *arguments):
         """All messages that a subscriber gets."""
         endpoint = f"tcp://127.0.0.1:{publishers.free_ports()}"
-        played = self.start("replay", path, "--publish", endpoint, "--wait-subscriber", "--speed",
-                            "max", "--json", *arguments)
+        if "--speed" not in arguments:
+            arguments += ("--speed", "max")
+        played = self.start("replay", "--publish", endpoint, "--wait-subscriber", "--json",
+                            *arguments)
         socket = zmq.Context.instance().socket(zmq.SUB)
         self.addCleanup(socket.close, 0)
         socket.subscribe(b"")
@@ -361,6 +373,9 @@ class Sinks(ReplayTest):
         merged = self.subscribed(first, second, "--publisher", "all")
         self.assertEqual([sequence for sequence, _ in merged], list(range(6)))
         self.replay(first, "--publisher", "7", code=USAGE)
+        done = self.replay(first, second, "--into", "http://127.0.0.1:1", "--instance", "i",
+                           code=FAILED)
+        self.assertIn("are both i|default|0", done.stderr)
 
     def test_the_model_agrees_on_what_an_engine_said(self):
         path = self.recorded_traffic(requests=40)

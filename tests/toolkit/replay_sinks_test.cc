@@ -37,6 +37,13 @@ TEST(Numbering, KeepsHolesDuplicatesAndRestarts) {
   EXPECT_EQ(Taken(numbering, 8, "b"), "next 8");
 }
 
+TEST(Numbering, ARestartBelowAllThatWasSeenIsKnownByItsTime) {
+  Numbering numbering(Mode::kKeep, 0, 1);
+  EXPECT_EQ(Taken(numbering, 500, Payload({}, 1000)), "next 500");
+  EXPECT_EQ(Taken(numbering, 3, Payload({}, 900)), "again 3");
+  EXPECT_EQ(Taken(numbering, 0, Payload({}, 1001)), "life 0");
+}
+
 TEST(Numbering, RenumbersWithoutHolesAndDuplicates) {
   Numbering numbering(Mode::kRenumber, 0, 1);
   EXPECT_EQ(Taken(numbering, 5, "a"), "next 0");
