@@ -47,6 +47,14 @@ std::unique_ptr<LifeCopy> PublisherLife::BeginCopy(MonoTime now) const {
   return std::make_unique<LifeCopy>(std::move(saved), index::ChainCopy(index_, holders, spaces));
 }
 
+uint64_t PublisherLife::Holdings() const {
+  uint64_t holdings = 0;
+  for (const auto& [key, holder] : holders_) {
+    for (const Tier tier : kTiers) holdings += index_.HeldBlocks(holder, tier);
+  }
+  return holdings;
+}
+
 PublisherIngest::Restored PublisherLife::Restore(Writer& writer, const SavedLife& saved,
                                                  MonoTime now, Duration elapsed) {
   // A registered size wins: what was learnt may be another's.

@@ -76,6 +76,8 @@ PublisherIngest::Restored PublisherIngest::Restore(index::PrefixIndex::Writer& w
   return visible_->Restore(writer, saved, now, elapsed);
 }
 
+uint64_t PublisherIngest::Holdings() const { return visible_->Holdings(); }
+
 bool PublisherIngest::HoldsNothing() const {
   return (hidden_ ? hidden_ : visible_)->HoldsNothing();
 }

@@ -168,6 +168,8 @@ class PublisherIngest {
   [[nodiscard]] Restored Restore(index::PrefixIndex::Writer& writer, const SavedLife& saved,
                                  MonoTime now, Duration elapsed);
 
+  // What the visible life holds: blocks, for each rank and tier.
+  [[nodiscard]] uint64_t Holdings() const;
   // True when nothing is held on any tier and nothing waits; during a rebuild in the hidden set.
   [[nodiscard]] bool HoldsNothing() const;
 

@@ -54,6 +54,7 @@ class PublisherLife {
                                                   const SavedLife& saved, MonoTime now,
                                                   Duration elapsed);
 
+  [[nodiscard]] uint64_t Holdings() const;
   [[nodiscard]] bool HoldsNothing() const;
   // Given up for the index's memory_limit; what was lost so before a clear does not count any more.
   [[nodiscard]] uint64_t TrimmedBlocks() const;
