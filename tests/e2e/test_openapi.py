@@ -5,6 +5,7 @@ import base64
 import fnmatch
 import functools
 import json
+import os
 import struct
 import tempfile
 import unittest
