@@ -17,6 +17,7 @@
 #include "daemon/serve/http_api.h"
 #include "daemon/serve/query_endpoint.h"
 #include "daemon/serve/registry.h"
+#include "daemon/serve/snapshots.h"
 #include "daemon/serve/stop_signals.h"
 #include "lib/base/log.h"
 #include "lib/base/result.h"
@@ -29,6 +30,11 @@ constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 
 constexpr uint16_t kDefaultPort = 13333;
+
+// At the end. The snapshot of 100 million blocks takes half of it; whoever cannot wait for it
+// sends another signal, and has the last one.
+constexpr Duration kSaveWithin = std::chrono::minutes(2);
+constexpr Duration kPublishersWithin = std::chrono::milliseconds(1500);
 
 int Complain(int code, const Error& error) {
   fmt::print(stderr, "conductor: {}\n", error.Message());
@@ -168,6 +174,10 @@ int RunServe(const ServeOptions& options) {
     return Complain(kUsage, {"it asks its daemon without TLS and without a token", "--demo",
                              "neither --auth-token-file nor --tls-cert beside it"});
   }
+  if (options.demo && !limits->snapshots.file.empty()) {
+    return Complain(kUsage,
+                    {"its publishers begin anew each time", "--demo", "no --state beside it"});
+  }
   for (const std::string& note : config->notes) log::Info("{}", note);
   if (Report(config->problems, options.strict)) return kFailed;
 
@@ -181,9 +191,17 @@ int RunServe(const ServeOptions& options) {
   Registry registry(limits->registry);
   if (!registry.limit_warning().empty()) log::Warn("{}", registry.limit_warning());
 
+  std::unique_ptr<Snapshots> snapshots;
+  if (!limits->snapshots.file.empty()) {
+    auto opened = Snapshots::Open(registry, limits->snapshots, config->publishers, options.strict);
+    if (!opened) return Complain(kFailed, opened.error());
+    snapshots = std::move(*opened);
+  }
+
   const HttpApi::Options& http_options = limits->http;
   WarnOfExposure(http_options);
   HttpApi http(registry, http_options);
+  if (snapshots) http.Serve(*snapshots);
   std::shared_ptr<QueryEndpoint> queries;
   if (!limits->query.address.empty()) {
     auto started = StartQueryEndpoint(http, limits->query);
@@ -201,6 +219,7 @@ int RunServe(const ServeOptions& options) {
     log::Warn("{} publisher{} registered, {} left out: the lines above say why", registry.size(),
               registry.size() == 1 ? " is" : "s are", broken);
   }
+  if (snapshots) snapshots->Start();
   http.SetReady(true);
   // From here on the process ends by a signal only, and none comes through once one ended it.
   if (http_options.names_files()) signals.OnHangup([&http] { http.ReloadFiles(); });
@@ -219,7 +238,11 @@ int RunServe(const ServeOptions& options) {
   http.Stop();
   signals.Ending("the queries over ZeroMQ");
   if (queries) queries->Stop();
-  signals.Ending("the publishers");
+  if (snapshots) {
+    signals.Ending("the snapshot", kSaveWithin);
+    snapshots->Stop();
+  }
+  signals.Ending("the publishers", kPublishersWithin);
   return kDone;
 }
 

@@ -55,6 +55,16 @@ void NoteRefused(const ingest::IngestCounters& before, const ingest::IngestCount
   applied.what = std::move(what);
 }
 
+class EngineCopy : public PublisherCopy {
+ public:
+  explicit EngineCopy(std::unique_ptr<ingest::LifeCopy> life) : life_(std::move(life)) {}
+  bool Step() override { return life_->Step(); }
+  void Take(store::SavedPublisher& saved) override { saved.life = life_->Take(); }
+
+ private:
+  std::unique_ptr<ingest::LifeCopy> life_;
+};
+
 }  // namespace
 
 EngineConsumer::EngineConsumer(index::PrefixIndex& index, const Registration& registration,
@@ -110,6 +120,10 @@ void EngineConsumer::AbandonRebuild() {
   ingest_.AbandonRebuild();
   TellRebuild("abandoned");
   Publish();
+}
+
+std::unique_ptr<PublisherCopy> EngineConsumer::BeginCopy(MonoTime now) const {
+  return std::make_unique<EngineCopy>(ingest_.BeginCopy(now));
 }
 
 std::optional<MonoTime> EngineConsumer::NextDeadline() const {

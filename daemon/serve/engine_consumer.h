@@ -25,6 +25,15 @@ class EngineConsumer : public PublisherConsumer {
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const override;
   void Tick(MonoTime now) override;
 
+  [[nodiscard]] std::unique_ptr<PublisherCopy> BeginCopy(MonoTime now) const override;
+  [[nodiscard]] uint64_t Holdings() const override { return ingest_.Holdings(); }
+  // See PublisherIngest::Restore.
+  [[nodiscard]] ingest::PublisherIngest::Restored Restore(index::PrefixIndex::Writer& writer,
+                                                          const ingest::SavedLife& saved,
+                                                          Duration elapsed) {
+    return ingest_.Restore(writer, saved, MonoNow(), elapsed);
+  }
+
  protected:
   void Ingest(stream::Sequence sequence, const wire::EventBatch& batch, Applied& applied) override;
   void DropAll() override;

@@ -49,6 +49,7 @@ struct HttpApi::Impl {
     AddIngestRoutes(listener, context,
                     [this](const IngestExchange& exchange) { metrics.Count(exchange); });
     AddEventRoutes(listener, context);
+    AddSnapshotRoutes(listener, [this] { return snapshots; });
     AddMooncakeRoutes(listener, context);
     WriteRefusals(listener, context);
     AddProcessRoutes();
@@ -67,6 +68,7 @@ struct HttpApi::Impl {
   Metrics metrics;
   const std::string boot_id = RandomId();
   std::atomic<bool> ready = false;
+  Snapshots* snapshots = nullptr;  // set before the listener's threads start
 };
 
 void HttpApi::Impl::AddProcessRoutes() {
@@ -136,6 +138,11 @@ const RouteContext& HttpApi::context() const { return impl_->context; }
 
 void HttpApi::ShowQueryEndpoint(std::function<QueryStats()> stats) {
   impl_->metrics.ShowQueryEndpoint(std::move(stats));
+}
+
+void HttpApi::Serve(Snapshots& snapshots) {
+  impl_->snapshots = &snapshots;
+  impl_->metrics.ShowSnapshots([&snapshots] { return snapshots.stats(); });
 }
 
 void HttpApi::SetReady(bool ready) { impl_->ready = ready; }

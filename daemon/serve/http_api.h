@@ -15,6 +15,7 @@
 #include "daemon/serve/mooncake_generation.h"
 #include "daemon/serve/query_stats.h"
 #include "daemon/serve/registry.h"
+#include "daemon/serve/snapshots.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
 #include "lib/index/score.h"
@@ -78,6 +79,10 @@ class HttpApi {
 
   // Before Start(): GET /metrics tells what `stats` says too.
   void ShowQueryEndpoint(std::function<QueryStats()> stats);
+
+  // Before Start(): POST /v1/snapshot saves it, and GET /metrics tells of it. It must outlive this,
+  // or its Stop().
+  void Serve(Snapshots& snapshots);
 
   // What GET /readyz answers: 503 until set.
   void SetReady(bool ready);

@@ -319,6 +319,42 @@ double ResidentBytes() {
 
 }  // namespace
 
+// Of what there is none yet there is no sample.
+std::vector<MetricFamily> SnapshotMetrics(const Snapshots::Stats& stats,
+                                          const RestoreTally& restored) {
+  const auto number = [](uint64_t value) { return static_cast<double>(value); };
+  FamilyOf age(kGauge, "conductor_snapshot_age_seconds", "Since the newest snapshot was begun.");
+  FamilyOf bytes(kGauge, "conductor_snapshot_bytes", "The size of the newest snapshot.");
+  FamilyOf blocks(kGauge, "conductor_snapshot_blocks", "Blocks in the newest snapshot.");
+  if (stats.info) {
+    age.Add({}, UnixNow() - stats.info->saved_at);
+    bytes.Add({}, number(stats.info->bytes));
+    blocks.Add({}, number(stats.info->blocks));
+  }
+  return {age.Take(),
+          bytes.Take(),
+          blocks.Take(),
+          FamilyOf(kCounter, "conductor_snapshot_saves_total", "Saves, by outcome.")
+              .Add({{"outcome", "saved"}}, number(stats.saved))
+              .Add({{"outcome", "failed"}}, number(stats.failed))
+              .Take(),
+          Single(kGauge, "conductor_snapshot_duration_seconds", "What the last save took.",
+                 stats.seconds),
+          FamilyOf(kGauge, "conductor_snapshot_restored_publishers",
+                   "Publishers restored with what they held, by what became of it.")
+              .Add({{"outcome", "undecided"}}, number(restored.undecided))
+              .Add({{"outcome", "proven"}}, number(restored.proven))
+              .Add({{"outcome", "dropped"}}, number(restored.dropped))
+              .Add({{"outcome", "doubted"}}, number(restored.doubted))
+              .Take(),
+          FamilyOf(kGauge, "conductor_snapshot_restored_holdings",
+                   "What they held, for each rank and tier, by what became of it.")
+              .Add({{"outcome", "proven"}}, number(restored.proven_holdings))
+              .Add({{"outcome", "dropped"}}, number(restored.dropped_holdings))
+              .Add({{"outcome", "doubted"}}, number(restored.doubted_holdings))
+              .Take()};
+}
+
 struct Metrics::Impl : public prometheus::Collectable {
   Impl(const Registry& given_registry, std::function<HttpConnections()> given_connections)
       : registry(given_registry),
@@ -421,7 +457,8 @@ struct Metrics::Impl : public prometheus::Collectable {
 
   const Registry& registry;
   const std::function<HttpConnections()> connections;
-  std::function<QueryStats()> query_endpoint;  // where there is one
+  std::function<QueryStats()> query_endpoint;   // where there is one
+  std::function<Snapshots::Stats()> snapshots;  // where there are any
   const double start_time = UnixNow();
   prometheus::Registry http;
   prometheus::Family<prometheus::Counter>& requests;
@@ -439,6 +476,10 @@ Metrics::~Metrics() = default;
 
 void Metrics::ShowQueryEndpoint(std::function<QueryStats()> stats) {
   impl_->query_endpoint = std::move(stats);
+}
+
+void Metrics::ShowSnapshots(std::function<Snapshots::Stats()> stats) {
+  impl_->snapshots = std::move(stats);
 }
 
 void Metrics::Count(const HttpExchange& exchange) {
@@ -466,6 +507,10 @@ std::string Metrics::Scrape() const {
     families.insert(families.end(), std::make_move_iterator(queries.begin()),
                     std::make_move_iterator(queries.end()));
   }
+  std::vector<MetricFamily> snapshots = SnapshotMetrics(
+      impl_->snapshots ? impl_->snapshots() : Snapshots::Stats{}, impl_->registry.restored());
+  families.insert(families.end(), std::make_move_iterator(snapshots.begin()),
+                  std::make_move_iterator(snapshots.end()));
   std::vector<MetricFamily> http = impl_->http.Collect();
   families.insert(families.end(), std::make_move_iterator(http.begin()),
                   std::make_move_iterator(http.end()));

@@ -9,6 +9,7 @@
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/query_stats.h"
 #include "daemon/serve/registry.h"
+#include "daemon/serve/snapshots.h"
 
 namespace conductor::serve {
 
@@ -35,6 +36,9 @@ class Metrics {
 
   // Before the first Scrape(): the ZeroMQ endpoint's, asked at each.
   void ShowQueryEndpoint(std::function<QueryStats()> stats);
+
+  // The same of snapshots.
+  void ShowSnapshots(std::function<Snapshots::Stats()> stats);
 
   // Thread-safe.
   void Count(const HttpExchange& exchange);

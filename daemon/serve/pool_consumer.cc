@@ -17,6 +17,16 @@ bool HasCleared(const wire::EventBatch& batch) {
   return false;
 }
 
+class CopyOfPool : public PublisherCopy {
+ public:
+  explicit CopyOfPool(std::unique_ptr<ingest::PoolCopy> pool) : pool_(std::move(pool)) {}
+  bool Step() override { return pool_->Step(); }
+  void Take(store::SavedPublisher& saved) override { saved.pool = pool_->Take(); }
+
+ private:
+  std::unique_ptr<ingest::PoolCopy> pool_;
+};
+
 }  // namespace
 
 PoolConsumer::PoolConsumer(index::PrefixIndex& index, const Registration& registration,
@@ -41,6 +51,10 @@ void PoolConsumer::CloseListing(uint64_t request) {
   ingest_.AbandonListing();
   const std::lock_guard lock(listings_->mutex);
   if (listings_->wanted == request) listings_->wanted.reset();
+}
+
+std::unique_ptr<PublisherCopy> PoolConsumer::BeginCopy(MonoTime now) const {
+  return std::make_unique<CopyOfPool>(ingest_.BeginCopy(now));
 }
 
 bool PoolConsumer::Listed(std::span<const ingest::ListedObject> objects) {

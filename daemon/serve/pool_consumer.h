@@ -41,6 +41,14 @@ class PoolConsumer : public PublisherConsumer {
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const override;
   void Tick(MonoTime now) override;
 
+  [[nodiscard]] std::unique_ptr<PublisherCopy> BeginCopy(MonoTime now) const override;
+  [[nodiscard]] uint64_t Holdings() const override { return ingest_.Counters().pool_blocks; }
+  // See PoolIngest::Restore.
+  void Restore(index::PrefixIndex::Writer& writer, const ingest::SavedPool& saved,
+               Duration elapsed) {
+    ingest_.Restore(writer, saved, MonoNow(), elapsed);
+  }
+
   // The listing that is open, if it is still `request`.
   [[nodiscard]] bool Wants(uint64_t request) const { return open_ == request; }
   // The answer to the open listing; see PoolIngest::ApplyListing.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "daemon/serve/registry.h"
 #include "lib/base/log.h"
 
 namespace conductor::serve {
@@ -83,6 +84,36 @@ void PublisherConsumer::NewLife() {
 void PublisherConsumer::TrustChanged(const stream::Trust& trust) {
   of_stream_ = trust;
   TellTrust();
+}
+
+void PublisherConsumer::Restored(uint64_t holdings, std::shared_ptr<RestoreTally> tally) {
+  restored_holdings_ = holdings;
+  tally_ = std::move(tally);
+  ++tally_->undecided;
+  Publish();
+}
+
+void PublisherConsumer::ResumeEnded(ResumeEnd end, std::string_view why) {
+  if (!tally_) return;
+  --tally_->undecided;
+  switch (end) {
+    case ResumeEnd::kProven:
+      ++tally_->proven;
+      tally_->proven_holdings += restored_holdings_;
+      log::Info("{}: what was restored is proven: it holds {} blocks still", name_,
+                restored_holdings_);
+      break;
+    case ResumeEnd::kDropped:
+      ++tally_->dropped;
+      tally_->dropped_holdings += restored_holdings_;
+      log::Warn("{}: what was restored is dropped, {} blocks: {}", name_, restored_holdings_, why);
+      break;
+    case ResumeEnd::kDoubted:
+      ++tally_->doubted;
+      tally_->doubted_holdings += restored_holdings_;
+      log::Warn("{}: what was restored is in doubt, {} blocks: {}", name_, restored_holdings_, why);
+      break;
+  }
 }
 
 void PublisherConsumer::TellTrust() {

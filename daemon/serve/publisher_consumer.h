@@ -16,6 +16,7 @@
 #include "daemon/serve/registration.h"
 #include "lib/base/clock.h"
 #include "lib/ingest/publisher_ingest.h"
+#include "lib/store/saved_publisher.h"
 #include "lib/stream/consumer.h"
 #include "lib/wire/decoder.h"
 
@@ -42,6 +43,18 @@ struct PublisherBoard {
   }
 };
 
+struct RestoreTally;
+
+// A publisher's own part of a snapshot, copied piece by piece while it is held still.
+class PublisherCopy {
+ public:
+  virtual ~PublisherCopy() = default;
+  // A tenth of a millisecond of work; false when all is copied.
+  virtual bool Step() = 0;
+  // At the end, once.
+  virtual void Take(store::SavedPublisher& saved) = 0;
+};
+
 // One publisher's stream, decoded and handed to whatever takes its events into the index: what
 // EngineConsumer and PoolConsumer share. Used by the publisher's ingest thread alone; the board is
 // shared.
@@ -50,6 +63,15 @@ class PublisherConsumer : public stream::Consumer {
   Applied Apply(stream::Sequence sequence, std::string_view payload) final;
   void NewLife() final;
   void TrustChanged(const stream::Trust& trust) final;
+  void ResumeEnded(ResumeEnd end, std::string_view why) final;
+
+  [[nodiscard]] virtual std::unique_ptr<PublisherCopy> BeginCopy(MonoTime now) const = 0;
+  // (block, holder, tier) that it holds now.
+  [[nodiscard]] virtual uint64_t Holdings() const = 0;
+  // What its counters are, for people: of a publisher of which no batch comes.
+  void ShowCounters() { Publish(); }
+  // It was restored with so many holdings; what becomes of them is counted in `tally`.
+  void Restored(uint64_t holdings, std::shared_ptr<RestoreTally> tally);
 
  protected:
   PublisherConsumer(const Registration& registration, std::shared_ptr<PublisherBoard> board);
@@ -83,6 +105,8 @@ class PublisherConsumer : public stream::Consumer {
   std::shared_ptr<PublisherBoard> board_;
   EventTeller teller_;
   stream::Trust of_stream_;
+  uint64_t restored_holdings_ = 0;
+  std::shared_ptr<RestoreTally> tally_;  // of what was restored; null: nothing was
 };
 
 }  // namespace conductor::serve

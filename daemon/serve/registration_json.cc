@@ -377,6 +377,50 @@ RegistrationFields ReadRegistration(const nlohmann::ordered_json& object,
   return result;
 }
 
+nlohmann::ordered_json RegistrationJson(const Registration& registration) {
+  Json json{{"type", PublisherTypeName(registration.type)},
+            {"instance_id", registration.instance_id},
+            {"mode", ListenModeName(registration.mode)},
+            {"replay_endpoint", registration.replay_endpoint},
+            {"modelname", registration.model},
+            {"tenant_id", registration.tenant},
+            {"block_size", registration.block_size},
+            {"dp_rank", registration.dp_rank}};
+  const auto text = [&json](const char* field, const std::string& value) {
+    if (!value.empty()) json[field] = value;
+  };
+  text("endpoint", registration.endpoint);
+  text("peer", registration.peer);
+  text("topic", registration.topic);
+  text("lora_name", registration.lora_name);
+  text("additional_salt", registration.additional_salt);
+  text("incarnation", registration.incarnation);
+  if (registration.copies == index::CopyMode::kSet) json["copies"] = "set";
+  if (registration.bytes_per_block != 0) json["bytes_per_block"] = registration.bytes_per_block;
+  for (const Tier tier : kTiers) {
+    const Duration time = registration.ttl[static_cast<size_t>(tier)];
+    if (time > Duration::zero()) json["ttl"][std::string(TierName(tier))] = FormatDuration(time);
+  }
+  if (const auto& profile = registration.hash_profile) {
+    Json& of = json["hash_profile"];
+    of["algorithm"] = hash::HashAlgorithmName(profile->algorithm);
+    if (!profile->seed.empty()) of["python_hash_seed"] = profile->seed;
+    if (profile->hash_block_size != 0) of["hash_block_size"] = profile->hash_block_size;
+  }
+  const PoolRegistration& pool = registration.pool;
+  if (pool.lookup == index::PoolLookup::kContinue) json["pool_lookup"] = "continue";
+  const auto number = [&json](const char* field, const std::optional<uint32_t>& value) {
+    if (value) json[field] = *value;
+  };
+  number("tp_size", pool.tp_size);
+  number("kv_heads", pool.kv_heads);
+  number("pp_size", pool.pp_size);
+  number("layers", pool.layers);
+  text("admin_endpoint", pool.admin_endpoint);
+  if (!pool.key_models.empty()) json["key_models"] = pool.key_models;
+  return json;
+}
+
 std::string SourceField(const nlohmann::ordered_json& object, const std::string& field) {
   if (field == "endpoint" && !object.contains("endpoint")) return "ip";
   if (field == "modelname" && !object.contains("modelname") && object.contains("model")) {

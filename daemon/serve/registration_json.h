@@ -58,6 +58,9 @@ inline constexpr uint32_t kMaxDpSize = 4096;
 [[nodiscard]] RegistrationFields ReadRegistration(const nlohmann::ordered_json& object,
                                                   const std::optional<std::string>& instance_id);
 
+// What ReadRegistration() makes the same registration of.
+[[nodiscard]] nlohmann::ordered_json RegistrationJson(const Registration& registration);
+
 // The member that a field of Validate()'s errors was read from: "ip" for "endpoint" where the
 // object has no "endpoint".
 [[nodiscard]] std::string SourceField(const nlohmann::ordered_json& object,

@@ -12,99 +12,12 @@
 #include <tuple>
 #include <utility>
 
-#include "daemon/serve/engine_consumer.h"
-#include "daemon/serve/pool_consumer.h"
-#include "daemon/serve/pool_lister.h"
-#include "daemon/serve/reservations.h"
+#include "daemon/serve/registry_impl.h"
 #include "lib/base/log.h"
 #include "lib/wire/peek_rank.h"
 #include "lib/wire/timestamp.h"
 
 namespace conductor::serve {
-namespace {
-
-struct Entry {
-  std::shared_ptr<const Registration> registration;
-  std::shared_ptr<PublisherBoard> board;
-  // Nothing while it is being added, and again while it is being removed: its key and endpoint are
-  // taken, but it is not listed.
-  std::optional<stream::Transport::PublisherId> id;
-  std::shared_ptr<PoolLister> lister;      // of pools that have an admin endpoint
-  std::shared_ptr<stream::Intake> intake;  // of those whose events are handed in
-  bool replacing = false;                  // another publisher is about to take its place
-  bool leaving = false;                    // it is being removed
-};
-
-}  // namespace
-
-struct Registry::Impl {
-  explicit Impl(const Options& given)
-      : options(given), index(given.index), events(given.events), transport(given.transport) {}
-
-  const Options options;
-  index::PrefixIndex index;
-  HotPrefixes hot_prefixes;
-  EventStream events;
-  // Guards entries, reservations and next_number; never held across a wait.
-  mutable std::mutex mutex;
-  std::condition_variable_any replaced;  // with mutex: an Entry::replacing ended
-  std::map<std::string, Entry> entries;
-  Reservations reservations;  // of all entries, held by their keys
-  uint32_t next_number = 0;
-  // Counted up after each change of what Table() tells.
-  std::shared_ptr<std::atomic<uint64_t>> changes = std::make_shared<std::atomic<uint64_t>>(0);
-  mutable std::mutex table_mutex;  // guards table; taken before `mutex`
-  std::shared_ptr<const EngineTable> table =
-      std::make_shared<EngineTable>(std::vector<EngineView>{}, 0);
-  // Late, so that its threads, which use the index, end first.
-  stream::Transport transport;
-  std::jthread churn_looks;  // at the boards, now and then; uses all of the above
-
-  // With the mutex held:
-  [[nodiscard]] tl::expected<Added, Refusal> Reserve(const Registration& registration,
-                                                     Profiles profiles);
-  // Whether an engine of its context hashes in another way, as far as both say how.
-  [[nodiscard]] bool HashesUnlikeOthers(const Registration& registration) const;
-  // The end of what Reserve() began.
-  void Erase(const std::string& key);
-  // The entry, once nobody replaces it; nullptr when there is none, or it is being added or
-  // removed.
-  [[nodiscard]] Entry* Settled(std::unique_lock<std::mutex>& lock, const std::string& key);
-
-  // What follows a publisher.
-  struct Following {
-    stream::Transport::PublisherId id = 0;
-    std::shared_ptr<PublisherBoard> board;
-    std::shared_ptr<PoolLister> lister;
-    std::shared_ptr<stream::Intake> intake;
-  };
-  [[nodiscard]] tl::expected<Following, Refusal> Follow(
-      const Registration& registration, uint32_t number,
-      std::optional<stream::Transport::PublisherId> replaces = {});
-  // A listed publisher lives anew, by the name that its registration has now.
-  void LiveAnew(const Registration& registration, stream::Transport::PublisherId id);
-  // Takes the place of the publisher that is `replacing`.
-  [[nodiscard]] tl::expected<Put, Refusal> TakePlace(const Registration& registration,
-                                                     uint32_t number);
-  [[nodiscard]] PublisherStatus StatusOf(const Entry& entry, MonoTime now) const;
-  void LookAtChurn();
-  [[nodiscard]] stream::StreamOptions StreamOptionsOf(const Registration& registration,
-                                                      uint32_t number) const;
-  struct MadeConsumer {
-    std::unique_ptr<stream::Consumer> consumer;
-    PoolConsumer* pool;  // the same, of a pool; otherwise nullptr
-  };
-  [[nodiscard]] MadeConsumer MakeConsumer(const Registration& registration, uint32_t number,
-                                          std::shared_ptr<PublisherBoard> board,
-                                          const std::shared_ptr<ListingRequests>& listings);
-  [[nodiscard]] std::shared_ptr<PoolLister> MakeLister(
-      stream::Transport::PublisherId id, std::unique_ptr<PoolAdmin> admin,
-      const std::shared_ptr<ListingRequests>& listings, PoolConsumer& pool);
-  // False when no publisher has this key; otherwise `work` was done on its ingest thread.
-  bool Run(const std::string& key, const char* what,
-           const std::function<void(stream::PublisherStream&)>& work);
-};
-
 namespace {
 
 using Kind = Refusal::Kind;
@@ -297,18 +210,25 @@ stream::StreamOptions Registry::Impl::StreamOptionsOf(const Registration& regist
   return stream;
 }
 
-Registry::Impl::MadeConsumer Registry::Impl::MakeConsumer(
-    const Registration& registration, uint32_t number, std::shared_ptr<PublisherBoard> board,
-    const std::shared_ptr<ListingRequests>& listings) {
-  if (!IsPool(registration.type)) {
-    return {std::make_unique<EngineConsumer>(index, registration, options.ingest, number,
-                                             std::move(board)),
-            nullptr};
+Registry::Impl::Prepared Registry::Impl::Prepare(const Registration& registration,
+                                                 uint32_t number) {
+  Prepared prepared;
+  prepared.board = std::make_shared<PublisherBoard>();
+  prepared.board->changes = changes;
+  prepared.board->events = &events;
+  prepared.listings = std::make_shared<ListingRequests>();
+  if (IsPool(registration.type)) {
+    auto pool = std::make_unique<PoolConsumer>(index, registration, options.ingest, prepared.board,
+                                               prepared.listings);
+    prepared.pool = pool.get();
+    prepared.consumer = std::move(pool);
+  } else {
+    auto engine = std::make_unique<EngineConsumer>(index, registration, options.ingest, number,
+                                                   prepared.board);
+    prepared.engine = engine.get();
+    prepared.consumer = std::move(engine);
   }
-  auto pool = std::make_unique<PoolConsumer>(index, registration, options.ingest, std::move(board),
-                                             listings);
-  PoolConsumer* const made = pool.get();
-  return {std::move(pool), made};
+  return prepared;
 }
 
 std::shared_ptr<PoolLister> Registry::Impl::MakeLister(
@@ -327,6 +247,12 @@ std::shared_ptr<PoolLister> Registry::Impl::MakeLister(
 tl::expected<Registry::Impl::Following, Refusal> Registry::Impl::Follow(
     const Registration& registration, uint32_t number,
     std::optional<stream::Transport::PublisherId> replaces) {
+  return Follow(registration, number, Prepare(registration, number), std::nullopt, replaces);
+}
+
+tl::expected<Registry::Impl::Following, Refusal> Registry::Impl::Follow(
+    const Registration& registration, uint32_t number, Prepared prepared,
+    std::optional<stream::Resume> resume, std::optional<stream::Transport::PublisherId> replaces) {
   std::unique_ptr<PoolAdmin> admin;
   if (!registration.pool.admin_endpoint.empty()) {
     auto created =
@@ -335,21 +261,28 @@ tl::expected<Registry::Impl::Following, Refusal> Registry::Impl::Follow(
     admin = std::move(*created);
   }
   Following following;
-  following.board = std::make_shared<PublisherBoard>();
-  following.board->changes = changes;
-  following.board->events = &events;
+  following.board = std::move(prepared.board);
   if (registration.mode == stream::ListenMode::kIngest) {
     following.intake = std::make_shared<stream::Intake>(options.stream.max_pending_bytes,
                                                         registration.incarnation);
   }
-  const auto listings = std::make_shared<ListingRequests>();
-  auto [consumer, pool] = MakeConsumer(registration, number, following.board, listings);
-  auto added = transport.Add(AddressOf(registration, following.intake),
-                             StreamOptionsOf(registration, number), std::move(consumer), replaces);
+  stream::StreamOptions stream = StreamOptionsOf(registration, number);
+  stream.resume = std::move(resume);
+  auto added = transport.Add(AddressOf(registration, following.intake), stream,
+                             std::move(prepared.consumer), replaces);
   if (!added) return Refused(Kind::kInvalid, std::move(added.error()));
   following.id = *added;
-  if (admin) following.lister = MakeLister(*added, std::move(admin), listings, *pool);
+  if (admin) {
+    following.lister = MakeLister(*added, std::move(admin), prepared.listings, *prepared.pool);
+  }
   return following;
+}
+
+void Registry::Impl::Enter(Entry& entry, Following following) {
+  entry.id = following.id;
+  entry.board = std::move(following.board);
+  entry.lister = std::move(following.lister);
+  entry.intake = std::move(following.intake);
 }
 
 void Registry::Impl::LiveAnew(const Registration& registration, stream::Transport::PublisherId id) {
@@ -398,10 +331,7 @@ tl::expected<Registry::Added, Refusal> Registry::Add(const Registration& registr
       return tl::unexpected(std::move(following.error()));
     }
     Entry& entry = impl_->entries.at(key);
-    entry.id = following->id;
-    entry.board = std::move(following->board);
-    entry.lister = std::move(following->lister);
-    entry.intake = std::move(following->intake);
+    Impl::Enter(entry, *std::move(following));
     impl_->changes->fetch_add(1);
   }
   log::Info("publisher {} at {}: registered", key, registration.Source());
@@ -430,7 +360,8 @@ tl::expected<std::vector<Registry::Added>, Refusal> Registry::AddAll(
   return added;
 }
 
-Entry* Registry::Impl::Settled(std::unique_lock<std::mutex>& lock, const std::string& key) {
+Registry::Entry* Registry::Impl::Settled(std::unique_lock<std::mutex>& lock,
+                                         const std::string& key) {
   for (;;) {
     const auto found = entries.find(key);
     if (found == entries.end() || !found->second.id) return nullptr;

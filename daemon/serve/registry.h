@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_SERVE_REGISTRY_H_
 #define CONDUCTOR_DAEMON_SERVE_REGISTRY_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -20,6 +21,8 @@
 #include "lib/base/result.h"
 #include "lib/index/prefix_index.h"
 #include "lib/ingest/publisher_ingest.h"
+#include "lib/store/saved_publisher.h"
+#include "lib/store/snapshot_reader.h"
 #include "lib/stream/intake.h"
 #include "lib/stream/transport.h"
 
@@ -63,6 +66,19 @@ struct Refusal : Error {
 
   Kind kind;
   size_t rank = 0;  // of AddAll(): which of its registrations
+};
+
+// What became of publishers that were restored from a snapshot: each is in one of the first three
+// once it is decided. Any order.
+struct RestoreTally {
+  std::atomic<uint64_t> proven = 0;
+  std::atomic<uint64_t> dropped = 0;
+  std::atomic<uint64_t> doubted = 0;
+  std::atomic<uint64_t> undecided = 0;
+  // Of these what they held when it was decided: (block, holder, tier).
+  std::atomic<uint64_t> proven_holdings = 0;
+  std::atomic<uint64_t> dropped_holdings = 0;
+  std::atomic<uint64_t> doubted_holdings = 0;
 };
 
 // The publishers that are registered now, each with its stream and its way into the index.
@@ -169,7 +185,38 @@ class Registry {
   // Why the process can serve fewer publishers than configured; empty when it can.
   [[nodiscard]] const std::string& limit_warning() const;
 
+  // --- Snapshots; registry_snapshot.cc. `Snapshots` is who calls these in a daemon.
+
+  // A copy of one publisher as it is at one moment, with all that it holds, or nothing when it is
+  // not registered any more. It is held still meanwhile (Transport::RunHeld), for a tenth of a
+  // microsecond a block; others go on. A publisher that is shown and not followed has no copy.
+  [[nodiscard]] std::optional<store::SavedPublisher> Copy(const std::string& key) const;
+  // In order.
+  [[nodiscard]] std::vector<std::string> Keys() const;
+
+  struct RestoreOptions {
+    // Those of a configuration file: what it says of a publisher wins over what the snapshot says,
+    // and one that it does not have any more is not brought back.
+    std::vector<Registration> configured;
+    // Whether publishers are listened to. Otherwise they are shown as they were, `stale`, for
+    // questions about the snapshot itself; then nothing is asked of `configured`.
+    bool followed = true;
+  };
+  struct Restored {
+    size_t publishers = 0;        // that are registered now ...
+    size_t with_blocks = 0;       // ... of these with what they held
+    uint64_t holdings = 0;        // (block, holder, tier)
+    std::vector<Error> left_out;  // publishers, or what they held; `where` is the key
+  };
+  // Takes in what a snapshot has. Requires that nothing is registered yet. What publishers hold is
+  // stale until each proves it. An error when the file cannot be used: nothing of it is there then.
+  [[nodiscard]] Result<Restored> Restore(store::SnapshotReader& reader,
+                                         const RestoreOptions& options);
+  // What became of that.
+  [[nodiscard]] const RestoreTally& restored() const;
+
  private:
+  struct Entry;
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -11,6 +11,7 @@
 #include "daemon/serve/http_listener.h"
 #include "daemon/serve/metrics.h"
 #include "daemon/serve/registry.h"
+#include "daemon/serve/snapshots.h"
 
 // The routes of the HTTP API, a file for each family; docs/http-api.md describes them all.
 namespace conductor::serve {
@@ -29,6 +30,8 @@ void AddInventoryRoutes(HttpListener& listener, const RouteContext& context);
 // POST /v1/ingest; `count` is told of each body that came that far.
 void AddIngestRoutes(HttpListener& listener, const RouteContext& context,
                      std::function<void(const IngestExchange&)> count);
+// POST /v1/snapshot; `snapshots` is asked at each, and gives nullptr where there are none.
+void AddSnapshotRoutes(HttpListener& listener, std::function<Snapshots*()> snapshots);
 void AddEventRoutes(HttpListener& listener, const RouteContext& context);  // GET /v1/events
 // The Mooncake Conductor's.
 void AddMooncakeRoutes(HttpListener& listener, const RouteContext& context);

@@ -29,10 +29,14 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.http.tls_cert; }, true},
     Setting{"tls-key", Kind::kFile, "the certificate's private key",
             [](Limits& l) -> Slot { return &l.http.tls_key; }, true},
+    Setting{"state", Kind::kFile, "come back warm from this snapshot, and save it",
+            [](Limits& l) -> Slot { return &l.snapshots.file; }, true},
+    Setting{"snapshot-interval", Kind::kTime, "between saves; 0: at the end and on request",
+            [](Limits& l) -> Slot { return &l.snapshots.interval; }, false, 0, UINT32_MAX, true},
     Setting{"max-publishers", Kind::kNumber, "most publishers at once",
             [](Limits& l) -> Slot { return &l.registry.transport.max_publishers; }, true, 1, 65536},
     Setting{"ingest-threads", Kind::kNumber, "threads that read events",
-            [](Limits& l) -> Slot { return &l.registry.transport.threads; }, true, 1, 256},
+            [](Limits& l) -> Slot { return &l.registry.transport.threads; }, false, 1, 256},
     Setting{"probe-interval", Kind::kTime, "silence after which a publisher is asked",
             [](Limits& l) -> Slot { return &l.registry.stream.probe_interval; }, true},
     Setting{"first-probe", Kind::kTime, "the same once, after its first replay",
@@ -47,6 +51,8 @@ constexpr std::array kSettings = {
             [](Limits& l) -> Slot { return &l.registry.stream.backoff_max; }},
     Setting{"doubt-grace", Kind::kTime, "doubtful for so long: dropped, and incomplete",
             [](Limits& l) -> Slot { return &l.registry.stream.doubt_grace; }},
+    Setting{"stale-grace", Kind::kTime, "restored and not proven for so long: dropped",
+            [](Limits& l) -> Slot { return &l.registry.stream.stale_grace; }},
     Setting{"listing-timeout", Kind::kTime, "a pool's key list that takes longer is asked anew",
             [](Limits& l) -> Slot { return &l.registry.stream.listing_timeout; }},
     Setting{"digest-window", Kind::kNumber, "batches of a publisher that are recognised",
@@ -162,9 +168,14 @@ struct Store {
   const Setting& setting;
 
   Status operator()(Duration* to) const {
+    if (setting.zero && text == "0") {
+      *to = Duration::zero();
+      return {};
+    }
     auto time = ParseDuration(text);
     if (!time) return tl::unexpected(std::move(time.error()));
-    if (*time <= Duration::zero()) {
+    const bool none = setting.zero && *time == Duration::zero();
+    if (*time <= Duration::zero() && !none) {
       return Fail(fmt::format("'{}' is too short", text), {}, "a time above zero: 500ms, 5s, 15m");
     }
     *to = *time;

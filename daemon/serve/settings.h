@@ -12,6 +12,7 @@
 #include "daemon/serve/http_api.h"
 #include "daemon/serve/query_endpoint.h"
 #include "daemon/serve/registry.h"
+#include "daemon/serve/snapshots.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
 
@@ -22,6 +23,7 @@ struct Limits {
   Registry::Options registry;
   HttpApi::Options http;
   QueryEndpoint::Options query;
+  Snapshots::Options snapshots;
 };
 
 // One of them as people set it: by a flag, or by a key of the configuration file. This table is the
@@ -46,7 +48,7 @@ struct Setting {
   bool common = false;  // stands in the short help
   uint64_t min = 0;     // numbers
   uint64_t max = UINT32_MAX;
-  bool zero = false;  // sizes: 0 says something too
+  bool zero = false;  // sizes and times: 0 says something too
 
   // The file's key: "probe_interval".
   [[nodiscard]] std::string Key() const;

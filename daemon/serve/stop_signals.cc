@@ -7,6 +7,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <utility>
@@ -74,8 +75,14 @@ void StopSignals::Watch() {
   // nothing more.
   sigdelset(&set_, SIGHUP);
   pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
-  const auto patience = std::chrono::ceil<std::chrono::milliseconds>(patience_).count();
-  if (!Readable(done_.get(), static_cast<int>(patience))) GiveUp();
+  const MonoTime came = MonoNow();
+  for (;;) {
+    const MonoTime until = std::max(
+        came + patience_, MonoTime(MonoTime::duration(until_.load(std::memory_order_relaxed))));
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - MonoNow()).count();
+    if (left <= 0) GiveUp(until - came);
+    if (Readable(done_.get(), static_cast<int>(std::min<int64_t>(left, 100)))) return;
+  }
 }
 
 bool StopSignals::TakeHangup() {
@@ -104,10 +111,11 @@ bool StopSignals::TakeSignal() {
   }
 }
 
-void StopSignals::GiveUp() const {
+void StopSignals::GiveUp(Duration after) const {
   ExitSoonAnyway();
   log::Warn("still ending {} {} after the signal: abandoned, the process exits",
-            ending_.load(std::memory_order_relaxed), FormatDuration(patience_));
+            ending_.load(std::memory_order_relaxed),
+            FormatDuration(std::chrono::duration_cast<std::chrono::milliseconds>(after)));
   ::_exit(0);
 }
 

@@ -38,6 +38,11 @@ class StopSignals {
 
   // What is being ended now, for the line in the log: "the HTTP requests". A literal.
   void Ending(const char* what) { ending_.store(what, std::memory_order_relaxed); }
+  // The same for what may take longer: the patience counts from now.
+  void Ending(const char* what, Duration patience) {
+    Ending(what);
+    until_.store((MonoNow() + patience).time_since_epoch().count(), std::memory_order_relaxed);
+  }
 
  private:
   void Watch();
@@ -45,12 +50,13 @@ class StopSignals {
   bool TakeSignal();
   // False when it stops the process.
   bool TakeHangup();
-  [[noreturn]] void GiveUp() const;
+  [[noreturn]] void GiveUp(Duration after) const;
 
   const Duration patience_;
   sigset_t set_{};
-  FileDescriptor signals_;                         // readable once a signal came
-  FileDescriptor done_;                            // readable once this object ends
+  FileDescriptor signals_;                // readable once a signal came
+  FileDescriptor done_;                   // readable once this object ends
+  std::atomic<MonoTime::rep> until_ = 0;  // the end of its patience, where Ending() said so
   std::atomic<const char*> ending_ = "the start";  // read by the watching thread; stands for itself
   bool ignores_hangup_ = false;
   std::mutex mutex_;              // guards signal_ and reload_

@@ -167,29 +167,6 @@ struct MatchOptions {
   uint32_t top = 0;
 };
 
-// A piece of a chain of which one holder holds blocks, as PrefixIndex::VisitHeld tells it. Views:
-// for the length of the call.
-struct HeldRun {
-  // A block that is held as the end of a span, or more than once.
-  struct Special {
-    uint32_t block;  // position in `blocks`
-    Tier tier;
-    uint32_t span;    // blocks
-    uint32_t copies;  // at least 1
-  };
-  struct Name {
-    uint32_t block;  // position in `blocks`
-    EngineHash name;
-    uint32_t span;  // blocks, as it was announced last
-  };
-
-  std::optional<PrefixHash> parent;    // of the block before the first; nothing: begins a prompt
-  std::span<const PrefixHash> blocks;  // 1 to 64
-  std::array<uint64_t, kTierCount> held{};  // by Tier: bit i for blocks[i]
-  std::span<const Special> special;         // those of `held` that are not simply there once
-  std::span<const Name> names;              // that the space has for any of the blocks
-};
-
 // One block of a chain, as PrefixIndex::Look tells it.
 struct BlockView {
   struct Holding {
@@ -377,13 +354,6 @@ class PrefixIndex {
   // Whether a pool has declared a profile, so that a NameSource may be asked for something.
   [[nodiscard]] bool HasPoolProfiles() const;
 
-  // All that the holder holds, and what its publisher's space calls it, run by run in no order. The
-  // lock is taken for a few runs at a time, so others write on meanwhile; as long as nothing is
-  // written for this holder and space, what is told is what they are at one moment: the publisher's
-  // cursor. What is given up for memory_limit meanwhile is missing.
-  void VisitHeld(HolderId holder, AliasSpace space,
-                 const std::function<void(const HeldRun&)>& visit) const;
-
   // What is known of the last block of a chain, which is given from the prompt's first block on.
   // Of a span only the last block is held.
   [[nodiscard]] BlockView Look(const NamespaceKey& name_space,
@@ -403,6 +373,8 @@ class PrefixIndex {
   [[nodiscard]] Status Validate() const;
 
  private:
+  friend class ChainCopy;
+  friend class ChainRestore;
   struct Impl;
   class Lookup;
   std::unique_ptr<Impl> impl_;
@@ -475,6 +447,7 @@ class PrefixIndex::Writer {
   void SetPoolBlock(PoolId pool, const PoolDomain& domain, PoolName name, std::optional<Tier> tier);
 
  private:
+  friend class ChainRestore;
   friend class PrefixIndex;
   explicit Writer(Impl* impl);
   Impl* impl_;

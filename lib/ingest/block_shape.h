@@ -26,6 +26,19 @@ class BlockShape {
     std::optional<uint32_t> layers;
   };
 
+  // What was learnt from objects, for a file. Dimensions in the order tensor, pipeline, prefill
+  // context, decode context, layer.
+  struct Learnt {
+    std::array<std::optional<uint32_t>, 5>
+        seen;                              // the greatest rank, plus one; nothing: no key has it
+    std::optional<uint32_t> tensor_ranks;  // that a key said
+    bool k = false;
+    bool v = false;
+    uint64_t unchanged = 0;  // objects since a size grew
+
+    friend bool operator==(const Learnt&, const Learnt&) = default;
+  };
+
   // Ranks of a kind, or layers, at most; a greater one is no rank.
   static constexpr uint32_t kMostRanks = 4096;
 
@@ -64,6 +77,29 @@ class BlockShape {
     const bool grown = required() > before;
     unchanged_ = grown ? 0 : unchanged_ + 1;
     return grown;
+  }
+
+  [[nodiscard]] Learnt learnt() const {
+    Learnt learnt{.tensor_ranks = dimensions_[kTensor].declared,
+                  .k = seen_k_,
+                  .v = seen_v_,
+                  .unchanged = unchanged_};
+    for (size_t i = 0; i < kDimensions; ++i) {
+      if (dimensions_[i].present) learnt.seen[i] = dimensions_[i].seen;
+    }
+    return learnt;
+  }
+  // As if the objects that it is of had come again.
+  void Restore(const Learnt& learnt) {
+    for (size_t i = 0; i < kDimensions; ++i) {
+      if (!learnt.seen[i]) continue;
+      dimensions_[i].present = true;
+      dimensions_[i].seen = std::max(dimensions_[i].seen, *learnt.seen[i]);
+    }
+    if (!dimensions_[kTensor].declared) dimensions_[kTensor].declared = learnt.tensor_ranks;
+    seen_k_ |= learnt.k;
+    seen_v_ |= learnt.v;
+    unchanged_ = learnt.unchanged;
   }
 
   // Components of a block.

@@ -27,6 +27,18 @@ class ExpiryQueue {
 
   void Forget(const Key& key) { ends_.erase(key); }
 
+  // When it ends; nothing: it was never announced, or has ended.
+  [[nodiscard]] std::optional<MonoTime> EndOf(const Key& key) const {
+    const auto end = ends_.find(key);
+    if (end == ends_.end()) return std::nullopt;
+    return end->second;
+  }
+  // visit(key, deadline) for each, in no order.
+  template <typename Visit>
+  void ForEach(Visit visit) const {
+    for (const auto& [key, deadline] : ends_) visit(key, deadline);
+  }
+
   // When TakeDue may have something; never later.
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const {
     if (due_.empty()) return std::nullopt;

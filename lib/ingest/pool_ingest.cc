@@ -394,6 +394,50 @@ void PoolIngest::TiersLearnt(std::span<const ListedObject> listed) {
   impl_->SyncAll(writer, changes);
 }
 
+std::unique_ptr<PoolCopy> PoolIngest::BeginCopy(MonoTime now) const {
+  const Impl& impl = *impl_;
+  SavedPool begun{
+      .dropped = impl.dropped || impl.index.StatsOf(impl.pool).trimmed > 0,
+      .lost_tenants = impl.lost_tenants,
+      .foreign_model = impl.foreign_model,
+      .foreign_prefix = impl.foreign_prefix,
+      .objects_unread = impl.counters.objects_unread,
+      .objects_foreign = impl.counters.objects_foreign,
+      .last_event_id = impl.counters.last_event_id,
+  };
+  const auto left = [&impl, now](const ObjectId& id, Tier tier) -> std::optional<Duration> {
+    const auto end = impl.expiry.EndOf({id, tier});
+    if (!end) return std::nullopt;
+    return *end - now;
+  };
+  return std::make_unique<PoolCopy>(impl.index, impl.objects, std::move(begun),
+                                    impl.profile.additional_salt, left);
+}
+
+void PoolIngest::Restore(Writer& writer, const SavedPool& saved, MonoTime now, Duration elapsed) {
+  Impl& impl = *impl_;
+  impl.dropped = saved.dropped;
+  impl.lost_tenants = saved.lost_tenants;
+  impl.foreign_model = saved.foreign_model;
+  impl.foreign_prefix = saved.foreign_prefix;
+  impl.counters.objects_unread = saved.objects_unread;
+  impl.counters.objects_foreign = saved.objects_foreign;
+  impl.counters.last_event_id = saved.last_event_id;
+  std::vector<PoolObjects::Change> changes;
+  if (const size_t lost = impl.objects.Restore(saved, changes); lost > 0) {
+    impl.counters.waiting_dropped += lost;
+    impl.dropped = true;
+  }
+  impl.SyncAll(writer, changes);
+  for (const SavedPool::Object& object : saved.objects) {
+    const ObjectId id{saved.families[object.family].tenant, object.key};
+    if (object.cpu_left) impl.expiry.Announce({id, Tier::kCpu}, now + *object.cpu_left - elapsed);
+    if (object.disk_left) {
+      impl.expiry.Announce({id, Tier::kDisk}, now + *object.disk_left - elapsed);
+    }
+  }
+}
+
 bool PoolIngest::HoldsNothing() const { return impl_->objects.size() == 0; }
 
 std::optional<Doubt> PoolIngest::doubt() const {

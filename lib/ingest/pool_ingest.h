@@ -15,7 +15,9 @@
 #include "lib/base/tier.h"
 #include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_index.h"
+#include "lib/ingest/pool_copy.h"
 #include "lib/ingest/publisher_ingest.h"
+#include "lib/ingest/saved_life.h"
 #include "lib/wire/kv_event.h"
 
 namespace conductor::ingest {
@@ -127,6 +129,13 @@ class PoolIngest {
   // What was asked for. It says nothing of objects that were touched since AskForTiers, which are
   // to be asked for again; one that is on no tier is gone.
   void TiersLearnt(std::span<const ListedObject> objects);
+
+  // A copy of all that the pool is, to be stepped to its end while nothing is done to this.
+  [[nodiscard]] std::unique_ptr<PoolCopy> BeginCopy(MonoTime now) const;
+  // Goes on from it, `elapsed` later. Requires that nothing was applied yet. What its blocks were
+  // joined with is for index::ChainRestore::Join, after this and within the same `writer`.
+  void Restore(index::PrefixIndex::Writer& writer, const SavedPool& saved, MonoTime now,
+               Duration elapsed);
 
   [[nodiscard]] bool HoldsNothing() const;
   [[nodiscard]] std::optional<Doubt> doubt() const;

@@ -68,6 +68,44 @@ bool PoolObjects::Add(const ObjectId& id, const wire::ObjectKey& key, const std:
   return true;
 }
 
+size_t PoolObjects::Restore(const SavedPool& saved, Changes& changes) {
+  std::vector<Family*> families;
+  for (const SavedPool::Family& from : saved.families) {
+    const wire::ObjectKey key{
+        .family = from.form, .prefix = from.prefix, .variant = from.variant, .group = from.group};
+    Family* family = FamilyOf(ObjectId{.tenant = from.tenant}, key, from.model);
+    if (family != nullptr) family->shape.Restore(from.shape);
+    families.push_back(family);
+  }
+  size_t lost = 0;
+  for (const SavedPool::Object& from : saved.objects) {
+    Family* family = families[from.family];
+    const ObjectId id{saved.families[from.family].tenant, from.key};
+    const size_t bytes = BytesOf(id);
+    if (family == nullptr || bytes_ + bytes > options_.max_bytes || objects_.contains(id)) {
+      ++lost;
+      continue;
+    }
+    bytes_ += bytes;
+    auto& slot = family->blocks[from.hash];
+    if (!slot) {
+      slot = std::make_unique<Block>(Block{.family = family, .hash = from.hash});
+      ++blocks_;
+    }
+    Object& object = objects_
+                         .emplace(id, Object{.block = slot.get(),
+                                             .component = from.component,
+                                             .known = {},
+                                             .tiers = {},
+                                             .settled = true,
+                                             .asked = false,
+                                             .backend = BackendOf(saved.backends[from.backend])})
+                         .first->second;
+    Know(id, object, ObjectTiers{.cpu = from.cpu, .disk = from.disk}, from.settled, changes);
+  }
+  return lost;
+}
+
 void PoolObjects::AddTiers(const ObjectId& id, ObjectTiers tiers, Changes& changes) {
   Object& object = objects_.at(id);
   tiers.cpu |= object.known.cpu;

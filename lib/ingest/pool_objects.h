@@ -17,6 +17,7 @@
 #include "lib/base/tier.h"
 #include "lib/hash/block_hash.h"
 #include "lib/ingest/block_shape.h"
+#include "lib/ingest/saved_life.h"
 #include "lib/wire/object_key.h"
 
 namespace conductor::ingest {
@@ -103,6 +104,10 @@ class PoolObjects {
   // Forgets what was learnt, too.
   void Clear(Changes& changes);
 
+  // Adds what PoolCopy told, and what was learnt of it. Requires that nothing is there. The number
+  // of objects that do not fit the limits, and so are not kept.
+  size_t Restore(const SavedPool& saved, Changes& changes);
+
   // Objects of the tenant that are not settled, at most so many. AskForTiers: that they are being
   // asked for is remembered until anything is told of them.
   [[nodiscard]] std::vector<std::string> KeysWithoutTier(const std::string& tenant,
@@ -123,6 +128,8 @@ class PoolObjects {
   [[nodiscard]] std::string Unsettled(uint64_t enough) const;
 
  private:
+  friend class PoolCopy;
+
   struct Component {
     ComponentId id;
     uint32_t on_cpu = 0;  // objects of this component

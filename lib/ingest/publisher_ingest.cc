@@ -66,6 +66,18 @@ void PublisherIngest::CommitRebuild(const index::Occasion& occasion) {
 
 void PublisherIngest::AbandonRebuild() { hidden_.reset(); }
 
+std::unique_ptr<LifeCopy> PublisherIngest::BeginCopy(MonoTime now) const {
+  return visible_->BeginCopy(now);
+}
+
+PublisherIngest::Restored PublisherIngest::Restore(index::PrefixIndex::Writer& writer,
+                                                   const SavedLife& saved, MonoTime now,
+                                                   Duration elapsed) {
+  return visible_->Restore(writer, saved, now, elapsed);
+}
+
+uint64_t PublisherIngest::Holdings() const { return visible_->Holdings(); }
+
 bool PublisherIngest::HoldsNothing() const {
   return (hidden_ ? hidden_ : visible_)->HoldsNothing();
 }

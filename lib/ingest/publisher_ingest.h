@@ -12,6 +12,8 @@
 #include "lib/base/tier.h"
 #include "lib/hash/hash_profile.h"
 #include "lib/index/prefix_index.h"
+#include "lib/ingest/life_copy.h"
+#include "lib/ingest/saved_life.h"
 #include "lib/wire/kv_event.h"
 
 namespace conductor::ingest {
@@ -155,6 +157,19 @@ class PublisherIngest {
   void CommitRebuild(const index::Occasion& occasion = {});
   void AbandonRebuild();
 
+  // A copy of the visible life, to be stepped to its end while nothing is done to this.
+  [[nodiscard]] std::unique_ptr<LifeCopy> BeginCopy(MonoTime now) const;
+  // Goes on from it, `elapsed` later. Requires that nothing was applied yet. What is held and how
+  // it is called is for index::ChainRestore, within the same `writer`; these are its ids.
+  struct Restored {
+    std::vector<index::HolderId> holders;   // of SavedLife::holders
+    std::vector<index::AliasSpace> spaces;  // of SavedLife::groups
+  };
+  [[nodiscard]] Restored Restore(index::PrefixIndex::Writer& writer, const SavedLife& saved,
+                                 MonoTime now, Duration elapsed);
+
+  // What the visible life holds: blocks, for each rank and tier.
+  [[nodiscard]] uint64_t Holdings() const;
   // True when nothing is held on any tier and nothing waits; during a rebuild in the hidden set.
   [[nodiscard]] bool HoldsNothing() const;
 

@@ -48,6 +48,13 @@ class PublisherLife {
   // others.
   void Replace(PublisherLife& other, const index::Occasion& occasion);
 
+  // life_restore.cc; see PublisherIngest.
+  [[nodiscard]] std::unique_ptr<LifeCopy> BeginCopy(MonoTime now) const;
+  [[nodiscard]] PublisherIngest::Restored Restore(index::PrefixIndex::Writer& writer,
+                                                  const SavedLife& saved, MonoTime now,
+                                                  Duration elapsed);
+
+  [[nodiscard]] uint64_t Holdings() const;
   [[nodiscard]] bool HoldsNothing() const;
   // Given up for the index's memory_limit; what was lost so before a clear does not count any more.
   [[nodiscard]] uint64_t TrimmedBlocks() const;

@@ -26,12 +26,12 @@ size_t WaitingEvents::Add(WaitingEvent event) {
   if (bytes > max_bytes_) return 1;
   size_t dropped = 0;
   for (; bytes_ + bytes > max_bytes_; ++dropped) Take(events_.begin()->first);
-  event.gone.assign(event.hashes.size(), 0);
+  event.gone.resize(event.hashes.size(), 0);
   const uint64_t number = next_++;
   awaited_[{event.space, event.awaited()}].insert(number);
   of_rank_[{event.tier, event.dp_rank}].insert(number);
   for (size_t i = 0; i < event.hashes.size(); ++i) {
-    counted_[CountedAs(event, event.hashes[i])].emplace(number, i);
+    if (event.gone[i] == 0) counted_[CountedAs(event, event.hashes[i])].emplace(number, i);
   }
   bytes_ += bytes;
   events_.emplace(number, std::move(event));

@@ -50,8 +50,8 @@ class WaitingEvents {
  public:
   explicit WaitingEvents(size_t max_bytes) : max_bytes_(max_bytes) {}
 
-  // Adds at the end. The number of events dropped for it, oldest first; one that is larger than
-  // the bound by itself is not kept and counts too.
+  // Adds at the end; what is marked gone in it already stays so. The number of events dropped for
+  // it, oldest first; one that is larger than the bound by itself is not kept and counts too.
   size_t Add(WaitingEvent event);
 
   // Numbers, rising with age's end, of the events that wait for `name`.
@@ -60,6 +60,12 @@ class WaitingEvents {
   // Requires, as Take does, that `number` came from AwaitedBy and was not taken yet. Valid until
   // the next change.
   [[nodiscard]] const WaitingEvent& Get(uint64_t number) const { return events_.at(number); }
+
+  // visit(event) for each, in the order they came.
+  template <typename Visit>
+  void ForEach(Visit visit) const {
+    for (const auto& [number, event] : events_) visit(event);
+  }
 
   // Takes an event out.
   WaitingEvent Take(uint64_t number);

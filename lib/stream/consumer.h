@@ -32,6 +32,13 @@ class Consumer {
     std::string what;
   };
 
+  // What became of a set that was held from the start (StreamOptions::resume).
+  enum class ResumeEnd : uint8_t {
+    kProven,   // the publisher still lives the life that it is of
+    kDropped,  // it does not, or nothing can tell any more
+    kDoubted,  // its batches go on being applied, and nothing has proven that they are of that life
+  };
+
   virtual ~Consumer() = default;
 
   // One payload, exactly once for each (life, sequence), sequences rising. `payload` dies with the
@@ -56,6 +63,13 @@ class Consumer {
   // At most one is open. No answer to a closed one is wanted any more.
   virtual void OpenListing(uint64_t request) { (void)request; }
   virtual void CloseListing(uint64_t request) { (void)request; }
+
+  // Once, for a publisher that was restored. `why` is a clause; what is dropped goes with a NewLife
+  // or a CommitRebuild of its own.
+  virtual void ResumeEnded(ResumeEnd end, std::string_view why) {
+    (void)end;
+    (void)why;
+  }
 
   // When Tick has something to do next although no event came (a time to live that ends).
   [[nodiscard]] virtual std::optional<MonoTime> NextDeadline() const { return std::nullopt; }

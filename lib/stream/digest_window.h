@@ -29,6 +29,21 @@ class DigestWindow {
     oldest_ = (oldest_ + 1) % capacity_;
   }
 
+  // Of the newest sequences, as far back as they follow one another: the last is that of the one
+  // added last.
+  [[nodiscard]] std::vector<uint64_t> Newest() const {
+    std::vector<uint64_t> newest;
+    const size_t size = entries_.size();
+    for (size_t i = 0; i < size; ++i) {
+      const Entry& entry = entries_[(oldest_ + size - 1 - i) % size];
+      const Entry& last = entries_[(oldest_ + size - 1) % size];
+      if (entry.sequence + i != last.sequence) break;
+      newest.push_back(entry.digest);
+    }
+    std::ranges::reverse(newest);
+    return newest;
+  }
+
   // Nothing when that sequence was never added, or so long ago that it was forgotten.
   [[nodiscard]] std::optional<uint64_t> Find(uint64_t sequence) const {
     size_t low = 0;

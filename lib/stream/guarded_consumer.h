@@ -47,6 +47,11 @@ class GuardedConsumer : public Consumer {
   void CloseListing(uint64_t request) override {
     Guard("CloseListing", [&] { consumer_->CloseListing(request); });
   }
+  void ResumeEnded(ResumeEnd end, std::string_view why) override {
+    Guard("ResumeEnded", [&] { consumer_->ResumeEnded(end, why); });
+  }
+  // What it guards.
+  [[nodiscard]] Consumer& guarded() { return *consumer_; }
   [[nodiscard]] std::optional<MonoTime> NextDeadline() const override {
     return consumer_->NextDeadline();
   }

@@ -142,6 +142,18 @@ PublisherLink* IngestLoop::Find(uint64_t id) {
   return entry->second.link.get();
 }
 
+void IngestLoop::Hold(uint64_t id) {
+  const auto entry = entries_.find(id);
+  if (entry != entries_.end()) entry->second.held = true;
+}
+
+void IngestLoop::LetGo(uint64_t id) {
+  const auto entry = entries_.find(id);
+  if (entry == entries_.end()) return;
+  entry->second.held = false;
+  MarkReady(id, /*monitor=*/true);
+}
+
 void IngestLoop::Watch(int fd, uint64_t task, bool monitor) {
   epoll_event event{};
   event.events = EPOLLIN;
@@ -239,6 +251,12 @@ void IngestLoop::TakeTurn(uint64_t id) {
   if (found == entries_.end()) return;
   Entry& entry = found->second;
   entry.ready = false;
+  if (entry.held) {
+    // What is due stays due, and is looked at when it is let go.
+    deadlines_.erase({entry.deadline, id});
+    entry.deadline = MonoTime::max();
+    return;
+  }
   const bool more = entry.task->Turn(std::exchange(entry.monitor, false));
   if (more) MarkReady(id, /*monitor=*/false);
   const MonoTime deadline = entry.task->Deadline().value_or(MonoTime::max());

@@ -29,6 +29,7 @@ namespace conductor::stream {
 struct CounterBoard {
   std::mutex mutex;
   StreamCounters counters;  // guarded by mutex
+  std::mutex work;          // held by who works on the publisher from elsewhere; see Transport::Run
   // Of the publisher's bound endpoint, whose turns are not the publisher's; null: it has none.
   std::shared_ptr<const std::atomic<uint64_t>> unrouted;  // guarded by mutex
 };
@@ -54,6 +55,9 @@ class IngestLoop : private Watcher {
   void Remove(uint64_t id);
   // Null for an unknown id. What is done to the link is noticed at its next turn, which is soon.
   [[nodiscard]] PublisherLink* Find(uint64_t id);
+  // From here on the publisher takes no turns, until it is let go. Unknown ids are ignored.
+  void Hold(uint64_t id);
+  void LetGo(uint64_t id);
 
  private:
   struct Entry {
@@ -63,6 +67,7 @@ class IngestLoop : private Watcher {
     MonoTime deadline = MonoTime::max();  // as it stands in deadlines_
     bool ready = false;                   // stands in ready_
     bool monitor = false;                 // its monitor is readable
+    bool held = false;                    // takes no turns
   };
   struct Command {
     const std::function<void()>* work = nullptr;

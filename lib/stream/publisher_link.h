@@ -40,7 +40,7 @@ class PublisherLink : public Task {
   [[nodiscard]] std::optional<MonoTime> Deadline() const override;
 
   [[nodiscard]] PublisherStream& stream() { return stream_; }
-  [[nodiscard]] Consumer& consumer() { return consumer_; }
+  [[nodiscard]] Consumer& consumer() { return consumer_.guarded(); }
 
  private:
   [[nodiscard]] std::optional<MonoTime> ConsumerDeadline() const;

@@ -52,7 +52,7 @@ void PublisherStream::ListingDone(MonoTime now, uint64_t request) {
   if (!std::exchange(heard_, true)) ++counters_.lives;
   listing_failures_ = 0;
   listing_problem_.clear();
-  unconfirmed_resume_ = false;
+  EndResume(Consumer::ResumeEnd::kProven, "");
   life_.TakeListing();
   // A frame that shows a hole also shows that the subscription had taken effect.
   if (listing_due_) first_probe_due_ = false;

@@ -102,6 +102,14 @@ void PublisherStream::OnReplayed(MonoTime now, uint64_t sequence, std::string_vi
   } else if (sequence == *life.cursor) {
     OnBatchAtCursor(now, payload);
     return;
+  } else if (!request.proven && !request.rebuild && unconfirmed_resume_) {
+    // Whose batches these are nothing tells any more.
+    EndResume(Consumer::ResumeEnd::kDropped,
+              fmt::format("the replay from {} starts at sequence {}, after its last batch, {}",
+                          options_.replay_endpoint, sequence, *life.cursor));
+    NewLife(now);
+    if (!request_) Settle(now);
+    return;
   } else if (!request.proven) {
     OnOverrun(now, life, sequence);
     request.proven = true;
@@ -134,7 +142,7 @@ void PublisherStream::OnBatchAtCursor(MonoTime now, std::string_view payload) {
     lives_in_a_row_ = 0;
     if (!request_->rebuild) {
       unproven_ = false;
-      unconfirmed_resume_ = false;
+      EndResume(Consumer::ResumeEnd::kProven, "");
     }
     return;
   }
@@ -146,7 +154,7 @@ void PublisherStream::OnBatchAtCursor(MonoTime now, std::string_view payload) {
 void PublisherStream::OnOverrun(MonoTime now, Life& life, uint64_t sequence) {
   const uint64_t missing = *life.cursor + 1;
   const bool same_life = request_->rebuild || !unproven_;
-  if (!request_->rebuild) unproven_ = unconfirmed_resume_ = false;
+  if (!request_->rebuild) unproven_ = false;
   if (sequence == missing && same_life) return;
   if (sequence != missing) {
     SeeGap(missing, sequence);
@@ -247,7 +255,7 @@ void PublisherStream::CommitRebuild() {
   life_ = std::move(*hidden_);
   hidden_.reset();
   unproven_ = false;
-  unconfirmed_resume_ = false;
+  EndResume(Consumer::ResumeEnd::kDropped, "a replay from the first sequence took its place");
   consumer_.CommitRebuild();
 }
 
@@ -264,6 +272,7 @@ void PublisherStream::Settle(MonoTime now) {
 }
 
 void PublisherStream::Tick(MonoTime now) {
+  TickResume(now);
   TickListing(now);
   if (request_ && now >= request_->deadline) GiveUp(now);
   if (!request_ && connected_ && retry_at_ && now >= *retry_at_) {
@@ -290,6 +299,7 @@ std::optional<MonoTime> PublisherStream::NextDeadline() const {
     sooner(retry_at_ ? retry_at_ : probe_at_);
   }
   sooner(ListingDeadline());
+  sooner(resume_until_);
   return next;
 }
 
@@ -312,7 +322,7 @@ void PublisherStream::Resync(MonoTime now) {
     consumer_.NewLife();
     life_ = Life(options_.digest_window);
     unproven_ = false;
-    unconfirmed_resume_ = false;
+    EndResume(Consumer::ResumeEnd::kDropped, "it was resynchronised");
     life_.Worsen(Damage::Kind::kIncomplete,
                  WithRemedy(fmt::format("resynchronised: what {} stored before is unknown",
                                         options_.endpoint)),
@@ -371,6 +381,7 @@ std::optional<MonoTime> PublisherStream::DoubtDeadline() const {
 }
 
 void PublisherStream::DropDoubtful(MonoTime now) {
+  if (!CanBeProven()) EndResume(Consumer::ResumeEnd::kDropped, "nothing could prove it");
   DropHeld(now, fmt::format("what was doubtful was dropped after a while; the cause: {}",
                             life_.damage.detail));
 }

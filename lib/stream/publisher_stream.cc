@@ -30,18 +30,14 @@ PublisherStream::PublisherStream(StreamOptions options, Consumer& consumer, Repl
       backoff_(options_.backoff_min),
       jitter_state_(options_.jitter_seed),
       listing_backoff_(options_.backoff_min) {
-  if (!options_.resume) return;
-  life_.first = options_.resume->cursor;
-  life_.cursor = options_.resume->cursor;
-  life_.digests.Add(options_.resume->cursor, options_.resume->digest);
-  life_.holds_nothing = false;
-  heard_ = true;
-  unproven_ = true;
-  unconfirmed_resume_ = true;
-  counters_.lives = 1;
+  if (options_.resume) TakeUp(*options_.resume);
 }
 
 void PublisherStream::Start(MonoTime now) {
+  if (options_.resume) {
+    life_.Worsen(options_.resume->damage, options_.resume->damage_detail, now);
+    resume_until_ = now + options_.stale_grace;
+  }
   if (options_.resume && !options_.has_replay) {
     life_.Worsen(Damage::Kind::kDoubtful,
                  WithRemedy(fmt::format(
@@ -368,7 +364,8 @@ void PublisherStream::Apply(MonoTime now, Life& life, uint64_t sequence, std::st
   }
   if (visible) {
     unproven_ = false;
-    unconfirmed_resume_ = false;
+    EndResume(Consumer::ResumeEnd::kDoubted,
+              "a batch came after it before anything proved that it is of the same life");
   }
   const Consumer::Applied applied = consumer_.Apply(Sequence{sequence}, payload);
   if (!life.first) life.first = sequence;
@@ -429,7 +426,7 @@ void PublisherStream::NewLife(MonoTime now) {
   counters_.gaps_lost += std::exchange(gaps_unlisted_, 0);
   counters_.highest_seen.reset();
   unproven_ = false;
-  unconfirmed_resume_ = false;
+  EndResume(Consumer::ResumeEnd::kDropped, "its publisher began a new life meanwhile");
   needs_rebuild_ = false;
   last_answer_empty_ = false;
   ring_keeps_nothing_ = false;

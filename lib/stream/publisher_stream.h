@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lib/base/clock.h"
 #include "lib/stream/consumer.h"
@@ -23,6 +24,19 @@ struct Position {
   uint64_t digest = 0;  // XXH3-64 of the payload at the cursor
 
   friend bool operator==(const Position&, const Position&) = default;
+};
+
+// All that another process needs to go on with a life that it finds again.
+struct Resume : Position {
+  Resume() = default;
+  Resume(const Position& position) : Position(position) {}  // NOLINT: nothing else is known of it
+
+  // Of the batches directly before the cursor, in their order; not that at the cursor.
+  std::vector<uint64_t> digests;
+  std::optional<uint64_t> first;      // the first applied sequence; nothing: the cursor
+  std::optional<double> newest_time;  // the latest batch time, Unix seconds
+  Damage::Kind damage = Damage::Kind::kNone;
+  std::string damage_detail;
 };
 
 struct StreamOptions {
@@ -54,7 +68,10 @@ struct StreamOptions {
   // that connect to one bound endpoint.
   std::function<std::optional<int64_t>(std::string_view payload)> batch_rank;
   // What is held already, restored from a snapshot: stale until the publisher proves it.
-  std::optional<Position> resume;
+  std::optional<Resume> resume;
+  // So long a publisher that does not answer, or is not there, is waited for; then what was
+  // restored of it is dropped.
+  Duration stale_grace = std::chrono::minutes(5);
   // For Trust::detail only. The transport fills in the publisher's address when they are empty.
   std::string endpoint;
   std::string replay_endpoint;
@@ -179,6 +196,8 @@ class PublisherStream {
   [[nodiscard]] const StreamCounters& counters() const { return counters_; }
   // Of the visible set; nothing before the first batch.
   [[nodiscard]] std::optional<Position> position() const;
+  // The same, with all that StreamOptions::resume takes.
+  [[nodiscard]] std::optional<Resume> resume() const;
 
  private:
   // The end marker of a replay, eight FF bytes: no batch has this number.
@@ -273,6 +292,12 @@ class PublisherStream {
   void TickListing(MonoTime now);
   [[nodiscard]] std::optional<MonoTime> ListingDeadline() const;
 
+  // publisher_resume.cc: what was restored.
+  void TakeUp(const Resume& resume);
+  void EndResume(Consumer::ResumeEnd end, std::string_view why);
+  void TickResume(MonoTime now);
+  [[nodiscard]] bool CanBeProven() const { return options_.has_replay || Listed(); }
+
   // publisher_trust.cc: the state as it is to be told.
   [[nodiscard]] Trust Judge() const;
   void Tell();
@@ -299,7 +324,8 @@ class PublisherStream {
   // but a replay proves that the publisher is still the same.
   bool unproven_ = false;
   bool unconfirmed_resume_ = false;
-  bool needs_rebuild_ = false;  // only a replay from 0 can still heal
+  std::optional<MonoTime> resume_until_;  // while it is unconfirmed
+  bool needs_rebuild_ = false;            // only a replay from 0 can still heal
   bool last_answer_empty_ = false;
   bool ring_keeps_nothing_ = false;  // its replay does not know batches that it sent
   uint32_t unanswered_ = 0;          // requests in a row

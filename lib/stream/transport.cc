@@ -192,6 +192,7 @@ void Transport::Remove(PublisherId id) {
 bool Transport::Run(PublisherId id, const std::function<void(PublisherStream&, Consumer&)>& work) {
   const auto publisher = impl_->Find(id);
   if (!publisher) return false;
+  const std::lock_guard alone(publisher->board->work);
   bool found = false;
   publisher->loop->Call([&] {
     PublisherLink* link = publisher->loop->Find(id);
@@ -199,6 +200,30 @@ bool Transport::Run(PublisherId id, const std::function<void(PublisherStream&, C
     found = true;
     work(link->stream(), link->consumer());
   });
+  return found;
+}
+
+bool Transport::RunHeld(PublisherId id,
+                        const std::function<bool(PublisherStream&, Consumer&)>& step) {
+  constexpr Duration kOthersWait = std::chrono::milliseconds(2);
+  const auto publisher = impl_->Find(id);
+  if (!publisher) return false;
+  const std::lock_guard alone(publisher->board->work);
+  bool found = true;
+  bool more = true;
+  while (found && more) {
+    publisher->loop->Call([&] {
+      PublisherLink* link = publisher->loop->Find(id);
+      found = link != nullptr;
+      if (!found) return;
+      publisher->loop->Hold(id);
+      const MonoTime until = MonoNow() + kOthersWait;
+      do {
+        more = step(link->stream(), link->consumer());
+      } while (more && MonoNow() < until);
+      if (!more) publisher->loop->LetGo(id);
+    });
+  }
   return found;
 }
 

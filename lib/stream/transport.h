@@ -104,8 +104,15 @@ class Transport {
   void Remove(PublisherId id);
 
   // Runs `work` on the publisher's ingest thread between two turns, and returns when it is done;
-  // false, without a call, for an unknown id. For what an operator asks for: resync, clear.
+  // false, without a call, for an unknown id. For what an operator asks for: resync, clear. Not
+  // while another Run or RunHeld of the same publisher goes on: it waits for its end.
   bool Run(PublisherId id, const std::function<void(PublisherStream&, Consumer&)>& work);
+
+  // Runs `step` on the publisher's ingest thread again and again until it returns false; false when
+  // the id is unknown, or the publisher was removed before that. Meanwhile nothing else happens to
+  // the publisher: what comes for it waits, as if its thread were busy, while the others of the
+  // thread take their turns between steps. For what must see it at one moment and takes long.
+  bool RunHeld(PublisherId id, const std::function<bool(PublisherStream&, Consumer&)>& step);
 
   // What the stream counted so far; zeros for an unknown id.
   [[nodiscard]] StreamCounters Counters(PublisherId id) const;

@@ -597,54 +597,7 @@ TEST_F(ForgetfulPrefixIndexTest, WhatOneWriterReleasesAndStoresAgainIsNotForgott
   EXPECT_TRUE(writer.StoreKnown(holder_, space_, Tier::kGpu, CopyMode::kCount, EngineHash{104}));
 }
 
-// --- What one holder holds.
-
-TEST_F(PrefixIndexTest, WhatAHolderHoldsIsToldRunByRun) {
-  Blocks names;
-  Blocks locals;
-  for (uint64_t i = 1; i <= 100; ++i) {
-    names.push_back(i);
-    locals.push_back(1000 + i);
-  }
-  StoreBlocks(names, locals);
-  Store on_host;
-  on_host.tier = Tier::kCpu;
-  StoreBlocks({1, 2}, {1001, 1002}, {}, on_host);
-  StoreBlocks({1}, {1001});  // a second copy
-  Remove(50);
-  std::map<uint64_t, uint64_t> name_of;  // prefix hash -> name
-  uint64_t on_device = 0;
-  uint64_t on_cpu = 0;
-  std::optional<PrefixHash> last;
-  std::vector<HeldRun::Special> special;
-  size_t roots = 0;
-  std::set<uint64_t> parents;
-  index_.VisitHeld(holder_, space_, [&](const HeldRun& run) {
-    on_device += static_cast<uint64_t>(std::popcount(run.held[static_cast<size_t>(Tier::kGpu)]));
-    on_cpu += static_cast<uint64_t>(std::popcount(run.held[static_cast<size_t>(Tier::kCpu)]));
-    special.insert(special.end(), run.special.begin(), run.special.end());
-    if (!run.parent) ++roots;
-    if (run.parent) parents.insert(static_cast<uint64_t>(*run.parent));
-    for (const HeldRun::Name& name : run.names) {
-      name_of[static_cast<uint64_t>(run.blocks[name.block])] = static_cast<uint64_t>(name.name);
-      EXPECT_EQ(name.span, 1U);
-    }
-  });
-  EXPECT_EQ(on_device, 99U);
-  EXPECT_EQ(on_cpu, 2U);
-  EXPECT_EQ(roots, 1U);
-  ASSERT_EQ(special.size(), 1U);
-  EXPECT_EQ(special[0].block, 0U);
-  EXPECT_EQ(special[0].copies, 2U);
-  // Every block by the hash that it has in its chain.
-  for (uint64_t i = 1; i <= 100; ++i) {
-    const LocalHash local{1000 + i};
-    last = last ? hash::NextPrefix(*last, local, 1337) : hash::FirstPrefix(local);
-    EXPECT_EQ(name_of[static_cast<uint64_t>(*last)], i);
-    parents.erase(static_cast<uint64_t>(*last));
-  }
-  EXPECT_TRUE(parents.empty());
-}
+// --- Questions by hashes.
 
 TEST_F(PrefixIndexTest, BlocksAreFoundByTheirPrefixHashes) {
   StoreBlocks({1, 2, 3}, {11, 12, 13});

@@ -62,6 +62,11 @@ class RecordingConsumer : public Consumer {
     listing.reset();
   }
   void TrustChanged(const Trust& trust) override { told.push_back(trust); }
+  void ResumeEnded(ResumeEnd end, std::string_view why) override {
+    misuse |= resume_end.has_value();
+    resume_end = end;
+    resume_why = why;
+  }
 
   std::vector<std::string> visible;
   std::vector<std::string> hidden;
@@ -74,6 +79,8 @@ class RecordingConsumer : public Consumer {
   int abandons = 0;
   std::optional<uint64_t> listing;  // the open one
   int listings = 0;                 // ever asked for
+  std::optional<ResumeEnd> resume_end;
+  std::string resume_why;
 };
 
 class RecordingOutbox : public ReplayOutbox {

@@ -45,6 +45,48 @@ TEST_F(TransportTest, AnEngineThatHoldsNothingIsLive) {
   ASSERT_TRUE(board->WaitFor(TrustState::kLive, {}));
 }
 
+TEST_F(TransportTest, NothingHappensToAPublisherThatIsHeldAndNothingOfItIsLost) {
+  transport = std::make_unique<Transport>(Transport::Options{.threads = 1});
+  FakePublisher held({});
+  FakePublisher other({});
+  held.Publish("a0");
+  const auto board = Listen(held);
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+  const Transport::PublisherId id = last_id;
+  const auto others_board = Listen(other);
+  ASSERT_TRUE(others_board->WaitFor(TrustState::kLive, {}));
+  int steps = 0;
+  EXPECT_TRUE(transport->RunHeld(id, [&](PublisherStream& stream, Consumer&) {
+    if (++steps == 1) {
+      held.Publish("a1");
+      other.Publish("b0");
+    }
+    EXPECT_EQ(stream.position()->cursor, 0u);
+    // The other one takes its turns between the steps, on the same thread.
+    bool seen = false;
+    others_board->Change([&] { seen = others_board->visible == Payloads{"b0"}; });
+    return !seen;
+  }));
+  EXPECT_GT(steps, 1);
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0", "a1"}));
+  EXPECT_FALSE(transport->RunHeld(99, [](PublisherStream&, Consumer&) { return true; }));
+}
+
+TEST_F(TransportTest, APublisherThatIsHeldCanBeRemoved) {
+  FakePublisher publisher({});
+  const auto board = Listen(publisher);
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {}));
+  std::atomic<bool> begun = false;
+  std::jthread remover([&] {
+    while (!begun) std::this_thread::yield();
+    transport->Remove(last_id);
+  });
+  EXPECT_FALSE(transport->RunHeld(last_id, [&](PublisherStream&, Consumer&) {
+    begun = true;
+    return true;
+  }));
+}
+
 TEST_F(TransportTest, APublisherThatStartsLateIsWaitedFor) {
   const int port = FreePort();
   const int replay_port = FreePort();

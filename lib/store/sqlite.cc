@@ -1,0 +1,137 @@
+#include "lib/store/sqlite.h"
+
+#include <fmt/format.h>
+#include <sqlite3.h>
+
+#include <utility>
+
+namespace conductor::store {
+namespace {
+
+std::string_view BytesAt(sqlite3_stmt* statement, int column, const void* bytes) {
+  if (bytes == nullptr) return {};
+  return {static_cast<const char*>(bytes),
+          static_cast<size_t>(sqlite3_column_bytes(statement, column))};
+}
+
+}  // namespace
+
+void Database::Closer::operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }
+
+Result<Database> Database::Open(const std::string& path, Mode mode, const std::string& vfs) {
+  const int flags = mode == Mode::kRead ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+  sqlite3* handle = nullptr;
+  const int opened = sqlite3_open_v2(path.c_str(), &handle, flags | SQLITE_OPEN_NOMUTEX,
+                                     vfs.empty() ? nullptr : vfs.c_str());
+  Database database(path, handle);
+  if (handle == nullptr) return Fail("SQLite has no memory", path);
+  if (opened != SQLITE_OK) return tl::unexpected(database.ErrorAt("cannot be opened"));
+  sqlite3_extended_result_codes(handle, 1);
+  return database;
+}
+
+Error Database::ErrorAt(std::string_view doing) const {
+  return {fmt::format("{}: {}", doing, sqlite3_errmsg(handle_.get())), path_, {}};
+}
+
+Status Database::Execute(const std::string& sql) {
+  if (sqlite3_exec(handle_.get(), sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK) return {};
+  return tl::unexpected(ErrorAt(fmt::format("'{}'", sql.substr(0, sql.find('\n')))));
+}
+
+Result<std::optional<int64_t>> Database::Number(const std::string& sql) {
+  auto statement = Statement::Prepare(*this, sql);
+  if (!statement) return tl::unexpected(statement.error());
+  const auto row = statement->Next(fmt::format("'{}'", sql));
+  if (!row) return tl::unexpected(row.error());
+  if (!*row) return std::nullopt;
+  return statement->Integer(0);
+}
+
+void Statement::Finalizer::operator()(sqlite3_stmt* statement) const {
+  sqlite3_finalize(statement);
+}
+
+Result<Statement> Statement::Prepare(Database& database, std::string_view sql) {
+  sqlite3_stmt* statement = nullptr;
+  const int prepared =
+      sqlite3_prepare_v3(database.handle(), sql.data(), static_cast<int>(sql.size()),
+                         SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
+  if (prepared != SQLITE_OK) {
+    return tl::unexpected(database.ErrorAt(fmt::format("'{}'", sql.substr(0, sql.find('\n')))));
+  }
+  return Statement(database, statement);
+}
+
+Statement& Statement::Bind(int parameter, int64_t value) {
+  sqlite3_bind_int64(statement_.get(), parameter + 1, value);
+  return *this;
+}
+
+Statement& Statement::Bind(int parameter, uint64_t value) {
+  return Bind(parameter, static_cast<int64_t>(value));
+}
+
+Statement& Statement::Bind(int parameter, double value) {
+  sqlite3_bind_double(statement_.get(), parameter + 1, value);
+  return *this;
+}
+
+Statement& Statement::Bind(int parameter, std::string_view text) {
+  // A null pointer would be SQL's NULL.
+  sqlite3_bind_text(statement_.get(), parameter + 1, text.data() == nullptr ? "" : text.data(),
+                    static_cast<int>(text.size()), SQLITE_STATIC);
+  return *this;
+}
+
+Statement& Statement::BindBlob(int parameter, std::string_view bytes) {
+  sqlite3_bind_blob(statement_.get(), parameter + 1, bytes.data() == nullptr ? "" : bytes.data(),
+                    static_cast<int>(bytes.size()), SQLITE_STATIC);
+  return *this;
+}
+
+Statement& Statement::BindNull(int parameter) {
+  sqlite3_bind_null(statement_.get(), parameter + 1);
+  return *this;
+}
+
+Status Statement::Run(std::string_view doing) {
+  const int done = sqlite3_step(statement_.get());
+  if (done != SQLITE_DONE && done != SQLITE_ROW) {
+    const Error error = database_->ErrorAt(doing);
+    sqlite3_reset(statement_.get());
+    return tl::unexpected(error);
+  }
+  sqlite3_reset(statement_.get());
+  return {};
+}
+
+Result<bool> Statement::Next(std::string_view doing) {
+  const int done = sqlite3_step(statement_.get());
+  if (done == SQLITE_ROW) return true;
+  std::optional<Error> error;
+  if (done != SQLITE_DONE) error = database_->ErrorAt(doing);
+  sqlite3_reset(statement_.get());
+  if (error) return tl::unexpected(*error);
+  return false;
+}
+
+bool Statement::IsNull(int column) const {
+  return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
+}
+
+int64_t Statement::Integer(int column) const {
+  return sqlite3_column_int64(statement_.get(), column);
+}
+
+double Statement::Real(int column) const { return sqlite3_column_double(statement_.get(), column); }
+
+std::string_view Statement::Text(int column) const {
+  return BytesAt(statement_.get(), column, sqlite3_column_text(statement_.get(), column));
+}
+
+std::string_view Statement::Blob(int column) const {
+  return BytesAt(statement_.get(), column, sqlite3_column_blob(statement_.get(), column));
+}
+
+}  // namespace conductor::store

@@ -1,0 +1,487 @@
+"""Snapshots: a daemon that was killed, stopped or found its file unusable, started again. Whatever
+happened, no answer that says `live` differs from the brute-force model.
+
+CONDUCTOR_LONG_TESTS=1 kills it many more times.
+"""
+
+import os
+import random
+import re
+import sqlite3
+import stat
+import subprocess
+import tempfile
+import time
+import unittest
+
+from daemon import key, run_to_end, wait_until
+from engine import Engine
+from master import Master
+from model import Model
+from suite import BLOCK_SIZE, MODEL, EndToEndTest, prompt
+
+FORMAT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
+                      "docs", "snapshot-format.md")
+KILLS = 50 if os.environ.get("CONDUCTOR_LONG_TESTS") == "1" else 3
+QUICK = ("--probe-interval", "500ms", "--first-probe", "100ms", "--replay-timeout", "2s",
+         "--replay-backoff-max", "500ms", "--replay-backoff-min", "100ms",
+         "--reconnect-max", "200ms")
+PROMPTS = [prompt(number, 12) for number in range(12)]
+
+
+class SnapshotTest(EndToEndTest):
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory(prefix="conductor-state-")
+        self.addCleanup(self.directory.cleanup)
+        self.state = os.path.join(self.directory.name, "state.db")
+        self.model = Model(BLOCK_SIZE)
+        self.engines = {}
+
+    def start(self, *flags, interval="0", **more):
+        self.conductor = self.daemon("--state", self.state, "--snapshot-interval", interval,
+                                     *QUICK, *flags, **more)
+        return self.conductor
+
+    def engine(self, instance, ring=10000, **more):
+        source = self.publisher(ring=ring, **more)
+        self.engines[instance] = Engine(self.model, source, instance, capacity=60,
+                                        offload=0.3, lru=False)
+        return self.engines[instance]
+
+    def register(self, *instances):
+        for instance in instances:
+            self.conductor.register(self.engines[instance].publisher, instance)
+
+    def settle(self, *instances, **more):
+        for instance in instances or self.engines:
+            self.conductor.wait_applied(key(instance), self.engines[instance].publisher, **more)
+
+    def save(self):
+        return self.conductor.ok("POST", "/v1/snapshot")
+
+    def assert_all_true(self):
+        for tokens in PROMPTS:
+            self.assert_answers(self.conductor, self.model, tokens)
+
+    def assert_no_live_answer_is_wrong(self):
+        """The engines stand still meanwhile."""
+        for tokens in PROMPTS:
+            for instance, entry in self.conductor.query(MODEL, tokens).items():
+                if entry["state"] == "live":
+                    want = self.model.instance_figures(instance, tokens)
+                    self.assertEqual((entry["gpu"], entry["cpu"], entry["disk"]), tuple(want),
+                                     f"{instance} says live")
+
+    def metric(self, name, **labels):
+        text = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        return self.conductor.metrics()[f"{name}{{{text}}}" if labels else name]
+
+    def sql(self, query):
+        database = sqlite3.connect(f"file:{self.state}?mode=ro", uri=True)
+        try:
+            return database.execute(query).fetchall()
+        finally:
+            database.close()
+
+
+class ComingBack(SnapshotTest):
+    def begin(self, instances=("a", "b"), batches=20, **more):
+        for instance in instances:
+            self.engine(instance, **more)
+        self.start()
+        self.register(*instances)
+        self.work(batches)
+        self.settle()
+
+    def work(self, batches=1, seed=0):
+        source = random.Random(seed)
+        for _ in range(batches):
+            for engine in self.engines.values():
+                engine.run(source.choice(PROMPTS))
+
+    def test_it_is_warm_at_once_and_live_when_proven(self):
+        self.begin()
+        self.conductor.stop()
+        self.assertEqual(stat.S_IMODE(os.stat(self.state).st_mode), 0o600)
+        # The sockets are away, so nothing can be proven: what is held is told, and stale.
+        for engine in self.engines.values():
+            engine.publisher.die()
+        self.start()
+        for tokens in PROMPTS:
+            entries = self.assert_answers(self.conductor, self.model, tokens)
+            self.assertEqual({entry["state"] for entry in entries.values()}, {"stale"})
+        for engine in self.engines.values():
+            engine.publisher.start()
+        self.settle()
+        self.assert_all_true()
+        self.assertEqual(self.metric("conductor_snapshot_restored_publishers", outcome="proven"), 2)
+        self.work(5, seed=1)
+        self.settle()
+        self.assert_all_true()
+
+    def test_what_came_while_it_was_down_is_read_from_the_ring(self):
+        self.begin()
+        self.conductor.stop()
+        self.work(10, seed=2)
+        self.start()
+        self.settle()
+        self.assert_all_true()
+        counters = self.conductor.publisher(key("a"))["counters"]
+        # From the cursor on, and not from the first sequence.
+        self.assertLess(counters["applied_replay"], self.engines["a"].publisher.last_sequence)
+
+    def test_an_engine_that_restarted_meanwhile_owns_nothing_of_before(self):
+        for clock in (time.time() + 10, 1000.0):  # of its batches: on, and set back
+            with self.subTest(clock=clock):
+                self.engines.clear()
+                self.model = Model(BLOCK_SIZE)
+                self.begin()
+                self.conductor.stop()
+                engine = self.engines["a"]
+                engine.forget()
+                engine.publisher.restart()
+                for number in range(40):  # past the cursor
+                    chain = self.model.chain(prompt(f"other {number}", 1))
+                    engine.publisher.publish(engine.stored(chain, None, "gpu"), timestamp=clock)
+                self.start()
+                self.settle()
+                self.assert_all_true()
+                self.assertEqual(
+                    self.metric("conductor_snapshot_restored_publishers", outcome="dropped"), 1)
+                self.conductor.stop()
+                os.unlink(self.state)
+
+    def test_an_engine_that_restarted_and_did_nothing_yet_holds_nothing(self):
+        self.begin()
+        self.conductor.stop()
+        self.engines["a"].forget()
+        self.engines["a"].publisher.restart()
+        self.start()
+        self.conductor.wait_for(key("a"), state="live")
+        self.settle("b")
+        self.assert_all_true()
+
+    def test_a_ring_that_was_overrun_meanwhile_proves_nothing(self):
+        self.begin(ring=8, batches=0)
+        for piece in range(5):  # that the ring covers, however late the subscription is
+            self.work(4, seed=piece)
+            self.settle()
+        self.conductor.stop()
+        self.work(20, seed=3)
+        self.start()
+        for instance in self.engines:
+            entry = self.conductor.wait_for(key(instance), state="degraded", reason="incomplete")
+            self.assertIn("older batches have left", entry["detail"])
+        for tokens in PROMPTS:
+            for instance, entry in self.conductor.query(MODEL, tokens).items():
+                self.assertLessEqual(entry["longest_matched"],
+                                     self.model.instance_figures(instance, tokens).longest)
+
+    def test_a_snapshot_that_is_older_than_the_stream_is_no_harm(self):
+        self.begin()
+        self.save()
+        with open(self.state, "rb") as file:
+            old = file.read()
+        self.work(20, seed=4)
+        self.settle()
+        self.conductor.stop()
+        with open(self.state, "wb") as file:
+            file.write(old)
+        self.start()
+        self.settle()
+        self.assert_all_true()
+
+    def test_what_was_known_to_be_damaged_is_not_live_afterwards(self):
+        self.engine("a")
+        self.start()
+        self.register("a")
+        self.work(5)
+        self.engines["a"].publisher.publish_payload(b"no batch")
+        self.work(5)
+        self.conductor.wait_for(key("a"), state="degraded")
+        self.conductor.stop()
+        self.start()
+        entry = self.conductor.wait_for(
+            key("a"), state="degraded", cursor=self.engines["a"].publisher.last_sequence)
+        self.assertEqual(entry["reason"], "doubtful")
+
+    def test_a_publisher_without_replay_is_never_live_by_its_sequence(self):
+        self.engine("a", replay=None)
+        self.start()
+        self.register("a")
+        wait_until(lambda: self.conductor.publisher(key("a"))["counters"]["connects"], "connected")
+        time.sleep(0.3)
+        self.work(5)
+        self.conductor.wait_for(key("a"), state=None,
+                                cursor=self.engines["a"].publisher.last_sequence)
+        self.conductor.stop()
+        self.start()
+        self.conductor.wait_for(key("a"), state="degraded", reason="doubtful")
+        wait_until(lambda: self.conductor.publisher(key("a"))["counters"]["connects"], "connected")
+        self.work(3, seed=5)
+        time.sleep(0.3)
+        self.assertEqual(self.conductor.publisher(key("a"))["state"], "degraded")
+
+    def test_who_stays_away_is_dropped_after_the_grace(self):
+        self.begin()
+        self.conductor.stop()
+        self.engines["a"].publisher.die()
+        self.start("--stale-grace", "1s")
+        self.conductor.wait_for(key("a"), state="connecting")
+        self.model.clear("a", 0)
+        self.settle("b")
+        self.assert_all_true()
+        self.assertIn("what was restored is dropped", self.conductor.log())
+
+    def test_registrations_by_request_come_back_and_the_file_wins(self):
+        self.begin(instances=("a", "b"))
+        self.conductor.stop()
+        # "a" is in the file now, with another model; "b" is nowhere but in the snapshot.
+        source = self.engines["a"].publisher
+        config = {"kvevent_instance": {"a": {
+            "endpoint": source.endpoint, "replay_endpoint": source.replay_endpoint,
+            "type": "vLLM", "modelname": "another", "block_size": BLOCK_SIZE}}}
+        self.start(config=config)
+        self.conductor.wait_applied(key("a"), source)
+        self.settle("b")
+        self.assertEqual(self.conductor.publisher(key("a"))["model"], "another")
+        for tokens in PROMPTS:
+            self.assertLessEqual(set(self.conductor.longest(MODEL, tokens)), {"b"})
+        self.conductor.stop()
+        # What only the file had does not come back without it.
+        self.start()
+        self.assertIsNone(self.conductor.publisher(key("a")))
+        self.settle("b")
+
+    def test_pools_come_back_with_their_objects(self):
+        self.engine("a")
+        self.start()
+        self.register("a")
+        self.work(5)
+        self.settle()
+        master = Master()
+        self.addCleanup(master.die)
+        answer = self.conductor.post("/v1/publishers", {
+            "endpoint": master.endpoint, "type": "Mooncake", "model": MODEL,
+            "instance_id": "pool", "tp_size": 1})
+        self.assertEqual(answer.status, 201, answer.body)
+        master.wait_for_subscriber()
+        tokens = PROMPTS[0]
+        engine = self.engines["a"]
+        engine.run(tokens)
+        self.settle()
+        for block in self.model.chain(tokens):
+            master.put(f"{MODEL}@tp_rank:0@pcp0@dcp0@pp_rank:0@{engine.name(block):016x}")
+        pool = key("pool")
+        wait_until(lambda: self.conductor.publisher(pool)["pool"]["pool_blocks"] == 12, "12 blocks")
+        before = self.conductor.query(MODEL, tokens)["a"]
+        self.conductor.stop()
+        self.start()
+        self.settle("a")
+        self.assertEqual(self.conductor.publisher(pool)["pool"]["pool_blocks"], 12)
+        after = self.conductor.query(MODEL, tokens)["a"]
+        self.assertEqual((after["cpu"], after["disk"]), (before["cpu"], before["disk"]))
+        self.assertNotEqual(self.conductor.publisher(pool)["state"], "live")
+
+    def test_killed_at_any_moment_of_a_busy_run(self):
+        source = random.Random(7)
+        for instance in ("a", "b", "c"):
+            self.engine(instance)
+        self.start(interval="50ms")
+        self.register("a", "b", "c")
+        for kill in range(KILLS):
+            with self.subTest(kill=kill):
+                end = time.monotonic() + source.uniform(0.05, 0.8)
+                while time.monotonic() < end:
+                    self.engines[source.choice("abc")].run(source.choice(PROMPTS))
+                    if source.random() < 0.02:
+                        self.engines[source.choice("abc")].reset()
+                    time.sleep(0.001)
+                self.conductor.kill()
+                restarted = source.choice(("a", "b", "c", None, None))
+                if restarted:
+                    self.engines[restarted].forget()
+                    self.engines[restarted].publisher.restart()
+                for _ in range(source.randrange(5)):
+                    self.engines[source.choice("abc")].run(source.choice(PROMPTS))
+                begin = time.monotonic()
+                self.start(interval="50ms")
+                self.assert_no_live_answer_is_wrong()
+                for instance in "abc":  # of those that were registered in time to be saved
+                    if self.conductor.publisher(key(instance)) is None:
+                        self.register(instance)
+                self.settle()
+                self.assertLess(time.monotonic() - begin, 30)
+                self.assert_all_true()
+
+
+class Saving(SnapshotTest):
+    def begin(self):
+        self.engine("a")
+        self.start()
+        self.register("a")
+        for tokens in PROMPTS[:4]:
+            self.engines["a"].run(tokens)
+        self.settle()
+
+    def test_a_save_tells_what_it_saved(self):
+        self.begin()
+        report = self.save()
+        self.assertEqual(report["path"], self.state)
+        self.assertEqual(report["bytes"], os.path.getsize(self.state))
+        publisher, = report["publishers"]
+        self.assertEqual(publisher["id"], key("a"))
+        self.assertEqual(publisher["cursor"], self.engines["a"].publisher.last_sequence)
+        self.assertEqual(report["holdings"], self.model.holdings())
+        self.assertEqual(self.metric("conductor_snapshot_saves_total", outcome="saved"), 1)
+        self.assertLess(self.metric("conductor_snapshot_age_seconds"), 60)
+
+    def test_the_file_has_what_the_model_has(self):
+        self.begin()
+        self.save()
+        self.assertEqual(self.sql("PRAGMA integrity_check"), [("ok",)])
+        self.assertEqual(self.sql("PRAGMA foreign_key_check"), [])
+        self.assertEqual(
+            dict(self.sql("SELECT tier, blocks FROM tier_use")),
+            {tier: len(held) for tier in ("gpu", "cpu", "disk")
+             if (held := self.model.held("a", 0, tier))})
+        (longest,), = self.sql("SELECT blocks FROM longest_prefixes WHERE tier = 'gpu'")
+        self.assertEqual(longest * BLOCK_SIZE, max(
+            self.model.rank_figures("a", 0, tokens).gpu for tokens in PROMPTS))
+
+    def test_the_questions_of_the_document_are_answered(self):
+        self.engine("vllm-1")
+        self.engine("vllm-2")
+        self.start()
+        self.conductor.register(self.engines["vllm-1"].publisher, "vllm-1", bytes_per_block=1 << 20)
+        self.register("vllm-2")
+        for tokens in PROMPTS[:3]:
+            for engine in self.engines.values():
+                engine.run(tokens)
+        self.settle()
+        self.save()
+        hash_of_first, = self.sql("SELECT hash FROM blocks WHERE position = 11 LIMIT 1")[0]
+        with open(FORMAT, encoding="utf-8") as file:
+            page = file.read()
+        questions = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(questions), 8)
+        for question in questions:
+            with self.subTest(question=question):
+                question = question.replace("569d65ba2b5e8a36", hash_of_first)
+                ended = subprocess.run(["sqlite3", "-readonly", "-bail", self.state, question],
+                                       capture_output=True, text=True, timeout=60, check=False)
+                self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+                if "FROM waiting JOIN" not in question:
+                    self.assertTrue(ended.stdout)
+                if "chain" in question:
+                    self.assertEqual(len(ended.stdout.splitlines()), 12)
+        # And each table and view is explained.
+        for name, in self.sql("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
+                              "AND name NOT IN ('offsets')"):
+            self.assertIn(f"`{name}`", page)
+
+    def test_it_is_saved_now_and_then(self):
+        self.begin()
+        self.conductor.stop()
+        self.start(interval="20ms")
+        wait_until(lambda: self.metric("conductor_snapshot_saves_total", outcome="saved") > 2,
+                   "three saves")
+
+    def test_without_a_file_there_is_nothing_to_save(self):
+        conductor = self.daemon()
+        answer = conductor.post("/v1/snapshot", None)
+        self.assertEqual(answer.status, 409)
+        self.assertEqual(answer.json["reason"], "no_state_file")
+
+    def test_two_daemons_never_share_a_file(self):
+        self.begin()
+        ended = run_to_end("serve", "--state", self.state, "--port", "0")
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn(f"another conductor uses it: process {self.conductor.process.pid}",
+                      ended.stderr)
+        self.assertEqual(self.save()["path"], self.state)
+
+    def test_a_directory_that_is_not_there_is_an_error(self):
+        ended = run_to_end("serve", "--state", os.path.join(self.state, "x", "y.db"),
+                           "--port", "0")
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("--state", ended.stderr)
+
+    def test_where_nothing_can_be_written_it_answers_and_says_so(self):
+        # Nobody can create a file there, root neither.
+        conductor = self.daemon("--state", "/proc/self/state.db", *QUICK)
+        self.assertIn("NOTHING WILL BE SAVED", conductor.log())
+        answer = conductor.post("/v1/snapshot", None)
+        self.assertEqual(answer.status, 500)
+        self.assertEqual(answer.json["reason"], "snapshot_failed")
+        ended = run_to_end("serve", "--state", "/proc/self/state.db", "--strict", "--port", "0")
+        self.assertEqual(ended.returncode, 1)
+
+
+class UnusableFiles(SnapshotTest):
+    def write(self, content):
+        with open(self.state, "wb") as file:
+            file.write(content)
+
+    def assert_kept_aside(self, *words):
+        ended = run_to_end("serve", "--state", self.state, "--strict", "--port", "0")
+        self.assertEqual(ended.returncode, 1)
+        for word in words:
+            self.assertIn(word, ended.stderr)
+        with open(self.state, "rb") as file:
+            content = file.read()
+        conductor = self.start()
+        for word in words:
+            self.assertIn(word, conductor.log())
+        with open(self.state + ".unusable", "rb") as file:
+            self.assertEqual(file.read(), content)
+        self.assertEqual(conductor.publishers(), [])
+        self.save()  # a new one
+        conductor.stop()
+
+    def saved(self):
+        self.engine("a")
+        self.start()
+        self.register("a")
+        for tokens in PROMPTS:
+            self.engines["a"].run(tokens)
+        self.settle()
+        self.conductor.stop()
+
+    def test_no_database_at_all(self):
+        self.write(b"something else" * 1000)
+        self.assert_kept_aside("not a database")
+
+    def test_another_programs_database(self):
+        with sqlite3.connect(self.state) as database:
+            database.execute("CREATE TABLE mine (x)")
+        database.close()
+        self.assert_kept_aside("no snapshot of Conductor's")
+
+    def test_a_newer_version(self):
+        self.saved()
+        with sqlite3.connect(self.state) as database:
+            database.execute("PRAGMA user_version = 99")
+        database.close()
+        self.assert_kept_aside("a newer Conductor wrote it")
+
+    def test_a_changed_bit(self):
+        self.saved()
+        with sqlite3.connect(self.state) as database:
+            database.execute("UPDATE holdings SET blocks = blocks - 1, held = held - 1 "
+                             "WHERE rowid = 1 AND blocks & 1")
+            if database.total_changes == 0:
+                database.execute("UPDATE runs SET prefixes = zeroblob(length * 8) WHERE id = 1")
+        database.close()
+        self.assert_kept_aside("are not those that were written")
+
+    def test_a_file_that_ends_too_early(self):
+        self.saved()
+        with open(self.state, "rb") as file:
+            content = file.read()
+        self.write(content[:len(content) // 2 // 16384 * 16384])
+        self.assert_kept_aside("state.db")
+
+
+if __name__ == "__main__":
+    unittest.main()
