@@ -14,6 +14,10 @@ constexpr const char* kFooter =
     R"(Examples:
   conductor serve --demo     the daemon and a simulated fleet beside it
   conductor serve --help     flags, environment, more examples
+  conductor tap tcp://10.0.0.1:5557
+                             what an engine says of its cache, as it comes
+  conductor score --model m --tokens prompt.json
+                             who would be the best for a prompt, and why
 
 Exit codes: 0 done, 1 failed, 2 usage. See conductor(1).)";
 
@@ -52,6 +56,9 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   conductor::cmd::Run run;
   conductor::cmd::AddServe(app, run);
+  conductor::cmd::AddTap(app, run);
+  conductor::cmd::AddScore(app, run);
+  conductor::cmd::AddCompletion(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version

@@ -10,7 +10,10 @@ namespace conductor::cmd {
 using Run = std::function<int()>;
 
 // Each adds its subcommand to `app`; `run` becomes its work when the command line names it.
+void AddCompletion(CLI::App& app, Run& run);
+void AddScore(CLI::App& app, Run& run);
 void AddServe(CLI::App& app, Run& run);
+void AddTap(CLI::App& app, Run& run);
 
 }  // namespace conductor::cmd
 

@@ -118,6 +118,16 @@ Result<uint16_t> HttpApi::Start() {
   return impl_->listener.Start();
 }
 
+HttpResponse HttpApi::Answer(std::string_view method, std::string_view target, std::string body,
+                             BodyForm form) {
+  const size_t mark = target.find('?');
+  HttpHead head{.method = std::string(method), .path = std::string(target.substr(0, mark))};
+  if (mark != std::string_view::npos) head.query = target.substr(mark + 1);
+  head.accept = MediaType(form);
+  if (!body.empty()) head.content_type = MediaType(form);
+  return impl_->listener.Respond(head, std::move(body));
+}
+
 void HttpApi::ReloadFiles() {
   if (auto loaded = impl_->LoadFiles(); !loaded) {
     log::Error("{}; what was read before stands", loaded.error().Message());

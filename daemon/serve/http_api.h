@@ -5,9 +5,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "daemon/serve/document.h"
 #include "daemon/serve/http_router.h"
 #include "daemon/serve/min_state.h"
 #include "daemon/serve/mooncake_generation.h"
@@ -62,6 +64,11 @@ class HttpApi {
   // Binds and starts to answer on threads of its own; the port that was bound. The error names
   // host and port, or the file that cannot be used.
   [[nodiscard]] Result<uint16_t> Start();
+
+  // What a request is answered that comes from inside this process, with the right to read and to
+  // change; needs no Start(). `target` is a path, with its query behind a '?'. Any thread.
+  [[nodiscard]] HttpResponse Answer(std::string_view method, std::string_view target,
+                                    std::string body, BodyForm form = BodyForm::kJson);
 
   // Reads the files that the options name again. One that cannot be used changes nothing, but for a
   // line in the log. Any thread.

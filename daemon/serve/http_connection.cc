@@ -219,12 +219,10 @@ bool HttpConnection::ServeParsed(const HttpHead& head, MonoTime until) {
     return Refuse(*refusal, head, route.empty() ? "other" : route, reusable);
   }
   if (route.empty()) {
-    return Refuse({404, "unknown_path", "there is nothing at this path"}, head, "other", reusable);
+    return Refuse(HttpRouter::UnknownPath(), head, "other", reusable);
   }
   if (!known) {
-    return Refuse({405, "method_not_allowed", fmt::format("{} takes {}", route, match.allow),
-                   fmt::format("Allow: {}", match.allow)},
-                  head, route, reusable);
+    return Refuse(HttpRouter::WrongMethod(match), head, route, reusable);
   }
   HttpBodyBudget::Share share(shared_.bodies);
   std::string body;

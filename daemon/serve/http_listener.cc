@@ -240,6 +240,10 @@ const std::vector<std::pair<std::string, std::string>>& HttpListener::routes() c
 
 Access HttpListener::access(size_t route) const { return impl_->shared.router.access(route); }
 
+HttpResponse HttpListener::Respond(const HttpHead& head, std::string body) const {
+  return impl_->shared.router.Respond(head, std::move(body));
+}
+
 void HttpListener::Secure(std::shared_ptr<const TlsContext> tls) {
   const std::lock_guard lock(impl_->tls_mutex);
   impl_->tls.swap(tls);

@@ -86,6 +86,9 @@ class HttpListener {
   // Before Start(); called on the connections' threads.
   void OnExchange(std::function<void(const HttpExchange&)> observer);
 
+  // See HttpRouter::Respond(): asks no connection and no token, needs no Start(). Any thread.
+  [[nodiscard]] HttpResponse Respond(const HttpHead& head, std::string body) const;
+
   // Binds and begins to accept; the port that was bound. A port that anyone listens on is an error;
   // it names host and port.
   [[nodiscard]] Result<uint16_t> Start();

@@ -175,10 +175,31 @@ HttpResponse HttpRouter::Handle(const HttpHead& head, const Match& match, std::s
   } catch (...) {
     log::Error("http: {} failed", match.path);
   }
-  const HttpRefusal refusal = Written({500, "internal_error", "internal error"}, head);
-  HttpResponse failed{.status = refusal.status, .body = BodyOf(refusal)};
-  if (!refusal.content_type.empty()) failed.content_type = refusal.content_type;
-  return failed;
+  return Refused({500, "internal_error", "internal error"}, head);
+}
+
+HttpResponse HttpRouter::Refused(const HttpRefusal& refusal, const HttpHead& head) const {
+  const HttpRefusal written = Written(refusal, head);
+  HttpResponse response{.status = written.status, .body = BodyOf(written)};
+  if (!written.content_type.empty()) response.content_type = written.content_type;
+  return response;
+}
+
+HttpResponse HttpRouter::Respond(const HttpHead& head, std::string body) const {
+  const Match match = Find(head.method, head.path);
+  if (match.path.empty()) return Refused(UnknownPath(), head);
+  if (!match.allow.empty()) return Refused(WrongMethod(match), head);
+  body.reserve(body.size() + HttpRequest::kBodyPadding);
+  return Handle(head, match, std::move(body));
+}
+
+HttpRefusal HttpRouter::UnknownPath() {
+  return {404, "unknown_path", "there is nothing at this path"};
+}
+
+HttpRefusal HttpRouter::WrongMethod(const Match& match) {
+  return {405, "method_not_allowed", fmt::format("{} takes {}", match.path, match.allow),
+          fmt::format("Allow: {}", match.allow)};
 }
 
 HttpAnswer HttpRouter::Answer(const HttpHead& head, const Match& match, std::string body,

@@ -102,6 +102,10 @@ class HttpRouter {
   };
   [[nodiscard]] Match Find(std::string_view method, std::string_view path) const;
 
+  // Of a request that Find() did not match: its path, or its method alone.
+  [[nodiscard]] static HttpRefusal UnknownPath();
+  [[nodiscard]] static HttpRefusal WrongMethod(const Match& match);
+
   // A refusal of the request with this head, in the form that its client reads.
   [[nodiscard]] HttpRefusal Written(HttpRefusal refusal, const HttpHead& head) const;
 
@@ -110,12 +114,17 @@ class HttpRouter {
   [[nodiscard]] HttpAnswer Answer(const HttpHead& head, const Match& match, std::string body,
                                   bool keep_alive);
 
+  // The response to a request that came by no connection: what Answer() writes, or the refusal of a
+  // path or a method that nobody knows. Whether the caller may ask that is for the caller to know.
+  [[nodiscard]] HttpResponse Respond(const HttpHead& head, std::string body) const;
+
  private:
   class Server;
 
   // What the route's handler says, or what is said in its place.
   [[nodiscard]] HttpResponse Handle(const HttpHead& head, const Match& match,
                                     std::string body) const;
+  [[nodiscard]] HttpResponse Refused(const HttpRefusal& refusal, const HttpHead& head) const;
 
   std::unique_ptr<Server> server_;
   std::vector<std::pair<std::string, std::string>> routes_;

@@ -122,6 +122,14 @@ std::vector<std::string> AnswerReader::TextsOrNone(std::string_view name) {
   return texts;
 }
 
+void AnswerReader::MapOrNone(std::string_view name,
+                             const std::function<void(AnswerReader&)>& read) {
+  const auto value = Find(name);
+  if (!value) return;
+  AnswerReader reader(*value, PathOf(name), error_);
+  read(reader);
+}
+
 void AnswerReader::Maps(std::string_view name, const std::function<void(AnswerReader&)>& read) {
   const auto value = Get(name, "an array");
   if (!value) return;

@@ -29,6 +29,8 @@ class AnswerReader {
   [[nodiscard]] bool Bool(std::string_view name);
   // Nothing where the field is absent.
   [[nodiscard]] std::vector<std::string> TextsOrNone(std::string_view name);
+  // read(AnswerReader&) of a map, where the field is there.
+  void MapOrNone(std::string_view name, const std::function<void(AnswerReader&)>& read);
   // read(AnswerReader&) for each map in an array.
   void Maps(std::string_view name, const std::function<void(AnswerReader&)>& read);
   // read(key, AnswerReader&) for each map in a map.

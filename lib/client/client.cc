@@ -157,7 +157,7 @@ Status Client::Impl::Call(const Request& request, Repeat repeat, const Read& rea
   if (all.empty()) {
     return tl::unexpected(NotOverHttp(request));
   }
-  return Fail(fmt::format("no conductor answered: {}", fmt::join(failures, "; ")));
+  return Fail(fmt::format("{}: {}", kNobodyAnswered, fmt::join(failures, "; ")));
 }
 
 Status Client::Impl::CallAll(const Request& request,

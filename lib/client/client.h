@@ -18,6 +18,9 @@
 
 namespace conductor::client {
 
+// What an error begins with where no conductor answered at all; any other is about the request.
+inline constexpr std::string_view kNobodyAnswered = "no conductor answered";
+
 struct ClientOptions {
   // A call never takes longer than `time_limit`, whatever the conductors do, but for the looking-up
   // of host names. It may take `attempts` of at most `attempt_limit` each, of which `connect_limit`

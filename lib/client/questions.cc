@@ -98,10 +98,20 @@ InstanceFigures ReadInstance(AnswerReader& map) {
   return instance;
 }
 
+ScoreParts ReadParts(AnswerReader& map) {
+  return {.saved_gpu = map.Real("saved_gpu"),
+          .saved_cpu = map.Real("saved_cpu"),
+          .saved_disk = map.Real("saved_disk"),
+          .trust = map.Real("trust"),
+          .queue = map.Real("queue"),
+          .memory = map.Real("memory")};
+}
+
 RankedInstance ReadRanked(AnswerReader& map) {
   RankedInstance instance;
   instance.instance_id = map.Text("instance_id");
   instance.score = map.Real("score");
+  map.MapOrNone("parts", [&](AnswerReader& parts) { instance.parts = ReadParts(parts); });
   instance.longest_matched = map.Uint("longest_matched");
   instance.tiers = ReadTiers(map);
   instance.block_size = static_cast<uint32_t>(map.Uint("block_size", UINT32_MAX));
@@ -218,6 +228,7 @@ Result<ScoreAnswer> ReadScoreAnswer(std::string_view msgpack) {
   return ReadAnswer<ScoreAnswer>(msgpack, [](AnswerReader& map, ScoreAnswer& answer) {
     map.Maps("ranking",
              [&](AnswerReader& instance) { answer.ranking.push_back(ReadRanked(instance)); });
+    answer.nearest = map.TextOr("nearest", "");
   });
 }
 

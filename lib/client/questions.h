@@ -73,9 +73,21 @@ struct ScoreSpec {
   std::map<std::string, InstanceLoad> load;  // by instance; what is not known is left out
 };
 
+// What a score is made of, in tokens of prefill:
+//   score = trust * (saved_gpu + saved_cpu + saved_disk) - queue - memory
+struct ScoreParts {
+  double saved_gpu = 0;
+  double saved_cpu = 0;
+  double saved_disk = 0;
+  double trust = 0;  // a factor, 0 to 1
+  double queue = 0;
+  double memory = 0;
+};
+
 struct RankedInstance {
   std::string instance_id;
   double score = 0;
+  std::optional<ScoreParts> parts;  // none: the conductor does not tell; no router needs them
   uint64_t longest_matched = 0;
   TierTokens tiers;
   uint32_t block_size = 0;
@@ -91,6 +103,7 @@ struct ScoreAnswer {
   std::vector<std::string> unknown_instances;
   std::string reason;
   std::string reason_detail;
+  std::string nearest;  // the registered one that is most like what `reason` misses; or empty
 };
 
 // GET /v1/publishers: what tells who is there and how well.

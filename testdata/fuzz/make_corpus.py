@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import msgpack
+import xxhash
 
 HERE = Path(__file__).resolve().parent
 WIRE = HERE.parent / "wire"
@@ -156,6 +157,59 @@ def block_digest():
         bytes([len(raw)]) + raw for raw in map(bytes.fromhex, list(keys.values())[:3])) + tokens
 
 
+def recording():
+    """Recordings (docs/recording-format.md). What zstd holds is not compressed, so mutations of it are
+    mutations of records."""
+    def number(value, size=4):
+        return value.to_bytes(size, "little")
+
+    def text(data):
+        return number(len(data)) + data
+
+    def checksum(data, size=8):
+        return number(xxhash.xxh3_64_intdigest(data) & 256 ** size - 1, size)
+
+    def record(body):
+        return number(len(body)) + checksum(body, 4) + body
+
+    def publisher(index, endpoint):
+        return record(b"\x01" + number(index) + text(endpoint) + text(b"") * 2 + text(b"{}"))
+
+    def frame(time, index, flags, *frames):
+        return record(b"\x02" + number(time, 8) + number(index) + bytes([flags]) +
+                      number(len(frames)) + b"".join(map(text, frames)))
+
+    def mark(kind, index=2**32 - 1, count=0):
+        return record(b"\x03" + number(1, 8) + number(index) + bytes([kind]) + number(count, 8) +
+                      text(b"why"))
+
+    def block(*records):
+        raw = b"".join(records)
+        zstd = (b"\x28\xb5\x2f\xfd\x60" + number(len(raw) - 256, 2) if len(raw) > 255 else
+                b"\x28\xb5\x2f\xfd\x20" + number(len(raw), 1))
+        stored = zstd + number(1 | len(raw) << 3, 3) + raw
+        head = (b"\xc7KVB" + number(len(stored)) + number(len(raw)) + number(len(records)) +
+                checksum(stored))
+        return head + checksum(head, 4) + stored
+
+    def header(major=1, writer=b"conductor"):
+        head = b"\x89KVR\r\n\x1a\n" + number(major, 2) + number(0, 2) + number(5, 8) + text(writer)
+        return head + checksum(head)
+
+    payload = dict(golden())["vllm_v0_11"]
+    first = publisher(0, b"tcp://a:1"), frame(7, 0, 0, b"kv", bytes(8), payload)
+    second = block(frame(8, 0, 1, b"", bytes(7) + b"\x01", b"\x92\x01\x90"), mark(4, 0), mark(5))
+    whole = header() + block(*first) + second
+    yield "whole", whole
+    yield "torn", whole[:-9]
+    yield "damaged", header() + block(*first)[:-1] + b"\xff" + second
+    yield "garbage", header() + b"\xc7KVB and no more" + block(*first) + bytes(40) + second
+    yield "malformed", header() + block(frame(1, 9, 0), frame(2, 9, 0, b"1", b"2", b"3", b"4", b"5"),
+                                        mark(77, 9, 5), record(b"\x63new"), record(b"\x02short"))
+    yield "newer", header(major=2)
+    yield "blocks", block(*first) + second
+
+
 def requests():
     """Bodies of every kind of request, with all of their fields."""
     prompt = {"model": "m", "token_ids": [1, 2, 4294967295], "tenant_id": "t", "lora_name": "l",
@@ -211,7 +265,7 @@ def request_msgpack():
 
 
 FOLDERS = (payload, object_key, ingest_payloads, ingest_events, publisher_stream, block_digest,
-           request_json, request_msgpack)
+           recording, request_json, request_msgpack)
 
 
 def main(check):

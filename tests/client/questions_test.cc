@@ -152,14 +152,33 @@ TEST(Questions, AScoreAnswerIsARanking) {
     "model": "m", "tenant_id": "default", "prompt_tokens": null,
     "ranking": [{"instance_id": "a", "score": 12.5, "longest_matched": 32, "gpu": 16, "cpu": 32,
                  "disk": 32, "block_size": 16, "state": "live", "reason": "", "lag_seconds": null,
-                 "parts": {"saved_gpu": 16.0}}],
-    "reason": "", "reason_detail": ""})");
+                 "parts": {"saved_gpu": 16.0, "saved_cpu": 12.8, "saved_disk": 0.0, "trust": 0.5,
+                           "queue": 1.5, "memory": 0.5}}],
+    "reason": "unknown_block_size", "reason_detail": "there are: 16", "nearest": "16"})");
   const auto answer = ReadScoreAnswer(Packed(json));
   ASSERT_TRUE(answer.has_value()) << answer.error().Message();
   EXPECT_FALSE(answer->prompt_tokens.has_value());
   ASSERT_EQ(answer->ranking.size(), 1U);
   EXPECT_EQ(answer->ranking[0].score, 12.5);
   EXPECT_EQ(answer->ranking[0].tiers.cpu, 32U);
+  ASSERT_TRUE(answer->ranking[0].parts.has_value());
+  const ScoreParts& parts = *answer->ranking[0].parts;
+  EXPECT_EQ(parts.saved_gpu, 16);
+  EXPECT_EQ(parts.saved_cpu, 12.8);
+  EXPECT_EQ(parts.saved_disk, 0);
+  EXPECT_EQ(parts.trust, 0.5);
+  EXPECT_EQ(parts.queue, 1.5);
+  EXPECT_EQ(parts.memory, 0.5);
+  EXPECT_EQ(answer->nearest, "16");
+  Json without = json;
+  without["ranking"][0]["parts"].erase("queue");
+  EXPECT_EQ(ReadScoreAnswer(Packed(without)).error().Message(),
+            "its answer: ranking[0].parts.queue: is missing (expected a number)");
+  without["ranking"][0]["parts"] = 1;
+  EXPECT_EQ(ReadScoreAnswer(Packed(without)).error().Message(),
+            "its answer: ranking[0].parts: is an integer (expected a map)");
+  without["ranking"][0].erase("parts");
+  EXPECT_FALSE(ReadScoreAnswer(Packed(without))->ranking[0].parts.has_value());
 }
 
 TEST(Questions, PublishersAreReadStrictly) {

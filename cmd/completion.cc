@@ -1,0 +1,87 @@
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "cmd/flag.h"
+#include "cmd/help.h"
+#include "cmd/subcommands.h"
+#include "daemon/toolkit/completion.h"
+
+namespace conductor::cmd {
+namespace {
+
+using toolkit::Command;
+using toolkit::CommandValue;
+
+constexpr const char* kFooter =
+    R"(Examples:
+  source <(conductor completion bash)
+  conductor completion bash > /etc/bash_completion.d/conductor
+  conductor completion zsh > "${fpath[1]}/_conductor"
+  conductor completion fish > ~/.config/fish/completions/conductor.fish
+
+Exit codes: 0 done, 1 failed, 2 usage. See conductor-completion(1).)";
+
+// Words that are no flags' values: endpoints or files, as a rule, and files can be offered.
+CommandValue WordsOf(const CLI::Option& positional) {
+  CommandValue words = CommandValue::OfShape(positional.get_type_name());
+  if (words.kind != CommandValue::Kind::kOneOf) {
+    words = {.kind = CommandValue::Kind::kFile, .shape = positional.get_name(), .choices = {}};
+  }
+  return words;
+}
+
+// What the parser itself knows, flags that the short help leaves out among it.
+Command Described(const CLI::App& app) {
+  Command command{.name = app.get_name(), .help = app.get_description()};
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_positional()) {
+      command.words = WordsOf(*option);
+      continue;
+    }
+    toolkit::CommandFlag flag{.help = option->get_description()};
+    for (const std::string& name : option->get_snames()) flag.names.push_back("-" + name);
+    for (const std::string& name : option->get_lnames()) flag.names.push_back("--" + name);
+    // A flag without a value expects none.
+    if (option->get_items_expected_max() > 0) {
+      flag.value = CommandValue::OfShape(option->get_type_name());
+    }
+    flag.repeats = option->get_items_expected_max() > 1 ||
+                   option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+    command.flags.push_back(std::move(flag));
+  }
+  for (const CLI::App* sub : app.get_subcommands({})) command.commands.push_back(Described(*sub));
+  return command;
+}
+
+int Print(const std::string& text) {
+  std::signal(SIGPIPE, SIG_IGN);
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (written || errno == EPIPE) return 0;
+  fmt::print(stderr, "conductor: standard output: {}\n", std::strerror(errno));
+  return 1;
+}
+
+}  // namespace
+
+void AddCompletion(CLI::App& app, Run& run) {
+  const auto shell = std::make_shared<toolkit::Shell>();
+  CLI::App& completion = *app.add_subcommand("completion", "Print a script that completes flags");
+  completion.footer(kFooter);
+  completion.formatter(std::make_shared<HelpFormatter>());
+  AddFlag(completion, "SHELL", *shell, toolkit::ParseShell, "bash|zsh|fish",
+          "the shell that reads the script")
+      ->required();
+  completion.final_callback([&app, shell, &run] {
+    run = [&app, shell] { return Print(toolkit::CompletionScript(Described(app), *shell)); };
+  });
+}
+
+}  // namespace conductor::cmd

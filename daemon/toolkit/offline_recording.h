@@ -1,0 +1,53 @@
+#ifndef CONDUCTOR_DAEMON_TOOLKIT_OFFLINE_RECORDING_H_
+#define CONDUCTOR_DAEMON_TOOLKIT_OFFLINE_RECORDING_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "daemon/serve/registration.h"
+#include "daemon/toolkit/offline_conductor.h"
+#include "lib/base/result.h"
+#include "lib/trace/recording_format.h"
+
+namespace conductor::toolkit {
+
+// What publishers of a recording are taken for that do not say it themselves, as one does not that
+// was recorded at its endpoint alone.
+struct TakenFor {
+  std::optional<serve::PublisherType> type;  // nothing: vLLM
+  std::string model;                         // empty: it must be told
+  std::string tenant;                        // empty: "default"
+};
+
+// The registration of a recorded publisher, of mode kIngest: its facts, and what they leave out
+// from `taken_for`. An instance that is not named is called by the HOST:PORT of its endpoint, so
+// that ranks recorded at one endpoint each, without facts, are an instance each; a block size that
+// is not told is learnt from the events. Errors say what the recording has, and the flag that
+// helps.
+[[nodiscard]] Result<serve::Registration> RegistrationOf(const trace::RecordedPublisher& publisher,
+                                                         const TakenFor& taken_for);
+
+struct LoadedRecording {
+  size_t publishers = 0;  // that something came of, and that are used
+  uint64_t messages = 0;  // handed in
+  // What is damaged, and what could not be used, a sentence each.
+  std::vector<std::string> notes;
+};
+
+// Feeds a conductor all that recordings have, read one after the other as if they were one
+// (RecordingFiles() of each path), until it is applied. Answers of a replay endpoint come before
+// the live messages that they are to be followed by; what is damaged is left out, as a daemon would
+// have missed it. An error: a file that cannot be opened or is no recording, or nothing in them
+// that could be used.
+[[nodiscard]] Result<LoadedRecording> LoadRecordings(OfflineConductor& conductor,
+                                                     const std::vector<std::string>& paths,
+                                                     const TakenFor& taken_for,
+                                                     const std::stop_token& stop = {});
+
+}  // namespace conductor::toolkit
+
+#endif  // CONDUCTOR_DAEMON_TOOLKIT_OFFLINE_RECORDING_H_

@@ -1,0 +1,304 @@
+#include "daemon/toolkit/score.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+
+#include "daemon/toolkit/in_order.h"
+#include "daemon/toolkit/offline_conductor.h"
+#include "daemon/toolkit/score_output.h"
+#include "daemon/toolkit/terminal.h"
+#include "daemon/toolkit/token_file.h"
+#include "lib/base/log.h"
+
+namespace conductor::toolkit {
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+int Complain(int code, const Error& error) {
+  fmt::print(stderr, "conductor: {}\n", Printable(error.Message()));
+  return code;
+}
+
+// Asks from recordings, with a conductor of their own.
+class Recordings final : public ScoreSource {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<ScoreSource>> Read(const ScoreOptions& options) {
+    auto source = std::make_unique<Recordings>();
+    auto loaded = LoadRecordings(
+        source->conductor_, options.recordings,
+        {.type = options.type, .model = options.defaults.model, .tenant = options.defaults.tenant});
+    if (!loaded) return tl::unexpected(std::move(loaded.error()).Within("--recording"));
+    for (const std::string& note : loaded->notes) {
+      fmt::print(stderr, "conductor: warning: {}\n", note);
+    }
+    return source;
+  }
+
+  [[nodiscard]] Result<client::Client> Connect() override {
+    return std::move(*conductor_.MakeClient("recording"));
+  }
+  [[nodiscard]] std::string Advice(const Error&) const override { return {}; }
+
+ private:
+  OfflineConductor conductor_;
+};
+
+// One thread's way from a prompt to its score.
+class Scorer {
+ public:
+  Scorer(const ScoreOptions& options, ScoreSource& source)
+      : options_(options), source_(source), client_(source.Connect()) {
+    if (options.tokenizer) {
+      tokenizer_.emplace(*options.tokenizer,
+                         Tokenizer::Options{.time_limit = options.conductors.time_limit,
+                                            .ca_file = options.conductors.ca_file});
+    }
+  }
+
+  [[nodiscard]] ScoreResult Score(ScoreItem item) {
+    ScoreResult result{.number = item.number, .source = std::move(item.source)};
+    if (!item.prompt) {
+      result.model = options_.defaults.model;
+      result.tenant = options_.defaults.tenant;
+      result.error = item.prompt.error().Message();
+      return result;
+    }
+    ScorePrompt& prompt = *item.prompt;
+    result.id = prompt.id;
+    result.model = prompt.model;
+    result.tenant = prompt.tenant;
+    if (auto scored = Fill(prompt, result); !scored) result.error = scored.error().Message();
+    return result;
+  }
+
+ private:
+  Status Fill(ScorePrompt& prompt, ScoreResult& result) {
+    if (!client_) return tl::unexpected(client_.error());
+    if (prompt.model.empty()) return Fail("no model is named", {}, "--model NAME");
+    if (auto there = GetTokens(prompt); !there) return there;
+    auto answer = client_->Score(prompt.Spec());
+    if (!answer) {
+      Error error = std::move(answer.error());
+      const std::string advice = source_.Advice(error);
+      return Fail(advice.empty() ? error.Message()
+                                 : fmt::format("{}; {}", error.Message(), advice));
+    }
+    result.error = WhyNoScore(*answer);
+    if (result.error.empty()) result.unmet = Unmet(prompt.expect, *answer);
+    if (options_.explain) Explain(prompt, *answer, result);
+    result.answer = *std::move(answer);
+    return {};
+  }
+
+  Status GetTokens(ScorePrompt& prompt) {
+    if (!prompt.to_tokenize.empty()) {
+      if (!tokenizer_) {
+        return Fail("the prompt is text", {},
+                    "token ids, or an engine that makes them: --tokenizer URL");
+      }
+      auto tokens = tokenizer_->Tokenize(prompt.to_tokenize, prompt.model);
+      if (!tokens) return tl::unexpected(std::move(tokens.error()));
+      prompt.tokens = *std::move(tokens);
+    }
+    if (prompt.tokens.empty()) return Fail("the prompt has no tokens", {}, "at least one");
+    return {};
+  }
+
+  void Explain(const ScorePrompt& prompt, const client::ScoreAnswer& answer, ScoreResult& result) {
+    nlohmann::json body{{"model", prompt.model}, {"token_ids", prompt.tokens}};
+    const auto put = [&body](const char* name, const std::string& text) {
+      if (!text.empty()) body[name] = text;
+    };
+    put("tenant_id", prompt.tenant);
+    put("lora_name", prompt.lora);
+    put("cache_salt", prompt.salt);
+    if (prompt.additional_salt) body["additional_salt"] = *prompt.additional_salt;
+    if (prompt.block_size) body["block_size"] = *prompt.block_size;
+    for (size_t i = 0; i < Shown(answer, options_.top); ++i) {
+      const std::string& instance = answer.ranking[i].instance_id;
+      body["instance_id"] = instance;
+      const auto reply = client_->Post(
+          "/v1/explain", body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+      result.explained.emplace(instance, reply.and_then([](const client::Reply& got) {
+        return ShortExplanation::Read(got.body);
+      }));
+    }
+  }
+
+  const ScoreOptions& options_;
+  ScoreSource& source_;
+  Result<client::Client> client_;
+  std::optional<Tokenizer> tokenizer_;
+};
+
+// What is printed of each result, and what comes of all.
+class Report {
+ public:
+  explicit Report(const ScoreOptions& options)
+      : options_(options), terminal_(TerminalOf(STDOUT_FILENO)) {}
+
+  // False when nobody reads any more.
+  bool Add(const ScoreResult& result) {
+    ++prompts_;
+    failed_ += result.error.empty() ? 0 : 1;
+    unmet_ += result.unmet.empty() ? 0 : 1;
+    std::string text;
+    if (options_.json) {
+      text = ScoreJson(result, options_.top);
+    } else {
+      text = ScoreTable(result, options_.top, terminal_);
+      if (!text.empty() && std::exchange(any_, true)) text.insert(0, "\n");
+    }
+    if (!Write(text)) return false;
+    Tell(result);
+    return true;
+  }
+
+  [[nodiscard]] int End() const {
+    if (closed_) return kDone;
+    if (write_error_ != 0) {
+      return Complain(kFailed, {std::strerror(write_error_), "standard output", {}});
+    }
+    if (prompts_ == 0) return Complain(kFailed, {"there was no prompt in what was given", {}, {}});
+    if (prompts_ > 1 && failed_ > 0) {
+      fmt::print(stderr, "conductor: {} of {} prompts could not be scored\n", failed_, prompts_);
+    }
+    if (prompts_ > 1 && unmet_ > 0) {
+      fmt::print(stderr, "conductor: {} of {} prompts are not as expected\n", unmet_, prompts_);
+    }
+    return failed_ + unmet_ > 0 ? kFailed : kDone;
+  }
+
+ private:
+  // In one go, so that whoever reads lines gets whole ones.
+  bool Write(std::string_view text) {
+    while (!text.empty()) {
+      const ssize_t wrote = ::write(STDOUT_FILENO, text.data(), text.size());
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote < 0) {
+        closed_ = errno == EPIPE;
+        write_error_ = errno;
+        return false;
+      }
+      text.remove_prefix(static_cast<size_t>(wrote));
+    }
+    return true;
+  }
+
+  // What went wrong, a line each. JSON has it too; of a batch it is enough there.
+  void Tell(const ScoreResult& result) const {
+    const auto line = [&result](const std::string& text) {
+      fmt::print(stderr, "conductor: {}\n", Printable(fmt::format("{}: {}", result.source, text)));
+    };
+    if (!result.error.empty()) line(result.error);
+    for (const std::string& unmet : result.unmet) line(unmet);
+    if (!result.error.empty() || !result.answer) return;
+    for (const std::string& instance : result.answer->unknown_instances) {
+      line(fmt::format("nobody registered instance {}", instance));
+    }
+  }
+
+  const ScoreOptions& options_;
+  const Terminal terminal_;
+  uint64_t prompts_ = 0;
+  uint64_t failed_ = 0;
+  uint64_t unmet_ = 0;
+  bool any_ = false;  // something was printed
+  bool closed_ = false;
+  int write_error_ = 0;
+};
+
+Status ReadLoadOf(ScoreOptions& options) {
+  if (!options.load) return {};
+  std::string text = *options.load;
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  std::string where = "--load";
+  if (first == std::string::npos || text[first] != '{') {
+    auto file = ReadWholeFile(text);
+    if (!file) return tl::unexpected(std::move(file.error()).Within("--load"));
+    where = fmt::format("--load: {}", text);
+    text = *std::move(file);
+  }
+  auto load = ParseLoad(text);
+  if (!load) return tl::unexpected(std::move(load.error()).Within(where));
+  options.defaults.load = *std::move(load);
+  return {};
+}
+
+// Flags that need or exclude one another.
+Status Fit(ScoreOptions& options) {
+  const bool from_recording = !options.recordings.empty();
+  if (from_recording && !options.conductors.urls.empty()) {
+    return Fail("one of the two is asked", "--conductor and --recording");
+  }
+  if (options.conductors.urls.empty()) options.conductors.urls = {kDefaultConductor};
+  const bool over_http = std::ranges::any_of(
+      options.conductors.urls, [](const std::string& url) { return url.starts_with("http"); });
+  if (options.explain && !from_recording && !over_http) {
+    return Fail("goes over HTTP", "--explain", "a --conductor http://HOST:PORT");
+  }
+  const bool has_texts = !options.input.texts.empty() || !options.input.text_files.empty();
+  if (has_texts && !options.tokenizer) {
+    return Fail("a text has to be made into token ids", "--prompt",
+                "an engine that does: --tokenizer http://HOST:PORT");
+  }
+  if (!options.input.empty()) {
+    const bool lines_only = options.input.token_files.empty() && !has_texts;
+    if (options.defaults.model.empty() && !lines_only) {
+      return Fail("no model is named", {}, "--model NAME");
+    }
+    return ReadLoadOf(options);
+  }
+  if (isatty(STDIN_FILENO) == 1) {
+    return Fail("there is no prompt", {},
+                "--tokens FILE, --prompt TEXT with --tokenizer URL, or JSON lines on standard "
+                "input");
+  }
+  options.input.line_files = {"-"};
+  return ReadLoadOf(options);
+}
+
+}  // namespace
+
+int RunScore(ScoreOptions options) {
+  std::signal(SIGPIPE, SIG_IGN);
+  // What a conductor in this process would tell its operator is told by the states of its answers.
+  log::SetLevel(log::Level::kError);
+  if (auto fit = Fit(options); !fit) return Complain(kUsage, fit.error());
+  auto source =
+      options.recordings.empty() ? AskConductors(options.conductors) : Recordings::Read(options);
+  if (!source) return Complain(options.recordings.empty() ? kUsage : kFailed, source.error());
+
+  ScoreInput input(options.input, options.defaults);
+  Report report(options);
+  using Work = InOrder<ScoreItem, ScoreResult>;
+  Work work(
+      options.in_flight,
+      [&]() -> Work::Worker {
+        auto scorer = std::make_shared<Scorer>(options, **source);
+        return [scorer](ScoreItem item) { return scorer->Score(std::move(item)); };
+      },
+      [&report](const ScoreResult& result) { return report.Add(result); });
+  while (auto item = input.Next()) {
+    if (!work.Give(*std::move(item))) break;
+  }
+  work.Finish();
+  return report.End();
+}
+
+}  // namespace conductor::toolkit

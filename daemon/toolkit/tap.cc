@@ -1,0 +1,313 @@
+#include "daemon/toolkit/tap.h"
+
+#include <fmt/format.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include "daemon/serve/file_descriptor.h"
+#include "daemon/toolkit/line_output.h"
+#include "daemon/toolkit/table.h"
+#include "daemon/toolkit/tap_daemon.h"
+#include "daemon/toolkit/tap_live.h"
+#include "daemon/toolkit/tap_recorder.h"
+#include "daemon/toolkit/tap_view.h"
+#include "lib/base/endpoint.h"
+#include "lib/client/conductor_url.h"
+#include "lib/trace/recording_reader.h"
+
+namespace conductor::toolkit {
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kFailed = 1;
+
+// The signals that end the command, as a descriptor, so that whatever waits sees them. To be made
+// before any thread. When it is gone a signal ends the process at once: its end may take a while.
+class StopSignal {
+ public:
+  StopSignal() {
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);  // a recording that may not grow is an error
+    sigemptyset(&set_);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set_, signal);
+    sigprocmask(SIG_BLOCK, &set_, nullptr);
+    fd_ = serve::FileDescriptor(::signalfd(-1, &set_, SFD_NONBLOCK | SFD_CLOEXEC));
+  }
+  ~StopSignal() {
+    signalfd_siginfo taken{};
+    while (::read(fd_.get(), &taken, sizeof taken) > 0) {
+    }
+    sigprocmask(SIG_UNBLOCK, &set_, nullptr);
+  }
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] bool came() const {
+    zmq_pollitem_t item = {nullptr, fd_.get(), ZMQ_POLLIN, 0};
+    return zmq_poll(&item, 1, 0) > 0;
+  }
+
+ private:
+  sigset_t set_{};
+  serve::FileDescriptor fd_;
+};
+
+Status CheckEndpoint(const std::string& text, bool bind) {
+  std::string address = text;
+  const bool any = address.starts_with("tcp://*:");
+  if (any) address.replace(6, 1, "0.0.0.0");
+  const auto endpoint = Endpoint::Parse(address);
+  if (!endpoint) return tl::unexpected(endpoint.error());
+  if (endpoint->scheme == "inproc") {
+    return Fail("inproc endpoints are within one process", text, "tcp://HOST:PORT or ipc://PATH");
+  }
+  if (bind && endpoint->is_tcp() && endpoint->host != "0.0.0.0" &&
+      endpoint->host.find(':') == std::string::npos && !stream::IsNumeric(endpoint->host)) {
+    return Fail("a name cannot be listened at", text, "tcp://*:PORT or tcp://ADDRESS:PORT");
+  }
+  return {};
+}
+
+Status CheckFile(const std::string& path) {
+  struct stat found {};
+  if (::stat(path.c_str(), &found) == 0 || trace::RecordingFiles(path).size() > 1) return {};
+  return Fail("there is no such file", path,
+              "a recording, or an endpoint, which begins with tcp:// or ipc://");
+}
+
+// The time until the first of these, in zmq_poll()'s milliseconds.
+int Wait(MonoTime now, std::initializer_list<std::optional<MonoTime>> deadlines) {
+  int64_t least = 1000;
+  for (const auto& deadline : deadlines) {
+    if (!deadline) continue;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline - now).count();
+    least = std::clamp<int64_t>(left, 0, least);
+  }
+  return static_cast<int>(least);
+}
+
+// What a run has in common, wherever its events come from.
+struct Run {
+  const TapOptions& options;
+  StopSignal stop;
+  Terminal terminal = TerminalOf(STDOUT_FILENO);
+  LineOutput output{STDOUT_FILENO, stop.fd(), !options.record.empty()};
+  TapView view{options, output, terminal};
+  TapRecorder recorder;
+
+  explicit Run(const TapOptions& given) : options(given) {}
+
+  int Fail(const Error& error) {
+    output.Flush();
+    TapNote(error.Message());
+    return kFailed;
+  }
+
+  // The end of all that ends by itself or by a signal. Who closed the output wants no more words.
+  void End() {
+    view.Finish(UnixNanos());
+    output.Flush();
+    recorder.Close();
+    if (output.closed()) return;
+    std::string text = view.Summary();
+    if (recorder.recording()) text += "; " + recorder.Summary();
+    if (output.left_out() > 0) {
+      text += fmt::format("; {} lines were not printed, as the reader was slow",
+                          Grouped(output.left_out()));
+    }
+    TapNote(text);
+  }
+};
+
+int TapFiles(Run& run) {
+  std::vector<std::string> files;
+  for (const std::string& source : run.options.sources) {
+    for (std::string& file : trace::RecordingFiles(source)) files.push_back(std::move(file));
+  }
+  auto reader = trace::RecordingReader::Open(files);
+  if (!reader) return run.Fail(reader.error());
+  const MonoTime begin = MonoNow();
+  bool damaged = false;
+  int64_t last_ns = 0;
+  for (uint64_t items = 0; !run.output.closed() && !run.view.done(); ++items) {
+    // Looked at now and then: a recording is read as fast as it can be.
+    if (items % 256 == 0) {
+      if (run.stop.came()) break;
+      if (run.options.duration && MonoNow() >= begin + *run.options.duration) break;
+    }
+    const auto item = reader->Next();
+    if (!item) break;
+    if (const auto* publisher = std::get_if<trace::RecordingReader::NewPublisher>(&*item)) {
+      run.view.Add(reader->publishers()[publisher->number]);
+    } else if (const auto* frame = std::get_if<trace::RecordedFrame>(&*item)) {
+      last_ns = frame->received_ns;
+      run.view.Message(frame->received_ns, frame->publisher, frame->replayed, frame->frames);
+    } else if (const auto* mark = std::get_if<trace::RecordedMark>(&*item)) {
+      run.view.Mark(*mark);
+    } else if (const auto* damage = std::get_if<trace::Damage>(&*item)) {
+      damaged = true;
+      run.output.Flush();
+      TapNote(damage->Describe());
+      run.view.Event({.type = TapType::kDamage,
+                      .time_ns = last_ns,
+                      .count = damage->records,
+                      .detail = damage->Describe()});
+    }
+  }
+  if (reader->counters().unknown_records > 0) {
+    TapNote(fmt::format("{} records of a newer version were passed over",
+                        reader->counters().unknown_records));
+  }
+  run.End();
+  return damaged && !run.output.closed() ? kFailed : kDone;
+}
+
+// Live messages, or a daemon's events, until something ends it.
+int TapStream(Run& run) {
+  std::unique_ptr<TapDaemon> daemon;
+  std::unique_ptr<TapLive> live;
+  if (!run.options.conductor.empty()) {
+    auto opened = TapDaemon::Open(run.options);
+    if (!opened) return run.Fail(opened.error());
+    daemon = *std::move(opened);
+  } else {
+    if (auto opened = run.recorder.Open(run.options); !opened) return run.Fail(opened.error());
+    live = std::make_unique<TapLive>(run.options, run.view, run.recorder);
+    if (auto opened = live->Open(); !opened) return run.Fail(opened.error());
+  }
+  std::optional<MonoTime> until;
+  if (run.options.duration) until = MonoNow() + *run.options.duration;
+  std::vector<zmq_pollitem_t> items;
+  std::optional<Error> problem;
+  bool more = false;
+  bool signalled = false;
+  while (!run.view.done() && !run.output.closed() && !problem) {
+    items.clear();
+    items.push_back({nullptr, run.stop.fd(), ZMQ_POLLIN, 0});
+    const short writable = run.output.waits() ? ZMQ_POLLOUT : 0;
+    items.push_back(
+        {nullptr, run.output.descriptor(), static_cast<short>(ZMQ_POLLERR | writable), 0});
+    if (daemon) items.push_back({nullptr, daemon->fd(), ZMQ_POLLIN, 0});
+    if (live) live->Poll(items);
+    const int wait = more ? 0
+                          : Wait(MonoNow(), {until, run.view.Deadline(), run.recorder.Deadline(),
+                                             live ? live->Deadline() : std::nullopt});
+    zmq_poll(items.data(), static_cast<int>(items.size()), wait);
+    signalled = (items[0].revents & ZMQ_POLLIN) != 0;
+    const MonoTime now = MonoNow();
+    if (signalled || (until && now >= *until)) break;
+    if ((items[1].revents & ZMQ_POLLERR) != 0) {
+      run.output.Close();
+      break;
+    }
+    if (live) more = live->Turn(now);
+    if (daemon) {
+      for (const std::string& text : daemon->Take()) {
+        const auto event = FromDaemon(text, UnixNanos());
+        if (event) {
+          run.view.Event(*event);
+        } else {
+          TapNote(event.error().Message());
+        }
+      }
+      problem = daemon->Refusal();
+    }
+    run.recorder.Tick(now);
+    if (!problem) problem = run.recorder.problem();
+    run.view.Tick(now, UnixNanos());
+    run.output.Flush();
+  }
+  const bool reached = live ? live->reached() : daemon->reached();
+  live.reset();
+  daemon.reset();
+  run.End();
+  if (!problem) problem = run.recorder.problem();
+  if (problem) return run.Fail(*problem);
+  return reached || signalled || run.output.closed() ? kDone : kFailed;
+}
+
+}  // namespace
+
+bool IsEndpoint(const std::string& source) { return source.find("://") != std::string::npos; }
+
+void TapNote(const std::string& text) { std::fprintf(stderr, "conductor tap: %s\n", text.c_str()); }
+
+int64_t UnixNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+Status CheckTap(const TapOptions& options) {
+  if (options.raw && options.stats)
+    return Fail("--raw and --stats are two views", {}, "one of them");
+  if (!options.conductor.empty()) {
+    const auto url = client::ConductorUrl::Parse(options.conductor);
+    if (!url) return tl::unexpected(url.error());
+    if (!url->is_http()) return Fail("events come over HTTP", url->text, "http://HOST:PORT");
+    if (!options.sources.empty()) {
+      return Fail("--conductor and an ENDPOINT are two sources", {}, "one of them");
+    }
+    if (options.raw || !options.record.empty() || options.from || options.bind) {
+      return Fail("a daemon sends events and not messages", "--conductor",
+                  "an ENDPOINT for --raw, --record, --from and --bind");
+    }
+    return {};
+  }
+  if (options.sources.empty()) {
+    return Fail("nothing to listen to", {}, "an ENDPOINT, a recording, or --conductor URL");
+  }
+  const bool endpoints = IsEndpoint(options.sources.front());
+  for (const std::string& source : options.sources) {
+    if (IsEndpoint(source) != endpoints) {
+      return Fail("recordings and endpoints cannot be read together", source, "one or the other");
+    }
+    if (auto good = endpoints ? CheckEndpoint(source, options.bind) : CheckFile(source); !good) {
+      return good;
+    }
+  }
+  for (const std::string& fact : options.facts) {
+    if (fact.find('=') == std::string::npos || fact.starts_with('=')) {
+      return Fail(fmt::format("'{}' is no fact", fact), "--fact", "NAME=VALUE");
+    }
+  }
+  if (!endpoints) {
+    if (options.bind || !options.record.empty() || !options.replay_endpoint.empty()) {
+      return Fail("a recording is only printed", options.sources.front(),
+                  "an ENDPOINT for --bind, --record and --replay-endpoint");
+    }
+    return {};
+  }
+  if (options.record.empty() && (!options.facts.empty() || options.rotate_size > 0)) {
+    return Fail("--fact and --rotate-size are for a recording", {}, "--record FILE");
+  }
+  if (!options.replay_endpoint.empty()) {
+    if (auto good = CheckEndpoint(options.replay_endpoint, false); !good) return good;
+  }
+  if (options.from && options.replay_endpoint.empty()) {
+    return Fail("--from asks a replay endpoint", {}, "--replay-endpoint ENDPOINT");
+  }
+  const bool bound = options.bind || options.sources.front().starts_with("tcp://*:");
+  if (!options.replay_endpoint.empty() && (options.sources.size() > 1 || bound)) {
+    return Fail("--replay-endpoint is of one publisher", {}, "one ENDPOINT that is connected to");
+  }
+  return {};
+}
+
+int RunTap(const TapOptions& options) {
+  Run run(options);
+  if (options.conductor.empty() && !IsEndpoint(options.sources.front())) return TapFiles(run);
+  return TapStream(run);
+}
+
+}  // namespace conductor::toolkit

@@ -1,0 +1,64 @@
+#ifndef CONDUCTOR_LIB_TRACE_RECORDING_BLOCKS_H_
+#define CONDUCTOR_LIB_TRACE_RECORDING_BLOCKS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "lib/base/result.h"
+#include "lib/trace/recording_format.h"
+#include "lib/trace/recording_reader.h"
+
+namespace conductor::trace {
+
+// The blocks of one recording, in order; what is damaged is passed over and told. The inner half of
+// RecordingReader, which knows of records.
+class RecordingBlocks {
+ public:
+  RecordingBlocks(ReadBytes read, std::string file)
+      : read_(std::move(read)), file_(std::move(file)) {}
+
+  [[nodiscard]] Result<RecordingHeader> ReadHeader();
+
+  struct Piece {
+    // Decompressed records, valid until the next call; of a damaged block, those before the damage,
+    // of which the last may be cut off.
+    std::string_view records;
+    uint64_t offset = 0;   // of the block in the file
+    uint32_t claimed = 0;  // records that the block says it has
+    bool whole = false;
+    std::optional<Damage> damage;  // what comes behind `records`
+  };
+  // Nothing at the end.
+  [[nodiscard]] std::optional<Piece> Next();
+
+  // Where the last whole block, or the header, ended.
+  [[nodiscard]] uint64_t whole_bytes() const { return whole_bytes_; }
+  [[nodiscard]] uint64_t bytes_read() const { return offset_ + buffer_.size(); }
+
+ private:
+  // Whether `size` bytes stand in Ahead(), after reading what is missing of them.
+  bool Fill(size_t size);
+  [[nodiscard]] std::string_view Ahead() const { return std::string_view(buffer_).substr(at_); }
+  [[nodiscard]] uint64_t Offset() const { return offset_ + at_; }
+  void Pass(size_t size) { at_ += size; }
+  // The damage from `from` to where reading stands.
+  [[nodiscard]] Damage DamageFrom(uint64_t from, std::string what);
+  [[nodiscard]] Piece Search(std::string what);
+
+  ReadBytes read_;
+  const std::string file_;
+  std::string buffer_;  // bytes of the file from offset_ on
+  size_t at_ = 0;       // those before were used
+  uint64_t offset_ = 0;
+  uint64_t whole_bytes_ = 0;
+  bool over_ = false;       // there is nothing more to read
+  std::string read_error_;  // because of this
+  std::string records_;
+};
+
+}  // namespace conductor::trace
+
+#endif  // CONDUCTOR_LIB_TRACE_RECORDING_BLOCKS_H_

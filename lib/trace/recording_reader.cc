@@ -1,0 +1,284 @@
+#include "lib/trace/recording_reader.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <system_error>
+#include <tuple>
+#include <utility>
+
+#include "lib/trace/recording_blocks.h"
+
+namespace conductor::trace {
+namespace {
+
+constexpr size_t kRotationDigits = 4;
+
+Result<ReadBytes> OpenFile(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return Fail(fmt::format("cannot be opened: {}", std::strerror(errno)), path,
+                "a recording, as conductor tap --record writes it");
+  }
+  const std::shared_ptr<const int> owner(new int(fd), [](const int* held) {
+    ::close(*held);
+    delete held;
+  });
+  return [owner, path](char* to, size_t size) -> Result<size_t> {
+    for (;;) {
+      const ssize_t got = ::read(*owner, to, size);
+      if (got >= 0) return static_cast<size_t>(got);
+      if (errno != EINTR) {
+        return Fail(fmt::format("cannot be read: {}", std::strerror(errno)), path);
+      }
+    }
+  };
+}
+
+bool IsRotation(std::string_view suffix) {
+  return suffix.size() >= kRotationDigits + 1 && suffix.front() == '.' &&
+         std::ranges::all_of(suffix.substr(1), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+}  // namespace
+
+std::string Damage::Describe() const {
+  std::string text = fmt::format("{}: byte {}: {}", file, offset, what);
+  if (bytes > 0) text += fmt::format("; {} bytes are passed over", bytes);
+  if (records > 0) text += fmt::format(", {} records with them", records);
+  return text;
+}
+
+struct RecordingReader::Impl {
+  std::vector<std::string> paths;  // not opened yet from next_path on
+  size_t next_path = 0;
+  std::string file;
+  std::optional<RecordingBlocks> blocks;
+  RecordingHeader header;
+  uint64_t whole_bytes = 0;
+  uint64_t bytes_of_others = 0;
+
+  std::string_view records;  // of the piece that is being read
+  std::optional<RecordingBlocks::Piece> piece;
+  uint64_t taken = 0;  // records of it
+
+  // What is read and waits to be handed out: the publisher that it names was not known before.
+  std::optional<Item> waiting;
+
+  std::vector<RecordedPublisher> publishers;
+  std::map<std::tuple<std::string, std::string, std::string, std::string>, uint32_t> numbers;
+  std::map<uint32_t, uint32_t> number_of;  // the file's number -> ours
+  Counters counters;
+
+  Status Begin(ReadBytes read, std::string name) {
+    EndFile();
+    file = std::move(name);
+    blocks.emplace(std::move(read), file);
+    number_of.clear();
+    auto read_header = blocks->ReadHeader();
+    if (!read_header) {
+      blocks.reset();
+      return tl::unexpected(std::move(read_header).error());
+    }
+    header = *std::move(read_header);
+    whole_bytes = blocks->whole_bytes();
+    return {};
+  }
+
+  void EndFile() {
+    if (blocks) bytes_of_others += blocks->bytes_read();
+    blocks.reset();
+    piece.reset();
+  }
+
+  Status OpenNext() {
+    const std::string path = paths[next_path++];
+    auto read = OpenFile(path);
+    if (!read) return tl::unexpected(std::move(read).error());
+    return Begin(*std::move(read), path);
+  }
+
+  Damage Count(Damage damage) {
+    ++counters.damages;
+    counters.damaged_bytes += damage.bytes;
+    return damage;
+  }
+
+  // Our number of a publisher, and whether it is new. Nothing when there are too many.
+  std::optional<std::pair<uint32_t, bool>> Number(const RecordedPublisher& publisher) {
+    const auto key =
+        std::tuple(publisher.endpoint, publisher.replay_endpoint, publisher.topic, publisher.facts);
+    if (const auto known = numbers.find(key); known != numbers.end()) {
+      return std::pair(known->second, false);
+    }
+    if (publishers.size() == kMostPublishers) return std::nullopt;
+    const auto number = static_cast<uint32_t>(publishers.size());
+    publishers.push_back(publisher);
+    numbers.emplace(key, number);
+    return std::pair(number, true);
+  }
+
+  std::optional<Item> Named(const NumberedPublisher& record) {
+    const auto number = Number(record.publisher);
+    if (!number) return TooMany();
+    number_of[record.number] = number->first;
+    if (!number->second) return std::nullopt;
+    return NewPublisher{number->first};
+  }
+
+  Item TooMany() {
+    return Count({.file = file,
+                  .offset = piece->offset,
+                  .records = 1,
+                  .what = fmt::format("tells of more than {} publishers", kMostPublishers)});
+  }
+
+  // An item that speaks of a publisher by the file's number.
+  template <typename T>
+  std::optional<Item> Renumbered(T record) {
+    if (record.publisher == RecordedMark::kAllPublishers) return record;
+    if (const auto known = number_of.find(record.publisher); known != number_of.end()) {
+      record.publisher = known->second;
+      return record;
+    }
+    // Its record was in a part that is damaged.
+    const auto number =
+        Number({.endpoint = fmt::format("unknown publisher {} of {}", record.publisher, file)});
+    if (!number) return TooMany();
+    number_of[record.publisher] = number->first;
+    record.publisher = number->first;
+    if (!number->second) return record;
+    waiting = std::move(record);
+    return NewPublisher{number->first};
+  }
+
+  std::optional<Item> Take() {
+    auto record = TakeRecord(records);
+    if (!record) {
+      const bool whole = piece->whole;
+      const uint64_t left = piece->claimed > taken ? piece->claimed - taken : 0;
+      records = {};
+      // Of a block that is damaged the damage is told anyway.
+      if (!whole) return std::nullopt;
+      return Count({.file = file,
+                    .offset = piece->offset,
+                    .records = left,
+                    .what = "in this block " + record.error().Message()});
+    }
+    ++taken;
+    ++counters.records;
+    if (const auto* publisher = std::get_if<NumberedPublisher>(&*record)) return Named(*publisher);
+    if (auto* frame = std::get_if<RecordedFrame>(&*record)) return Renumbered(std::move(*frame));
+    if (auto* mark = std::get_if<RecordedMark>(&*record)) return Renumbered(std::move(*mark));
+    ++counters.unknown_records;
+    return std::nullopt;
+  }
+
+  // The next piece of the file, or the next file; false at the end of all.
+  bool NextPiece(std::optional<Item>& item) {
+    if (!blocks) {
+      if (next_path == paths.size()) return false;
+      if (auto opened = OpenNext(); !opened) {
+        item = Count({.file = file, .to_end = true, .what = opened.error().Message()});
+      }
+      return true;
+    }
+    piece = blocks->Next();
+    whole_bytes = blocks->whole_bytes();
+    if (!piece) {
+      EndFile();
+      return true;
+    }
+    counters.blocks += piece->whole;
+    records = piece->records;
+    taken = 0;
+    return true;
+  }
+};
+
+RecordingReader::RecordingReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RecordingReader::RecordingReader(RecordingReader&&) noexcept = default;
+RecordingReader& RecordingReader::operator=(RecordingReader&&) noexcept = default;
+RecordingReader::~RecordingReader() = default;
+
+Result<RecordingReader> RecordingReader::Open(std::vector<std::string> paths) {
+  auto impl = std::make_unique<Impl>();
+  impl->paths = std::move(paths);
+  if (impl->paths.empty()) return Fail("no file is named", {}, "one recording or several");
+  if (auto opened = impl->OpenNext(); !opened) return tl::unexpected(std::move(opened).error());
+  return RecordingReader(std::move(impl));
+}
+
+Result<RecordingReader> RecordingReader::From(ReadBytes read, std::string name) {
+  auto impl = std::make_unique<Impl>();
+  if (auto begun = impl->Begin(std::move(read), std::move(name)); !begun) {
+    return tl::unexpected(std::move(begun).error());
+  }
+  return RecordingReader(std::move(impl));
+}
+
+std::optional<RecordingReader::Item> RecordingReader::Next() {
+  if (impl_->waiting) return std::exchange(impl_->waiting, std::nullopt);
+  for (;;) {
+    while (!impl_->records.empty()) {
+      if (auto item = impl_->Take()) return item;
+    }
+    if (impl_->piece && impl_->piece->damage) {
+      Damage damage = *std::exchange(impl_->piece->damage, std::nullopt);
+      if (impl_->piece->claimed > impl_->taken) {
+        damage.records = impl_->piece->claimed - impl_->taken;
+      }
+      return impl_->Count(std::move(damage));
+    }
+    std::optional<Item> item;
+    if (!impl_->NextPiece(item)) return std::nullopt;
+    if (item) return item;
+  }
+}
+
+const std::vector<RecordedPublisher>& RecordingReader::publishers() const {
+  return impl_->publishers;
+}
+const RecordingHeader& RecordingReader::header() const { return impl_->header; }
+const RecordingReader::Counters& RecordingReader::counters() const { return impl_->counters; }
+uint64_t RecordingReader::whole_bytes() const { return impl_->whole_bytes; }
+uint64_t RecordingReader::bytes_read() const {
+  return impl_->bytes_of_others + (impl_->blocks ? impl_->blocks->bytes_read() : 0);
+}
+
+std::vector<std::string> RecordingFiles(const std::string& path) {
+  namespace fs = std::filesystem;
+  const fs::path newest(path);
+  const std::string name = newest.filename().string();
+  std::vector<std::string> files;
+  std::error_code error;
+  const fs::path folder = newest.has_parent_path() ? newest.parent_path() : fs::path(".");
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    const std::string other = at->path().filename().string();
+    if (other.starts_with(name) && IsRotation(std::string_view(other).substr(name.size()))) {
+      files.push_back(newest.has_parent_path() ? at->path().string() : other);
+    }
+  }
+  std::ranges::sort(files, {}, [](const std::string& file) {
+    return std::pair(file.size(), file);  // .0002 before .0010 before .10000
+  });
+  if (files.empty() || fs::exists(newest, error)) files.push_back(path);
+  return files;
+}
+
+bool IsRecording(const std::string& path) {
+  auto read = OpenFile(path);
+  if (!read) return false;
+  std::array<char, kFixedHeaderBytes> fixed{};
+  const auto got = (*read)(fixed.data(), fixed.size());
+  return got && HeaderSize({fixed.data(), *got}).has_value();
+}
+
+}  // namespace conductor::trace
