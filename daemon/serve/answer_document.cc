@@ -34,7 +34,7 @@ void WriteMooncakeInstance(DocumentWriter& out, const InstanceAnswer& instance) 
 }
 
 void WriteInstance(DocumentWriter& out, const InstanceAnswer& instance) {
-  const bool detailed = !instance.trust.detail.empty();
+  const bool detailed = !instance.trust->detail.empty();
   out.Map(detailed ? 13 : 12);
   out.Pair("instance_id", instance.instance_id);
   out.Pair("serves_model", instance.serves_model);
@@ -49,9 +49,9 @@ void WriteInstance(DocumentWriter& out, const InstanceAnswer& instance) {
     out.Map(3);
     WriteTiers(out, figures);
   }
-  out.Pair("state", stream::TrustStateName(instance.trust.state));
-  out.Pair("reason", instance.trust.reason);
-  if (detailed) out.Pair("detail", instance.trust.detail);
+  out.Pair("state", stream::TrustStateName(instance.trust->state));
+  out.Pair("reason", instance.trust->reason);
+  if (detailed) out.Pair("detail", instance.trust->detail);
   out.Key("lag_seconds");
   WriteSeconds(out, instance.lag_seconds);
 }
@@ -107,8 +107,8 @@ void WriteScore(DocumentWriter& out, const InstanceAnswer& instance, const index
   out.Pair("longest_matched", instance.longest_matched());
   WriteTiers(out, instance.best);
   out.Pair("block_size", instance.block_size);
-  out.Pair("state", stream::TrustStateName(instance.trust.state));
-  out.Pair("reason", instance.trust.reason);
+  out.Pair("state", stream::TrustStateName(instance.trust->state));
+  out.Pair("reason", instance.trust->reason);
   out.Key("lag_seconds");
   WriteSeconds(out, instance.lag_seconds);
   out.Key("parts");

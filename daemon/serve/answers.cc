@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <numeric>
 #include <optional>
@@ -133,6 +134,23 @@ void TakePools(const std::vector<index::PoolMatch>& pools, const EngineTable& ta
   }
 }
 
+// Where the instance of the match at `position` stands in its tenant; nothing when it is not
+// registered. Lookups bring the same instances in the same order mostly, so it is looked for first
+// where the one at this position stood the last time.
+std::optional<uint32_t> PlaceOf(const EngineTable::Tenant& tenant, const std::string& instance_id,
+                                size_t position) {
+  constexpr size_t kRemembered = 1024;
+  thread_local std::array<uint32_t, kRemembered> last;
+  uint32_t& guess = last[position % kRemembered];
+  if (guess < tenant.instances.size() && tenant.instances[guess].instance_id == instance_id) {
+    return guess;
+  }
+  const auto found = tenant.by_id.find(instance_id);
+  if (found == tenant.by_id.end()) return std::nullopt;
+  guess = found->second;
+  return guess;
+}
+
 // Looks the prompt up with one block size.
 void LookUp(const Registry& registry, const EngineTable& table, const Query& query,
             const PromptView& prompt, uint32_t block_size, const QueryBounds& bounds, Rows& rows) {
@@ -145,12 +163,13 @@ void LookUp(const Registry& registry, const EngineTable& table, const Query& que
     index::PrefixList prefixes(query.prefixes);
     MatchFrom(registry, scope, prefixes, {}, bounds, matches);
   }
-  for (const index::RankMatch& match : matches.ranks) {
+  for (size_t i = 0; i < matches.ranks.size(); ++i) {
+    const index::RankMatch& match = matches.ranks[i];
     // Answers list registered instances only.
-    const auto instance = rows.tenant.by_id.find(match.rank->instance_id);
-    if (instance == rows.tenant.by_id.end()) continue;
-    rows.Take(instance->second, match.rank->dp_rank, InTokens(match, block_size), block_size);
-    if (!match.pool.empty()) rows.pools[std::string(match.pool)].insert(instance->second);
+    const auto instance = PlaceOf(rows.tenant, match.rank->instance_id, i);
+    if (!instance) continue;
+    rows.Take(*instance, match.rank->dp_rank, InTokens(match, block_size), block_size);
+    if (!match.pool.empty()) rows.pools[std::string(match.pool)].insert(*instance);
   }
   TakePools(matches.pools, table, block_size, rows);
 }
@@ -225,7 +244,7 @@ void TakePoolTrust(const std::vector<PoolView>& pools, const Rows& rows, uint32_
   for (const PoolView& pool : pools) {
     const auto raised = rows.pools.find(pool.key);
     if (raised == rows.pools.end() || !raised->second.contains(instance)) continue;
-    if (stream::Worse(pool.trust, row.trust)) row.trust = pool.trust;
+    if (stream::Worse(pool.trust, *row.trust)) row.trust = &pool.trust;
     row.lag_seconds = std::max(row.lag_seconds, pool.lag_seconds);
   }
 }
@@ -400,9 +419,9 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   answer.cut_short = answer.too_many_blocks > 0 || bounds.reached();
 
   // An engine that fell into doubt while the figures were taken is not answered as it was before.
-  const std::shared_ptr<const EngineTable> after = registry.Table();
-  const std::vector<PoolView> pools =
-      rows.pools.empty() ? std::vector<PoolView>() : registry.Pools();
+  answer.table_after = registry.Table();
+  const std::shared_ptr<const EngineTable>& after = answer.table_after;
+  if (!rows.pools.empty()) answer.pools = registry.Pools();
   const std::vector<uint32_t> order = Ranked(rows, query, top);
   answer.instances.reserve(order.size());
   for (const uint32_t instance : order) {
@@ -415,8 +434,8 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
         TakeTrust(*after, *same, after->SizesOf(query.tenant, query.model), row, worst);
       }
     }
-    if (worst != nullptr) row.trust = *worst;
-    if (!pools.empty()) TakePoolTrust(pools, rows, instance, row);
+    if (worst != nullptr) row.trust = worst;
+    if (!answer.pools.empty()) TakePoolTrust(answer.pools, rows, instance, row);
   }
   return answer;
 }

@@ -51,14 +51,18 @@ struct TierFigures {
   uint64_t disk = 0;
 };
 
+// Of an instance without a publisher.
+inline const stream::Trust kNoTrust;
+
 struct InstanceAnswer {
   std::string_view instance_id;  // dies with the answer
   TierFigures best;              // the best over the ranks, figure by figure
   // Registered ranks and those seen in events, in order.
   absl::InlinedVector<std::pair<uint32_t, TierFigures>, 2> ranks;
   bool serves_model = false;  // a publisher of it is registered for the query's model
-  // The worst among the instance's publishers: those of the model where it serves it.
-  stream::Trust trust;
+  // The worst among the instance's publishers: those of the model where it serves it. Dies with the
+  // answer.
+  const stream::Trust* trust = &kNoTrust;
   double lag_seconds = -1;     // greatest last event lag; -1: no event yet
   uint32_t block_size = 0;     // of the namespace that gave `best`; 0: none known
   uint64_t prompt_blocks = 0;  // whole blocks of the prompt at that size
@@ -79,7 +83,10 @@ enum class QueryReason : uint8_t {
 [[nodiscard]] std::string_view QueryReasonName(QueryReason reason);
 
 struct Answer {
-  std::shared_ptr<const EngineTable> table = nullptr;  // what the instances' names view
+  // What the instances' names and trust view.
+  std::shared_ptr<const EngineTable> table = nullptr;
+  std::shared_ptr<const EngineTable> table_after = nullptr;
+  std::vector<PoolView> pools;
   // Every engine instance registered for the tenant (pools are none), or those of them that the
   // query named; best first, then those that serve the model, then by name. Zeros where the
   // namespace differs.

@@ -21,9 +21,9 @@ constexpr auto kStopGrace = std::chrono::milliseconds(250);  // for an answer th
 
 HttpRefusal Busy(const HttpBodyBudget& bodies) {
   return {503, "busy",
-          fmt::format(
-              "the bodies of the requests under way have reached their limit of {} bytes together",
-              bodies.bytes())};
+          fmt::format("the bodies of the requests under way have reached their limit of {} bytes "
+                      "together (--http-max-inflight)",
+                      bodies.bytes())};
 }
 
 // Makes room for `more` bytes and a parser's padding behind them, so that a body that has come to
@@ -243,9 +243,9 @@ HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, std::string_view
                                           std::string& body) {
   const uint64_t limit = shared_.limits.max_body_bytes;
   if (head.content_length > limit) {
-    return tl::unexpected(
-        HttpRefusal{413, "body_too_large",
-                    fmt::format("the body of {} is larger than {} bytes", route, limit)});
+    return tl::unexpected(HttpRefusal{
+        413, "body_too_large",
+        fmt::format("the body of {} is larger than {} bytes (--http-max-body)", route, limit)});
   }
   if (head.expects_continue && input_.empty() && !Send("HTTP/1.1 100 Continue\r\n\r\n")) {
     return false;

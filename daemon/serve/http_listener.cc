@@ -170,7 +170,8 @@ void HttpListener::Impl::AcceptLoop() {
   const std::string too_many = RefusalBytes(
       shared.router.Written(
           {503, "too_many_connections",
-           fmt::format("{} connections are open, which is the limit", options.max_connections)},
+           fmt::format("{} connections are open, which is the limit (--http-max-connections)",
+                       options.max_connections)},
           HttpHead()),
       false);
   Lingering lingering;

@@ -62,7 +62,7 @@ bool Suffices(const stream::Trust& trust, MinState least) { return Needed(trust)
 
 void ApplyMinState(MinState least, Answer& answer) {
   for (InstanceAnswer& instance : answer.instances) {
-    if (Suffices(instance.trust, least)) continue;
+    if (Suffices(*instance.trust, least)) continue;
     instance.best = {};
     for (auto& [rank, figures] : instance.ranks) figures = {};
   }

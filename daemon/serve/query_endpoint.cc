@@ -269,12 +269,13 @@ void QueryEndpoint::Impl::Take(ZmqMessage& taken) {
   request.body = std::move(frames[query.body + 1]);
   const uint64_t bytes = request.body.view().size();
   if (bytes > options.max_body_bytes) {
-    return Send(request.from,
-                Refused(413, {fmt::format("the body has {} bytes (expected at most {})", bytes,
-                                          options.max_body_bytes),
-                              "body_too_large",
-                              "",
-                              {}}));
+    return Send(
+        request.from,
+        Refused(413, {fmt::format("the body has {} bytes (expected at most {}: --http-max-body)",
+                                  bytes, options.max_body_bytes),
+                      "body_too_large",
+                      "",
+                      {}}));
   }
   if (stopping.stop_requested()) {
     return Send(request.from, Refused(503, Stopping()));

@@ -72,7 +72,7 @@ Ranking RankOf(Answer answer, const Query& query, const QueryRequest& request) {
     index::ScoreInput input{.gpu = instance.best.gpu,
                             .cpu = instance.best.cpu,
                             .disk = instance.best.disk,
-                            .trust = TrustOf(instance.trust)};
+                            .trust = TrustOf(*instance.trust)};
     if (const auto load = request.load.find(instance.instance_id); load != request.load.end()) {
       input.waiting = load->second.waiting;
       input.kv_use = load->second.kv_use;

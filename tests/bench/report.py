@@ -234,9 +234,10 @@ def plot(path, title, x_label, y_label, series, log_x=True, log_y=True):
 def query_tables(found):
     print("### Queries\n")
     table(("form", "instances", "body, bytes", "answer", "queries/s", "null handler/s", "of it",
-           "server CPU, us", "null handler's", "over ZeroMQ/s", "over one socket/s"),
+           "library's/s", "of that", "server CPU, us", "null handler's", "over ZeroMQ/s", "over one socket/s"),
           [(row["form"], row["instances"], f"{row['body_bytes']:,}", f"{row['answer_bytes']:,}",
             f"{row['rate']:,.0f}", f"{row['null_rate']:,.0f}", f"{row['of_null']:.2f}",
+            f"{row['library_rate']:,.0f}", f"{row['of_library']:.2f}",
             f"{row['cpu_us']:.1f}", f"{row['null_cpu_us']:.1f}",
             number(row.get("zmq_rate"), "{:,.0f}"),
             number(row.get("zmq_pipelined_rate"), "{:,.0f}")) for row in found["queries"]])

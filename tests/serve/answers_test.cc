@@ -158,7 +158,7 @@ TEST_F(AnswersTest, EveryEngineOfTheTenantIsThereWithZeros) {
   EXPECT_EQ(FiguresOf(a.ranks.at(0).second), (Figures{0, 0, 0}));
   EXPECT_EQ(a.block_size, 16U);
   EXPECT_EQ(a.prompt_blocks, 2U);
-  EXPECT_EQ(a.trust.state, stream::TrustState::kConnecting);
+  EXPECT_EQ(a.trust->state, stream::TrustState::kConnecting);
   EXPECT_EQ(a.lag_seconds, -1);
   EXPECT_EQ(Of(answer, "b").block_size, 0U) << "it has no namespace of that model";
 }
@@ -266,14 +266,14 @@ TEST_F(AnswersTest, AnInstanceIsTheBestOfItsRanksFigureByFigureAndItsWorstTrust)
   EXPECT_EQ(FiguresOf(a.ranks.at(0).second), (Figures{48, 48, 48}));
   EXPECT_EQ(FiguresOf(a.ranks.at(1).second), (Figures{16, 64, 64}));
   EXPECT_EQ(FiguresOf(a.best), (Figures{48, 64, 64}));
-  EXPECT_EQ(a.trust.state, stream::TrustState::kLive);
+  EXPECT_EQ(a.trust->state, stream::TrustState::kLive);
 
   Registration rank2 = Engine("a");
   rank2.dp_rank = 2;
   Absent(rank2);
   const Answer degraded = AnswerQuery(registry_, Ask(80));
   EXPECT_EQ(FiguresOf(RankOf(Of(degraded, "a"), 2)), (Figures{0, 0, 0}));
-  EXPECT_EQ(Of(degraded, "a").trust.state, stream::TrustState::kConnecting);
+  EXPECT_EQ(Of(degraded, "a").trust->state, stream::TrustState::kConnecting);
 }
 
 TEST_F(AnswersTest, TenantModelAdapterAndSaltsKeepPromptsApart) {

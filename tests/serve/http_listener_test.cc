@@ -497,7 +497,7 @@ TEST_F(HttpListenerTest, BodiesThatHaveNoRoomBesideOthersAreToldToComeAgain) {
   EXPECT_EQ(busy.status, 503);
   EXPECT_EQ(busy.body,
             R"({"error":"the bodies of the requests under way have reached their limit of 1000 )"
-            R"(bytes together","reason":"busy"})");
+            R"x(bytes together (--http-max-inflight)","reason":"busy"})x");
   EXPECT_NE(busy.head.find("Retry-After: 1\r\n"), std::string::npos) << busy.head;
   HttpClient refused_chunks(port);
   refused_chunks.Send(chunked);

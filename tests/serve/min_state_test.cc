@@ -54,7 +54,7 @@ TEST(MinState, ADegradedStreamOfAnyOtherReasonMayBeTooHigh) {
 InstanceAnswer Instance(const char* instance_id, const Trust& trust, uint64_t tokens) {
   InstanceAnswer instance;
   instance.instance_id = instance_id;
-  instance.trust = trust;
+  instance.trust = &trust;
   instance.best = {tokens, tokens, tokens};
   instance.ranks.emplace_back(0, instance.best);
   return instance;

@@ -454,7 +454,8 @@ TEST_F(MooncakeRoutesTest, WhatNoRouteAnswersIsToldInTheFormOfTheClient) {
   };
   const std::string huge = "Content-Length: 99999999\r\n";
   const std::string msgpack = "Content-Type: application/msgpack\r\n";
-  const std::string too_large = "the body of /query is larger than 16777216 bytes";
+  const std::string too_large =
+      "the body of /query is larger than 16777216 bytes (--http-max-body)";
 
   EXPECT_EQ(refused("/query", msgpack + huge), R"({"error":")" + too_large + R"("})");
   EXPECT_EQ(status_, 413);
@@ -487,7 +488,7 @@ TEST_F(MooncakeRoutesTest, WhatNoRouteAnswersIsToldInTheFormOfTheClient) {
 
   // Conductor's own routes keep their words in the other form; some have but one.
   EXPECT_EQ(refused("/v1/query", msgpack + huge),
-            R"({"error":"the body of /v1/query is larger than 16777216 bytes",)"
+            R"x({"error":"the body of /v1/query is larger than 16777216 bytes (--http-max-body)",)x"
             R"("reason":"body_too_large"})");
   EXPECT_EQ(type_, "application/msgpack");
   EXPECT_EQ(refused("/v1/nowhere", kCppJson),

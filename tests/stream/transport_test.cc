@@ -473,6 +473,10 @@ TEST_F(NamedHosts, AnEngineThatReturnsAtAnotherAddressIsFollowed) {
 }
 
 TEST_F(NamedHosts, ASilentNameServerHoldsUpNobodyElseAndNotTheEnd) {
+  auto options = PatientTransport();
+  options.handshake_timeout = seconds(5);  // a name's address is waited for as long
+  options.resolve = names.Function();
+  transport = std::make_unique<Transport>(options);
   names.Set("engine.test", {"127.0.0.1"});
   FakePublisher publisher({});
   publisher.Publish("a0");

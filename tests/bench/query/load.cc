@@ -274,10 +274,10 @@ double LoadResult::Percentile(double part) const {
 }
 
 std::string HttpRequest(const std::string& path, const std::string& content_type,
-                        const std::string& body) {
+                        const std::string& body, const std::string& header) {
   return fmt::format(
-      "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n{}",
-      path, content_type, body.size(), body);
+      "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}\r\n{}",
+      path, content_type, body.size(), header, body);
 }
 
 std::string ZmtpRequest(const std::string& path, const std::string& body) {

@@ -39,9 +39,9 @@ struct LoadResult {
   [[nodiscard]] double Percentile(double part) const;
 };
 
-// The request for a POST of `body`.
+// The request for a POST of `body`; `header`: more lines of the head, each with its end.
 [[nodiscard]] std::string HttpRequest(const std::string& path, const std::string& content_type,
-                                      const std::string& body);
+                                      const std::string& body, const std::string& header = {});
 // The same in frames for the ZeroMQ endpoint.
 [[nodiscard]] std::string ZmtpRequest(const std::string& path, const std::string& body);
 

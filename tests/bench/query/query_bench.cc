@@ -92,6 +92,10 @@ Json Measure(const ServerProcess& server, const Case& one, const Options& option
   Load null = query;
   null.port = server.null_port();
   null.request = HttpRequest(fmt::format("/null/{}", answer), TypeOf(one), body);
+  Load library = query;
+  library.port = server.library_port();
+  library.request =
+      HttpRequest("/null", TypeOf(one), body, fmt::format("X-Answer-Bytes: {}\r\n", answer));
   // The same number on their way: each over a connection of its own, or all over one.
   Load zmq = query;
   zmq.protocol = Protocol::kZmtp;
@@ -101,11 +105,13 @@ Json Measure(const ServerProcess& server, const Case& one, const Options& option
   pipelined.window = std::exchange(pipelined.connections, 1);
   Rounds of_query;
   Rounds of_null;
+  Rounds of_library;
   Rounds of_zmq;
   Rounds of_pipelined;
   for (int i = 0; i < options.rounds; ++i) {
     of_null.Add(server, null);
     of_query.Add(server, query);
+    of_library.Add(server, library);
     if (one.form == "json") continue;
     of_zmq.Add(server, zmq);
     of_pipelined.Add(server, pipelined);
@@ -117,6 +123,8 @@ Json Measure(const ServerProcess& server, const Case& one, const Options& option
            {"rate", of_query.Rate()},
            {"null_rate", of_null.Rate()},
            {"of_null", of_query.Rate() / of_null.Rate()},
+           {"library_rate", of_library.Rate()},
+           {"of_library", of_query.Rate() / of_library.Rate()},
            {"cpu_us", of_query.CpuMicroseconds()},
            {"null_cpu_us", of_null.CpuMicroseconds()}};
   if (one.form != "json") {
@@ -168,16 +176,19 @@ Json Crowd(ServerProcess& server, const Options& options) {
 }
 
 void Print(const Json& result) {
-  fmt::print("{:>15} {:>9} {:>8} {:>8} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8} {:>10}\n", "form",
-             "instances", "body", "answer", "queries/s", "null/s", "of null", "cpu us", "null",
-             "zmq/s", "pipelined");
+  fmt::print(
+      "{:>15} {:>9} {:>8} {:>8} {:>10} {:>10} {:>8} {:>10} {:>10} {:>8} {:>8} {:>8} {:>10}\n",
+      "form", "instances", "body", "answer", "queries/s", "null/s", "of null", "library/s",
+      "of library", "cpu us", "null", "zmq/s", "pipelined");
   for (const Json& row : result["queries"]) {
     fmt::print(
-        "{:>15} {:>9} {:>8} {:>8} {:>10.0f} {:>10.0f} {:>8.2f} {:>8.1f} {:>8.1f} {:>8.0f} "
+        "{:>15} {:>9} {:>8} {:>8} {:>10.0f} {:>10.0f} {:>8.2f} {:>10.0f} {:>10.2f} {:>8.1f} "
+        "{:>8.1f} {:>8.0f} "
         "{:>10.0f}\n",
         row["form"].get<std::string>(), row["instances"].get<size_t>(),
         row["body_bytes"].get<size_t>(), row["answer_bytes"].get<size_t>(),
         row["rate"].get<double>(), row["null_rate"].get<double>(), row["of_null"].get<double>(),
+        row["library_rate"].get<double>(), row["of_library"].get<double>(),
         row["cpu_us"].get<double>(), row["null_cpu_us"].get<double>(), row.value("zmq_rate", 0.0),
         row.value("zmq_pipelined_rate", 0.0));
   }

@@ -1,6 +1,7 @@
 #include "server.h"
 
 #include <fmt/format.h>
+#include <httplib.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -12,6 +13,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -40,6 +42,7 @@ using namespace std::chrono_literals;
 struct Ports {
   uint16_t api = 0;
   uint16_t null = 0;
+  uint16_t library = 0;
   uint16_t zmq = 0;
 };
 
@@ -146,6 +149,9 @@ class Watcher {
   std::thread thread_;
 };
 
+// As many as there are connections at most.
+constexpr size_t kLibraryThreads = 300;
+
 // Ends when the parent closes its end.
 [[noreturn]] void Serve(int from_parent, int to_parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -167,14 +173,27 @@ class Watcher {
     return serve::HttpResponse{
         .body = std::string(std::strtoull(request.parameter.c_str(), nullptr, 10), 'x')};
   });
+  // The library's own server, set up for many requests a connection and a thread for each.
+  httplib::Server library;
+  library.new_task_queue = [] { return new httplib::ThreadPool(kLibraryThreads); };
+  library.set_keep_alive_max_count(std::numeric_limits<size_t>::max());
+  library.set_tcp_nodelay(true);
+  library.Post("/null", [](const httplib::Request& request, httplib::Response& response) {
+    const std::string bytes = request.get_header_value("X-Answer-Bytes");
+    response.set_content(std::string(std::strtoull(bytes.c_str(), nullptr, 10), 'x'),
+                         "application/octet-stream");
+  });
+  const int library_port = library.bind_to_any_port("127.0.0.1");
+  std::thread([&library] { library.listen_after_bind(); }).detach();
   const auto api_port = api.Start();
   const auto null_port = null.Start();
-  if (!api_port || !null_port) Die("no port is free");
+  if (!api_port || !null_port || library_port <= 0) Die("no port is free");
   serve::QueryEndpoint queries(api.context(), {.address = "tcp://127.0.0.1:*"});
   const auto bound = queries.Start();
   if (!bound) Die(bound.error().Message());
   const auto zmq_port = std::strtoul(bound->c_str() + bound->rfind(':') + 1, nullptr, 10);
-  const Ports ports{*api_port, *null_port, static_cast<uint16_t>(zmq_port)};
+  const Ports ports{*api_port, *null_port, static_cast<uint16_t>(library_port),
+                    static_cast<uint16_t>(zmq_port)};
   if (::write(to_parent, &ports, sizeof ports) != sizeof ports) std::_Exit(1);
   Watcher watcher(registry);
   char asked = 0;
@@ -215,6 +234,7 @@ ServerProcess::ServerProcess() {
   if (::read(from_child_, &ports, sizeof ports) != sizeof ports) Die("the server did not start");
   api_port_ = ports.api;
   null_port_ = ports.null;
+  library_port_ = ports.library;
   zmq_port_ = ports.zmq;
 }
 

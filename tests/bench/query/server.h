@@ -41,6 +41,8 @@ class ServerProcess {
   [[nodiscard]] uint16_t api_port() const { return api_port_; }
   // POST /null/BYTES of these: answers so many bytes.
   [[nodiscard]] uint16_t null_port() const { return null_port_; }
+  // POST /null of cpp-httplib's own server: answers as many bytes as X-Answer-Bytes says.
+  [[nodiscard]] uint16_t library_port() const { return library_port_; }
   // The same answers over ZeroMQ.
   [[nodiscard]] uint16_t zmq_port() const { return zmq_port_; }
   // That it has used, of all its threads.
@@ -54,6 +56,7 @@ class ServerProcess {
   int from_child_ = -1;
   uint16_t api_port_ = 0;
   uint16_t null_port_ = 0;
+  uint16_t library_port_ = 0;
   uint16_t zmq_port_ = 0;
 };
 
