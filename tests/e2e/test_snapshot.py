@@ -8,15 +8,13 @@ import os
 import random
 import sqlite3
 import stat
-import subprocess
 import tempfile
 import time
 
 import unittest
 
-from daemon import binary, key, run_to_end, wait_until
+from daemon import key, run_to_end, wait_until
 from engine import Engine
-from events import Cleared
 from master import Master
 from model import Model
 from suite import BLOCK_SIZE, MODEL, EndToEndTest, prompt
@@ -241,8 +239,8 @@ class ComingBack(SnapshotTest):
         self.conductor.wait_applied(key("a"), source)
         self.settle("b")
         self.assertEqual(self.conductor.publisher(key("a"))["model"], "another")
-        entries = self.conductor.query(MODEL, PROMPTS[0])
-        self.assertEqual(set(entries), {"b"})
+        for tokens in PROMPTS:
+            self.assertLessEqual(set(self.conductor.longest(MODEL, tokens)), {"b"})
         self.conductor.stop()
         # What only the file had does not come back without it.
         self.start()
@@ -256,7 +254,7 @@ class ComingBack(SnapshotTest):
         self.work(5)
         self.settle()
         master = Master()
-        self.addCleanup(master.close)
+        self.addCleanup(master.die)
         answer = self.conductor.post("/v1/publishers", {
             "endpoint": master.endpoint, "type": "Mooncake", "model": MODEL,
             "instance_id": "pool", "tp_size": 1})
@@ -267,7 +265,7 @@ class ComingBack(SnapshotTest):
         engine.run(tokens)
         self.settle()
         for block in self.model.chain(tokens):
-            master.store(f"{MODEL}@tp_rank:0@pcp0@dcp0@pp_rank:0@{engine.name(block):016x}")
+            master.put(f"{MODEL}@tp_rank:0@pcp0@dcp0@pp_rank:0@{engine.name(block):016x}")
         pool = key("pool")
         wait_until(lambda: self.conductor.publisher(pool)["pool"]["pool_blocks"] == 12, "12 blocks")
         before = self.conductor.query(MODEL, tokens)["a"]
