@@ -319,38 +319,40 @@ double ResidentBytes() {
 
 }  // namespace
 
+// Of what there is none yet there is no sample.
 std::vector<MetricFamily> SnapshotMetrics(const Snapshots::Stats& stats,
                                           const RestoreTally& restored) {
   const auto number = [](uint64_t value) { return static_cast<double>(value); };
-  std::vector<MetricFamily> families = {
-      FamilyOf(kCounter, "conductor_snapshot_saves_total", "Snapshots, by outcome.")
-          .Add({{"outcome", "saved"}}, number(stats.saved))
-          .Add({{"outcome", "failed"}}, number(stats.failed))
-          .Take(),
-      Single(kGauge, "conductor_snapshot_duration_seconds", "What the last save took.",
-             stats.seconds),
-      FamilyOf(kGauge, "conductor_snapshot_restored_publishers",
-               "Publishers that were restored with what they held, by what became of them.")
-          .Add({{"outcome", "undecided"}}, number(restored.undecided))
-          .Add({{"outcome", "proven"}}, number(restored.proven))
-          .Add({{"outcome", "dropped"}}, number(restored.dropped))
-          .Add({{"outcome", "doubted"}}, number(restored.doubted))
-          .Take(),
-      FamilyOf(kGauge, "conductor_snapshot_restored_holdings",
-               "What they held, for each rank and tier, by what became of it.")
-          .Add({{"outcome", "proven"}}, number(restored.proven_holdings))
-          .Add({{"outcome", "dropped"}}, number(restored.dropped_holdings))
-          .Add({{"outcome", "doubted"}}, number(restored.doubted_holdings))
-          .Take()};
-  if (!stats.info) return families;
-  families.push_back(Single(kGauge, "conductor_snapshot_age_seconds",
-                            "Since the newest snapshot was begun.",
-                            UnixNow() - stats.info->saved_at));
-  families.push_back(
-      Single(kGauge, "conductor_snapshot_bytes", "Its size.", number(stats.info->bytes)));
-  families.push_back(
-      Single(kGauge, "conductor_snapshot_blocks", "Blocks in it.", number(stats.info->blocks)));
-  return families;
+  FamilyOf age(kGauge, "conductor_snapshot_age_seconds", "Since the newest snapshot was begun.");
+  FamilyOf bytes(kGauge, "conductor_snapshot_bytes", "The size of the newest snapshot.");
+  FamilyOf blocks(kGauge, "conductor_snapshot_blocks", "Blocks in the newest snapshot.");
+  if (stats.info) {
+    age.Add({}, UnixNow() - stats.info->saved_at);
+    bytes.Add({}, number(stats.info->bytes));
+    blocks.Add({}, number(stats.info->blocks));
+  }
+  return {age.Take(),
+          bytes.Take(),
+          blocks.Take(),
+          FamilyOf(kCounter, "conductor_snapshot_saves_total", "Saves, by outcome.")
+              .Add({{"outcome", "saved"}}, number(stats.saved))
+              .Add({{"outcome", "failed"}}, number(stats.failed))
+              .Take(),
+          Single(kGauge, "conductor_snapshot_duration_seconds", "What the last save took.",
+                 stats.seconds),
+          FamilyOf(kGauge, "conductor_snapshot_restored_publishers",
+                   "Publishers restored with what they held, by what became of it.")
+              .Add({{"outcome", "undecided"}}, number(restored.undecided))
+              .Add({{"outcome", "proven"}}, number(restored.proven))
+              .Add({{"outcome", "dropped"}}, number(restored.dropped))
+              .Add({{"outcome", "doubted"}}, number(restored.doubted))
+              .Take(),
+          FamilyOf(kGauge, "conductor_snapshot_restored_holdings",
+                   "What they held, for each rank and tier, by what became of it.")
+              .Add({{"outcome", "proven"}}, number(restored.proven_holdings))
+              .Add({{"outcome", "dropped"}}, number(restored.dropped_holdings))
+              .Add({{"outcome", "doubted"}}, number(restored.doubted_holdings))
+              .Take()};
 }
 
 struct Metrics::Impl : public prometheus::Collectable {
@@ -505,12 +507,10 @@ std::string Metrics::Scrape() const {
     families.insert(families.end(), std::make_move_iterator(queries.begin()),
                     std::make_move_iterator(queries.end()));
   }
-  if (impl_->snapshots) {
-    std::vector<MetricFamily> snapshots =
-        SnapshotMetrics(impl_->snapshots(), impl_->registry.restored());
-    families.insert(families.end(), std::make_move_iterator(snapshots.begin()),
-                    std::make_move_iterator(snapshots.end()));
-  }
+  std::vector<MetricFamily> snapshots = SnapshotMetrics(
+      impl_->snapshots ? impl_->snapshots() : Snapshots::Stats{}, impl_->registry.restored());
+  families.insert(families.end(), std::make_move_iterator(snapshots.begin()),
+                  std::make_move_iterator(snapshots.end()));
   std::vector<MetricFamily> http = impl_->http.Collect();
   families.insert(families.end(), std::make_move_iterator(http.begin()),
                   std::make_move_iterator(http.end()));

@@ -226,6 +226,8 @@ Status SnapshotReader::Impl::ReadPublishers() {
         if (row.IsNull(8)) return nullptr;
         stream::Resume& resume = saved.resume.emplace();
         resume.cursor = row.Unsigned(8);
+        // The number of a replay's end; no batch has it.
+        if (resume.cursor == ~uint64_t{0}) return "cursor";
         resume.digest = row.Unsigned(9);
         if (!UnpackNumbers(row.Blob(10), resume.digests)) return "digests";
         if (!row.IsNull(11)) resume.first = row.Unsigned(11);

@@ -5,6 +5,7 @@ import base64
 import fnmatch
 import functools
 import json
+import os
 import struct
 import tempfile
 import unittest
@@ -402,11 +403,24 @@ class Answers(EndToEndTest):
         client.send("POST", "/v1/publishers", self.absent("a"), expect=201, token=ADMIN)
 
     def at_limits(self):
+        self.with_a_snapshot()
         self.with_a_full_queue()
         self.with_little_memory()
         self.with_a_slow_reader()
         self.with_no_time()
         self.with_others_in_the_way()
+
+    def with_a_snapshot(self):
+        with tempfile.TemporaryDirectory(prefix="conductor-e2e-") as directory:
+            client = self.client("--state", os.path.join(directory, "state.db"))
+            client.ask("POST", "/v1/publishers", self.absent("never"), 201, again=200)
+            self.ingest(client, engine("a"), stored(0, 10))
+            saved = client.ask("POST", "/v1/snapshot")
+            self.assertEqual([publisher["cursor"] for publisher in saved["publishers"]], [0, None])
+        self.client().ask("POST", "/v1/snapshot", expect=409)
+        # Nobody can create a file there.
+        client = self.client("--state", "/proc/self/state.db")
+        client.ask("POST", "/v1/snapshot", expect=500)
 
     def with_a_full_queue(self):
         client = self.client("--max-pending-bytes", "4k")

@@ -6,11 +6,12 @@ CONDUCTOR_LONG_TESTS=1 kills it many more times.
 
 import os
 import random
+import re
 import sqlite3
 import stat
+import subprocess
 import tempfile
 import time
-
 import unittest
 
 from daemon import key, run_to_end, wait_until
@@ -19,6 +20,8 @@ from master import Master
 from model import Model
 from suite import BLOCK_SIZE, MODEL, EndToEndTest, prompt
 
+FORMAT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
+                      "docs", "snapshot-format.md")
 KILLS = 50 if os.environ.get("CONDUCTOR_LONG_TESTS") == "1" else 3
 QUICK = ("--probe-interval", "500ms", "--first-probe", "100ms", "--replay-timeout", "2s",
          "--replay-backoff-max", "500ms", "--replay-backoff-min", "100ms",
@@ -342,6 +345,37 @@ class Saving(SnapshotTest):
         (longest,), = self.sql("SELECT blocks FROM longest_prefixes WHERE tier = 'gpu'")
         self.assertEqual(longest * BLOCK_SIZE, max(
             self.model.rank_figures("a", 0, tokens).gpu for tokens in PROMPTS))
+
+    def test_the_questions_of_the_document_are_answered(self):
+        self.engine("vllm-1")
+        self.engine("vllm-2")
+        self.start()
+        self.conductor.register(self.engines["vllm-1"].publisher, "vllm-1", bytes_per_block=1 << 20)
+        self.register("vllm-2")
+        for tokens in PROMPTS[:3]:
+            for engine in self.engines.values():
+                engine.run(tokens)
+        self.settle()
+        self.save()
+        hash_of_first, = self.sql("SELECT hash FROM blocks WHERE position = 11 LIMIT 1")[0]
+        with open(FORMAT, encoding="utf-8") as file:
+            page = file.read()
+        questions = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(questions), 8)
+        for question in questions:
+            with self.subTest(question=question):
+                question = question.replace("569d65ba2b5e8a36", hash_of_first)
+                ended = subprocess.run(["sqlite3", "-readonly", "-bail", self.state, question],
+                                       capture_output=True, text=True, timeout=60, check=False)
+                self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+                if "FROM waiting JOIN" not in question:
+                    self.assertTrue(ended.stdout)
+                if "chain" in question:
+                    self.assertEqual(len(ended.stdout.splitlines()), 12)
+        # And each table and view is explained.
+        for name, in self.sql("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
+                              "AND name NOT IN ('offsets')"):
+            self.assertIn(f"`{name}`", page)
 
     def test_it_is_saved_now_and_then(self):
         self.begin()

@@ -1,0 +1,248 @@
+#include "daemon/serve/snapshots.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "daemon/serve/registration_json.h"
+#include "lib/store/snapshot_reader.h"
+#include "lib/store/sqlite.h"
+#include "lib/wire/vllm_encoder.h"
+
+namespace conductor::serve {
+namespace {
+
+Registration Ingested(const std::string& instance) {
+  Registration registration;
+  registration.mode = stream::ListenMode::kIngest;
+  registration.model = "m";
+  registration.instance_id = instance;
+  registration.block_size = 2;
+  registration.incarnation = "run-1";
+  return registration;
+}
+
+class SnapshotsTest : public testing::Test {
+ protected:
+  SnapshotsTest() {
+    std::string name = testing::TempDir() + "conductor-snapshots-XXXXXX";
+    directory_ = ::mkdtemp(name.data());
+    path_ = directory_ + "/state.db";
+  }
+  ~SnapshotsTest() override { std::filesystem::remove_all(directory_); }
+
+  // A publisher with `batches` batches of one block each.
+  static void Feed(Registry& registry, const Registration& registration, uint64_t batches) {
+    std::vector<stream::Intake::Message> messages;
+    for (uint64_t i = 0; i < batches; ++i) {
+      wire::BlockStored stored;
+      stored.hashes = {EngineHash{100 + i}};
+      if (i > 0) stored.parent = EngineHash{99 + i};
+      stored.tokens = {static_cast<TokenId>(i), 7};
+      stored.block_size = 2;
+      stored.medium = "GPU";
+      wire::EventBatch batch;
+      batch.timestamp = 1000.0 + static_cast<double>(i);
+      batch.events.emplace_back(std::move(stored));
+      messages.push_back({.topic = "", .sequence = i, .payload = wire::EncodeVllmBatch(batch)});
+    }
+    const auto ingested = registry.Ingest(registration, messages);
+    ASSERT_TRUE(ingested) << ingested.error().Message();
+    ASSERT_TRUE(registry.WaitApplied(registration.Key(), *ingested,
+                                     MonoNow() + std::chrono::seconds(60), {}));
+  }
+
+  void Save(const Registry& registry, const std::set<std::string>& configured = {}) {
+    std::filesystem::remove(path_);
+    const auto report = SaveRegistry(registry, path_, configured);
+    ASSERT_TRUE(report) << report.error().Message();
+  }
+
+  [[nodiscard]] Registry::Restored Restore(Registry& registry,
+                                           const Registry::RestoreOptions& options = {}) const {
+    auto reader = store::SnapshotReader::Open(path_);
+    EXPECT_TRUE(reader) << reader.error().Message();
+    auto restored = registry.Restore(*reader, options);
+    EXPECT_TRUE(restored) << restored.error().Message();
+    return restored.value_or(Registry::Restored{});
+  }
+
+  std::string directory_;
+  std::string path_;
+};
+
+TEST_F(SnapshotsTest, AReportHasTheCursorOfEachPublisher) {
+  Registry registry({});
+  Feed(registry, Ingested("a"), 3);
+  Feed(registry, Ingested("b"), 1);
+  const auto report = SaveRegistry(registry, path_, {});
+  ASSERT_TRUE(report) << report.error().Message();
+  ASSERT_EQ(report->publishers.size(), 2u);
+  EXPECT_EQ(report->publishers[0].key, "a|default|0");
+  EXPECT_EQ(report->publishers[0].cursor, 2u);
+  EXPECT_EQ(report->publishers[0].holdings, 3u);
+  EXPECT_EQ(report->publishers[1].cursor, 0u);
+  EXPECT_EQ(report->info.blocks, 3u);  // the first is both's
+}
+
+TEST_F(SnapshotsTest, WhatIsShownAndNotFollowedIsStale) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 3);
+    Save(registry);
+  }
+  Registry registry({});
+  const auto restored = Restore(registry, {.configured = {}, .followed = false});
+  EXPECT_EQ(restored.publishers, 1u);
+  EXPECT_EQ(restored.holdings, 3u);
+  const auto status = registry.Publisher("a|default|0");
+  ASSERT_TRUE(status);
+  EXPECT_EQ(status->trust.state, stream::TrustState::kStale);
+  EXPECT_NE(status->trust.detail.find("live then"), std::string::npos);
+  EXPECT_EQ(registry.index().Stats().holdings, 3u);
+  EXPECT_EQ(registry.Remove("a|default|0"), Registry::Removed::kRemoved);
+  EXPECT_EQ(registry.index().Stats().holdings, 0u);
+}
+
+TEST_F(SnapshotsTest, WhatIsHandedInWithoutReplayIsDoubtfulAfterwards) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 3);
+    Save(registry);
+  }
+  Registry registry({});
+  (void)Restore(registry);
+  const auto status = registry.Publisher("a|default|0");
+  ASSERT_TRUE(status);
+  EXPECT_EQ(status->trust.reason, "doubtful");
+  EXPECT_EQ(registry.restored().undecided, 1u);
+}
+
+TEST_F(SnapshotsTest, TheConfigurationFileDecides) {
+  {
+    Registry registry({});
+    for (const char* name : {"same", "changed", "left", "asked"}) Feed(registry, Ingested(name), 2);
+    Save(registry, {"same|default|0", "changed|default|0", "left|default|0"});
+  }
+  Registration changed = Ingested("changed");
+  changed.block_size = 4;
+  Registry registry({});
+  const auto restored = Restore(registry, {.configured = {Ingested("same"), changed}});
+  EXPECT_EQ(registry.Keys(), (std::vector<std::string>{"asked|default|0", "same|default|0"}));
+  EXPECT_EQ(restored.with_blocks, 2u);
+  ASSERT_EQ(restored.left_out.size(), 2u);
+  EXPECT_EQ(restored.left_out[0].where, "changed|default|0");
+  EXPECT_NE(restored.left_out[0].what.find("block_size"), std::string::npos);
+  EXPECT_EQ(restored.left_out[1].where, "left|default|0");
+}
+
+TEST_F(SnapshotsTest, AnotherIncarnationOfTheConfigurationFileIsAnotherLife) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 2);
+    Save(registry, {"a|default|0"});
+  }
+  Registration next = Ingested("a");
+  next.incarnation = "run-2";
+  Registry registry({});
+  const auto restored = Restore(registry, {.configured = {next}});
+  EXPECT_EQ(restored.publishers, 0u);
+  ASSERT_EQ(restored.left_out.size(), 1u);
+  EXPECT_NE(restored.left_out[0].what.find("another life"), std::string::npos);
+}
+
+TEST_F(SnapshotsTest, AnotherSeedMeansOtherHashes) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 2);
+    Save(registry);
+  }
+  Registry::Options options;
+  options.index.hash_seed = 7;
+  Registry registry(options);
+  auto reader = store::SnapshotReader::Open(path_);
+  ASSERT_TRUE(reader);
+  const auto restored = registry.Restore(*reader, {});
+  ASSERT_FALSE(restored);
+  EXPECT_NE(restored.error().Message().find("seed 1337"), std::string::npos);
+}
+
+TEST_F(SnapshotsTest, ADamagedFileLeavesNothingBehind) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 200);
+    Save(registry);
+  }
+  {
+    auto database = store::Database::Open(path_, store::Database::Mode::kWrite);
+    ASSERT_TRUE(database->Execute("UPDATE names SET names = zeroblob(length(names))"));
+  }
+  Registry registry({});
+  auto reader = store::SnapshotReader::Open(path_);
+  ASSERT_TRUE(reader);
+  EXPECT_FALSE(registry.Restore(*reader, {}));
+  EXPECT_EQ(registry.size(), 0u);
+  EXPECT_EQ(registry.index().Stats().holdings, 0u);
+  EXPECT_EQ(registry.index().Stats().aliases, 0u);
+}
+
+TEST_F(SnapshotsTest, SavesAtTheEndAndNoMoreAfterIt) {
+  Registry registry({});
+  auto snapshots = Snapshots::Open(registry, {.file = path_, .interval = {}}, {}, false);
+  ASSERT_TRUE(snapshots) << snapshots.error().Message();
+  Feed(registry, Ingested("a"), 2);
+  (*snapshots)->Start();
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  (*snapshots)->Stop();
+  EXPECT_TRUE(std::filesystem::exists(path_));
+  EXPECT_FALSE((*snapshots)->Save());
+  EXPECT_EQ((*snapshots)->stats().saved, 1u);
+}
+
+TEST(RegistrationJson, IsReadAsTheSameRegistration) {
+  Registration engine;
+  engine.endpoint = "tcp://127.0.0.1:5557";
+  engine.replay_endpoint = "tcp://127.0.0.1:5558";
+  engine.mode = stream::ListenMode::kBind;
+  engine.peer = "10.0.0.1";
+  engine.topic = "kv@";
+  engine.type = PublisherType::kSglang;
+  engine.model = "m";
+  engine.lora_name = "sql";
+  engine.tenant = "t";
+  engine.instance_id = "a";
+  engine.block_size = 16;
+  engine.dp_rank = 3;
+  engine.additional_salt = "salt";
+  engine.copies = index::CopyMode::kSet;
+  engine.incarnation = "pod-1";
+  engine.ttl = {std::chrono::seconds(0), std::chrono::minutes(10), std::chrono::milliseconds(5)};
+  engine.hash_profile.emplace();
+  engine.hash_profile->hash_block_size = 32;
+  engine.bytes_per_block = 4096;
+  Registration pool;
+  pool.endpoint = "tcp://127.0.0.1:19997";
+  pool.type = PublisherType::kMooncake;
+  pool.model = "m";
+  pool.instance_id = "pool";
+  pool.pool = {.lookup = index::PoolLookup::kContinue,
+               .tp_size = 2,
+               .kv_heads = 1,
+               .pp_size = 3,
+               .layers = 4,
+               .admin_endpoint = "127.0.0.1:9003",
+               .key_models = {{"x", "m"}}};
+  for (const Registration& registration : {engine, pool, Ingested("b")}) {
+    const RegistrationFields read = ReadRegistration(RegistrationJson(registration), std::nullopt);
+    EXPECT_TRUE(read.problems.empty()) << read.problems.front().what;
+    EXPECT_TRUE(read.unknown.empty());
+    EXPECT_TRUE(read.registration == registration) << RegistrationJson(registration).dump();
+  }
+}
+
+}  // namespace
+}  // namespace conductor::serve
