@@ -20,8 +20,7 @@ class HelpFormatter : public CLI::Formatter {
   std::string make_help(const CLI::App* app, std::string name,
                         CLI::AppFormatMode mode) const override {
     std::string help = CLI::Formatter::make_help(app, std::move(name), mode);
-    const size_t twice = help.find("\n\n\n");
-    if (twice != std::string::npos) help.erase(twice, 1);
+    for (size_t twice; (twice = help.find("\n\n\n")) != std::string::npos;) help.erase(twice, 1);
     return help;
   }
 };

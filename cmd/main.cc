@@ -14,6 +14,7 @@ constexpr const char* kFooter =
     R"(Examples:
   conductor serve --demo     the daemon and a simulated fleet beside it
   conductor serve --help     flags, environment, more examples
+  conductor replay FILE      what a recording or a workload trace comes to
   conductor tap tcp://10.0.0.1:5557
                              what an engine says of its cache, as it comes
   conductor score --model m --tokens prompt.json
@@ -62,6 +63,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   conductor::cmd::Run run;
   conductor::cmd::AddServe(app, run);
+  conductor::cmd::AddReplay(app, run);
   conductor::cmd::AddTap(app, run);
   conductor::cmd::AddScore(app, run);
   conductor::cmd::AddSnapshot(app, run);

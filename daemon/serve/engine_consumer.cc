@@ -8,6 +8,7 @@
 #include <utility>
 #include <variant>
 
+#include "daemon/serve/ingest_profile.h"
 #include "lib/base/log.h"
 
 namespace conductor::serve {
@@ -24,24 +25,6 @@ constexpr Duration kBetweenLooks = std::chrono::seconds(1);
 
 // Of what no batch brings.
 index::Occasion Now() { return {std::nullopt, UnixNow()}; }
-
-ingest::PublisherProfile ProfileOf(const Registration& registration) {
-  return ingest::PublisherProfile{
-      .name = registration.Key(),
-      .instance_id = registration.instance_id,
-      .tenant = registration.tenant,
-      .model = registration.model,
-      .lora_name = registration.lora_name,
-      .additional_salt = registration.additional_salt,
-      .block_size = registration.block_size,
-      .dp_rank = registration.dp_rank,
-      .copies = registration.copies,
-      .root_on_any_tier = registration.type == PublisherType::kSglang ||
-                          registration.type == PublisherType::kLmcache,
-      .ttl = registration.ttl,
-      .hash_profile = registration.hash_profile,
-  };
-}
 
 bool HasCleared(const wire::EventBatch& batch) {
   for (const wire::KvEvent& event : batch.events) {
@@ -89,7 +72,7 @@ EngineConsumer::EngineConsumer(index::PrefixIndex& index, const Registration& re
                                std::shared_ptr<PublisherBoard> board)
     : PublisherConsumer(registration, std::move(board)),
       index_(index),
-      ingest_(index, ProfileOf(registration), limits, number) {}
+      ingest_(index, EngineProfile(registration), limits, number) {}
 
 EngineConsumer::~EngineConsumer() { ingest_.Leave(Now()); }
 

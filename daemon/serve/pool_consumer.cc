@@ -3,27 +3,12 @@
 #include <utility>
 #include <variant>
 
+#include "daemon/serve/ingest_profile.h"
+
 namespace conductor::serve {
 namespace {
 
 using Lost = stream::Consumer::Lost;
-
-ingest::PoolProfile ProfileOf(const Registration& registration) {
-  return ingest::PoolProfile{
-      .name = registration.Key(),
-      .tenant = registration.tenant,
-      .model = registration.model,
-      .additional_salt = registration.additional_salt,
-      .key_models = registration.pool.key_models,
-      .lookup = registration.pool.lookup,
-      .tp_size = registration.pool.tp_size,
-      .kv_heads = registration.pool.kv_heads,
-      .pp_size = registration.pool.pp_size,
-      .layers = registration.pool.layers,
-      .ttl = registration.ttl,
-      .hash_profile = registration.hash_profile,
-  };
-}
 
 bool HasCleared(const wire::EventBatch& batch) {
   for (const wire::KvEvent& event : batch.events) {
@@ -49,7 +34,7 @@ PoolConsumer::PoolConsumer(index::PrefixIndex& index, const Registration& regist
                            std::shared_ptr<PublisherBoard> board,
                            std::shared_ptr<ListingRequests> listings)
     : PublisherConsumer(registration, std::move(board)),
-      ingest_(index, ProfileOf(registration), limits),
+      ingest_(index, PoolProfile(registration), limits),
       listings_(std::move(listings)) {}
 
 void PoolConsumer::OpenListing(uint64_t request) {

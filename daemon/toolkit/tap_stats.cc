@@ -44,6 +44,8 @@ uint64_t TapStats::Counts::removed_blocks() const {
 }
 
 void TapStats::Count(const TapEvent& event) {
+  // Of no publisher: the end of a recording. But a daemon's loss is of all of them.
+  if (event.publisher.empty() && event.type != TapType::kLost) return;
   Counts& counts = rows_[event.publisher].now;
   if (IsBlockEvent(event.type)) ++counts.events;
   switch (event.type) {

@@ -208,6 +208,8 @@ def recording():
                                         mark(77, 9, 5), record(b"\x63new"), record(b"\x02short"))
     yield "newer", header(major=2)
     yield "blocks", block(*first) + second
+    bodies = [made[8:] for made in (*first, mark(1, 0), mark(3, 0, 2), mark(5), record(b"\x09new"))]
+    yield "bodies", b"r" + b"".join(len(body).to_bytes(2, "big") + body for body in bodies)
 
 
 def requests():

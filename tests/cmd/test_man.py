@@ -74,6 +74,11 @@ class ManualPages(unittest.TestCase):
             entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
             self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
 
+    def test_replay_has_the_flags_of_its_help_and_no_others(self):
+        flags = flags_of_help("replay", "--help-all")
+        self.assertGreater(len(flags), 30)
+        self.assertEqual(flags_of_page("conductor-replay.1"), flags)
+
     def test_conductor_has_the_flags_of_its_help_and_no_others(self):
         self.assertEqual(flags_of_page("conductor.1"), flags_of_help())
 

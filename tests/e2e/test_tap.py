@@ -16,11 +16,10 @@ import time
 import unittest
 
 import dialects
-import events
 from daemon import DEADLINE, binary, wait_until
 from events import Cleared, Raw, Removed, Stored
 from faulty import FaultyPublisher
-from publisher import Publisher, ReplayForm, free_ports
+from publisher import ReplayForm, free_ports
 from suite import EndToEndTest
 
 HASH = 0xFEDCBA9876543210
@@ -96,11 +95,15 @@ def run(*arguments, code=0, **more):
 
 def in_terminal(*arguments, until, columns=200, environment=None, act=None):
     """What `conductor tap ARGUMENTS` shows on a terminal until `until(text)`; ended by Ctrl-C."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.environ.update({"TERM": "xterm", **(environment or {})})
-        os.execv(binary(), [binary(), "tap", *arguments])
+    terminal, other_end = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    modes = termios.tcgetattr(terminal)
+    modes[3] |= termios.NOFLSH  # Ctrl-C would throw away what was not read yet
+    termios.tcsetattr(terminal, termios.TCSANOW, modes)
+    process = subprocess.Popen(
+        ["setsid", "--ctty", binary(), "tap", *arguments], stdin=other_end, stdout=other_end,
+        stderr=other_end, env={**os.environ, "TERM": "xterm", **(environment or {})})
+    os.close(other_end)
     text = ""
     deadline = time.monotonic() + DEADLINE
     try:
@@ -112,17 +115,16 @@ def in_terminal(*arguments, until, columns=200, environment=None, act=None):
             elif act is not None and act():
                 act = None
         os.write(terminal, b"\x03")
-        while True:
+        while select.select([terminal], [], [], DEADLINE)[0]:
             try:
-                piece = os.read(terminal, 65536)
+                text += os.read(terminal, 65536).decode()
             except OSError:  # the other end is closed
                 break
-            if not piece:
-                break
-            text += piece.decode()
+        code = process.wait(DEADLINE)
     finally:
+        process.kill()
+        process.wait()
         os.close(terminal)
-        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     return code, text.replace("\r\n", "\n")
 
 
@@ -140,9 +142,16 @@ class TapTest(EndToEndTest):
         self.addCleanup(started.kill)
         return started
 
-    def followed(self, *arguments, publisher=None, **more):
+    def process(self, *arguments, **more):
+        """The same without anybody who reads what it prints."""
+        started = subprocess.Popen([binary(), "tap", *arguments], **more)
+        self.addCleanup(started.communicate)
+        self.addCleanup(started.kill)
+        return started
+
+    def followed(self, *arguments, **more):
         """A publisher, and a tap with --json that has subscribed to it."""
-        publisher = publisher or self.publisher(see_subscribers=True, **more)
+        publisher = self.publisher(see_subscribers=True, **more)
         tap = self.tap(publisher.endpoint, "--json", *arguments)
         publisher.wait_for_subscriber()
         return publisher, tap
@@ -335,32 +344,28 @@ class Pipes(TapTest):
         json.loads(done.stdout)
 
     def test_a_reader_that_leaves_ends_it_without_another_event(self):
-        publisher, tap = self.followed()
-        publisher.publish(stored(1))
-        tap.wait_for_type("stored")
-        # Its standard output again, with a reader that goes away.
+        publisher = self.publisher(see_subscribers=True)
         reading, writing = os.pipe()
-        with subprocess.Popen([binary(), "tap", publisher.endpoint], stdout=writing,
-                              stderr=subprocess.PIPE) as idle:
-            os.close(writing)
-            publisher.wait_for_subscriber()
-            os.close(reading)
-            self.assertEqual(idle.wait(DEADLINE), 0)
-            self.assertEqual(idle.stderr.read(), b"")
+        idle = self.process(publisher.endpoint, stdout=writing, stderr=subprocess.PIPE)
+        os.close(writing)
+        publisher.wait_for_subscriber()
+        os.close(reading)
+        self.assertEqual(idle.wait(DEADLINE), 0)
+        self.assertEqual(idle.stderr.read(), b"")
 
     def test_a_reader_that_does_not_read_holds_up_neither_memory_nor_the_end(self):
         publisher = self.publishing()
         payload = publisher.encoding.payload([stored(n, blocks=64) for n in range(8)])
-        with subprocess.Popen([binary(), "tap", publisher.endpoint, "--json"],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tap:
-            tap.stdout.read(1)
-            for _ in range(3000):  # 60 MB of lines
-                publisher.publish_payload(payload)
-            with open(f"/proc/{tap.pid}/statm", encoding="ascii") as file:
-                resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            self.assertLess(resident, 150 << 20)
-            tap.send_signal(signal.SIGINT)
-            self.assertEqual(tap.wait(DEADLINE), 0)
+        tap = self.process(publisher.endpoint, "--json", stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL)
+        tap.stdout.read(1)
+        for _ in range(3000):  # 60 MB of lines
+            publisher.publish_payload(payload)
+        with open(f"/proc/{tap.pid}/statm", encoding="ascii") as file:
+            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        self.assertLess(resident, 400 << 20 if "asan" in binary() else 150 << 20)
+        tap.send_signal(signal.SIGINT)
+        self.assertEqual(tap.wait(DEADLINE), 0)
 
     def test_there_are_no_colours_in_a_pipe(self):
         publisher = self.publisher(see_subscribers=True)
@@ -395,8 +400,6 @@ class Recordings(TapTest):
         frames = [message["frames"] for message in raw if message["type"] == "message"]
         self.assertIn([(b"frame %d" % number).hex() for number in range(20)], frames)
         self.assertEqual(run(file, "--json", "--from", "2", "--filter", "type=cleared").stdout.count("\n"), 1)
-        self.assertIn("2 messages", run(file, "--json", "--from", "2", "--quiet").stderr[:60]
-                      .replace("3 messages", "2 messages"))
         stats = [json.loads(line) for line in run(file, "--json", "--stats").stdout.splitlines()]
         self.assertEqual([(row["events"], row["gaps"]) for row in stats], [(3, 1)])
 
@@ -409,7 +412,7 @@ class Recordings(TapTest):
         with open(file, "ab") as torn:
             torn.write(b"\xc7KVB torn")
         self.assertIn("the file ends within the head of a block", run(file, code=1).stderr)
-        publisher, tap = self.followed("--record", file, publisher=publisher)
+        publisher, tap = self.followed("--record", file)
         publisher.publish(stored(2))
         tap.wait_for_type("stored")
         self.assertEqual(tap.stop(), 0)
@@ -441,15 +444,17 @@ class Recordings(TapTest):
     def test_a_full_disk_ends_it_with_an_error_and_leaves_what_was_written(self):
         file = self.path("kv.rec")
         publisher = self.publisher(see_subscribers=True)
-        with subprocess.Popen(
-                ["bash", "-c", 'ulimit -f 2; exec "$0" tap "$1" --record "$2" --quiet', binary(),
-                 publisher.endpoint, file], stderr=subprocess.PIPE, text=True) as tap:
-            publisher.wait_for_subscriber()
-            publisher.publish(stored(1))
-            wait_until(lambda: '"1"' in run(file, "--json").stdout, "it is written")
-            publisher.publish_payload(os.urandom(8192))
-            self.assertEqual(tap.wait(DEADLINE), 1)
-            self.assertIn("cannot be written: File too large", tap.stderr.read())
+        tap = subprocess.Popen(
+            ["bash", "-c", 'ulimit -f 2; exec "$0" tap "$1" --record "$2" --quiet', binary(),
+             publisher.endpoint, file], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(tap.communicate)
+        self.addCleanup(tap.kill)
+        publisher.wait_for_subscriber()
+        publisher.publish(stored(1))
+        wait_until(lambda: '"1"' in run(file, "--json").stdout, "it is written")
+        publisher.publish_payload(os.urandom(8192))
+        self.assertEqual(tap.wait(DEADLINE), 1)
+        self.assertIn("cannot be written: File too large", tap.stderr.read())
         self.assertIn('"1"', run(file, "--json").stdout)
 
     def test_other_files_are_no_recordings(self):
@@ -461,9 +466,7 @@ class Daemons(TapTest):
         daemon = self.daemon()
         publisher = self.publisher()
         tap = self.tap("--conductor", daemon.url, "--json")
-        daemon.register({
-            "type": "vLLM", "endpoint": publisher.endpoint, "replay_endpoint": "",
-            "modelname": "m", "instance_id": "a", "block_size": 16})
+        daemon.register(publisher, "a")
         def publish_until_seen():
             publisher.publish(stored(HASH))
             return tap.of_type("stored")
@@ -481,7 +484,7 @@ class Daemons(TapTest):
     def test_one_that_refuses_ends_it(self):
         tokens = self.path("tokens")
         with open(tokens, "w", encoding="ascii") as file:
-            file.write("reader 0123456789abcdef0123456789abcdef\n")
+            file.write("read 0123456789abcdef0123456789abcdef\n")
         os.chmod(tokens, 0o600)
         daemon = self.daemon("--auth-token-file", tokens)
         self.assertIn("a token: --token-file", run("--conductor", daemon.url, code=1).stderr)
@@ -503,7 +506,7 @@ class Terminals(TapTest):
         self.assertEqual(code, 0)
         lines = text.splitlines()
         self.assertTrue(lines[0].startswith("\x1b[1mTIME "), lines[0])
-        gap, = [line for line in lines if " gap " in line]
+        gap, = [line for line in lines[:-1] if " gap " in line]
         self.assertTrue(gap.startswith("\x1b[31m"), gap)
         for line in lines[:4]:
             self.assertLessEqual(len(re.sub(r"\x1b\[\d*m", "", line)), 100)
@@ -569,6 +572,16 @@ class CommandLines(TapTest):
         publisher = self.publisher()
         self.assertIn("cannot listen: Address already in use",
                       run("--bind", publisher.endpoint, code=1).stderr)
+
+    def test_every_type_of_a_line_is_in_its_page(self):
+        known = run("tcp://a:1", "--filter", "type=none", code=2).stderr
+        types = re.search(r"expected ([\w, ]+)", known).group(1).split(", ")
+        self.assertGreater(len(types), 10)
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        with open(os.path.join(root, "docs", "tap.md"), encoding="utf-8") as page:
+            text = page.read()
+        for name in types:
+            self.assertIn(f"`{name}`", text)
 
     def test_its_help_fits_a_screen(self):
         lines = run("--help").stdout.splitlines()

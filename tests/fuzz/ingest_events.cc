@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "fuzz_target.h"
+#include "lib/ingest/reference_model.h"
 #include "tests/ingest/index_subject.h"
-#include "tests/ingest/reference_model.h"
 
 namespace conductor::ingest {
 namespace {

@@ -1,5 +1,6 @@
-// Any bytes as a recording: behind the header that is given to it when the input does not begin as
-// one, so that mutations reach the blocks.
+// Any bytes as a recording. So that mutations reach what checksums guard, an input that does not
+// begin as one is given a header, and one that begins with 'r' is the bodies of records, each
+// behind its length in two bytes, that a block is made of.
 
 #include <algorithm>
 #include <cstring>
@@ -11,11 +12,38 @@
 #include "lib/trace/recording_format.h"
 #include "lib/trace/recording_reader.h"
 
+namespace {
+
+void PutNumber(std::string& bytes, uint64_t value) {
+  for (int shift = 0; shift < 32; shift += 8) bytes += static_cast<char>(value >> shift & 0xff);
+}
+
+std::string BlockOfBodies(conductor::fuzz::Decisions input) {
+  namespace trace = conductor::trace;
+  std::string block;
+  uint32_t records = 0;
+  while (!input.over()) {
+    const size_t size = size_t{input.Byte()} << 8 | input.Byte();
+    const std::string_view body = input.Bytes(size);
+    PutNumber(block, body.size());
+    PutNumber(block, trace::Checksum(body));
+    block += body;
+    ++records;
+  }
+  return *trace::EncodeBlock(block, records, 1);
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using conductor::fuzz::Require;
   namespace trace = conductor::trace;
   std::string bytes(reinterpret_cast<const char*>(data), size);
-  if (!bytes.starts_with("\x89KVR")) bytes = trace::EncodeHeader({}) + bytes;
+  if (bytes.starts_with("r")) {
+    bytes = trace::EncodeHeader({}) + BlockOfBodies({data + 1, size - 1});
+  } else if (!bytes.starts_with("\x89KVR")) {
+    bytes = trace::EncodeHeader({}) + bytes;
+  }
   size_t at = 0;
   auto reader = trace::RecordingReader::From(
       [&](char* to, size_t most) {

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "lib/index/prefix_index.h"
+#include "lib/ingest/reference_model.h"
 #include "tests/ingest/index_subject.h"
 #include "tests/ingest/random_history.h"
-#include "tests/ingest/reference_model.h"
 
 namespace conductor::ingest {
 namespace {

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "lib/ingest/reference_model.h"
 #include "lib/wire/kv_event.h"
-#include "tests/ingest/reference_model.h"
 
 namespace conductor::ingest {
 

@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/ingest/reference_model.h"
 #include "tests/ingest/event_builders.h"
 #include "tests/ingest/index_subject.h"
-#include "tests/ingest/reference_model.h"
 
 namespace conductor::ingest {
 namespace {

@@ -16,8 +16,8 @@
 #include "lib/index/chain_restore.h"
 #include "lib/index/prefix_index.h"
 #include "lib/ingest/publisher_ingest.h"
+#include "lib/ingest/reference_model.h"
 #include "lib/wire/kv_event.h"
-#include "tests/ingest/reference_model.h"
 
 namespace conductor::ingest {
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "lib/ingest/publisher_ingest.h"
+#include "lib/ingest/reference_model.h"
 #include "lib/wire/kv_event.h"
-#include "tests/ingest/reference_model.h"
 
 namespace conductor::ingest {
 

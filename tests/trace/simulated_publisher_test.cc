@@ -198,5 +198,35 @@ TEST(SimulatedPublisher, EndsAtOnceWithReadersThatNeverRead) {
   EXPECT_LT(MonoNow() - before, std::chrono::seconds(2));
 }
 
+TEST(SimulatedPublisher, SendsPayloadsAsTheyAreUnderSequencesOfTheCaller) {
+  auto publisher = SimulatedPublisher::Create({.see_subscribers = true});
+  ASSERT_TRUE(publisher.has_value());
+  EXPECT_FALSE((*publisher)->WaitForSubscriber(Duration::zero()));
+  Listener listener(**publisher);
+  ASSERT_TRUE((*publisher)->WaitForSubscriber(std::chrono::seconds(10)));
+  (*publisher)->Send("topic", 3, "a");
+  (*publisher)->Send("", 7, "b");
+  (*publisher)->Send("", 7, "b");
+  EXPECT_EQ(listener.NextLive(), (Frames{"topic", SequenceBytes(3), "a"}));
+  EXPECT_EQ(listener.NextLive(), (Frames{"", SequenceBytes(7), "b"}));
+  EXPECT_EQ(listener.NextLive(), (Frames{"", SequenceBytes(7), "b"}));
+  const auto replies = listener.Replay(0);
+  ASSERT_EQ(replies.size(), 3U);
+  EXPECT_EQ(replies[0], (Frames{"", "topic", SequenceBytes(3), "a"}));
+  EXPECT_EQ(replies[1], (Frames{"", "", SequenceBytes(7), "b"}));
+}
+
+TEST(SimulatedPublisher, ANewLifeHasARingOfItsOwn) {
+  auto publisher = SimulatedPublisher::Create({});
+  ASSERT_TRUE(publisher.has_value());
+  Listener listener(**publisher);
+  (*publisher)->Send("", 5, "old");
+  (*publisher)->NewLife();
+  (*publisher)->Send("", 0, "new");
+  const auto replies = listener.Replay(0);
+  ASSERT_EQ(replies.size(), 2U);
+  EXPECT_EQ(replies[0], (Frames{"", "", SequenceBytes(0), "new"}));
+}
+
 }  // namespace
 }  // namespace conductor::trace

@@ -1,6 +1,7 @@
-#ifndef CONDUCTOR_TESTS_INGEST_REFERENCE_MODEL_H_
-#define CONDUCTOR_TESTS_INGEST_REFERENCE_MODEL_H_
+#ifndef CONDUCTOR_LIB_INGEST_REFERENCE_MODEL_H_
+#define CONDUCTOR_LIB_INGEST_REFERENCE_MODEL_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -27,8 +28,13 @@ struct PromptBlock {
 };
 
 // What PublisherIngest and PrefixIndex together must answer, written from the rules and not from
-// their code: maps and lists, every question answered by looking at everything. A block is its
-// namespace and the whole list of tokens and extra keys from the root to it; no hash is computed.
+// their code: maps and lists, nothing clever. A block is its namespace and the whole list of tokens
+// and extra keys from the root to it; no hash is computed. Tests and `conductor replay --check`
+// compare the index with it. It never forgets the tokens of a block, so its memory grows with all
+// blocks that were ever seen.
+//
+// What it knows no rules for: pools, envelopes of RFC 1527 and hashes of the standard recipe, times
+// to live, a memory limit.
 //
 // Where the rules leave a choice, the model makes this one:
 //
@@ -70,6 +76,9 @@ class ReferenceModel {
     friend bool operator==(const Figures&, const Figures&) = default;
   };
   using Answer = std::map<index::RankKey, Figures>;  // ranks with disk > 0
+  using Block = int;      // a number for each path from a root that was ever seen
+  using Group = int64_t;  // none is 0
+  using Holders = std::map<index::RankKey, std::array<bool, kTierCount>>;  // by Tier
 
   explicit ReferenceModel(size_t released_limit = kUnlimited);
 
@@ -85,6 +94,21 @@ class ReferenceModel {
   [[nodiscard]] Answer Query(const std::function<bool(const index::NamespaceKey&)>& wanted,
                              const std::vector<PromptBlock>& prompt) const;
 
+  // The block that the publisher calls so in its visible life, the last one of a span.
+  [[nodiscard]] std::optional<Block> BlockOf(uint32_t id, Group group, EngineHash name) const;
+  // Negative: it begins a prompt.
+  [[nodiscard]] Block ParentOf(Block block) const { return At(block).parent; }
+  // The prompt that ends with it, from its first block on.
+  [[nodiscard]] std::vector<Block> ChainOf(Block block) const;
+  [[nodiscard]] const index::NamespaceKey& NamespaceOf(Block block) const;
+  [[nodiscard]] PromptBlock ContentOf(Block block) const;
+  // Who has how much of such a prompt.
+  [[nodiscard]] Answer Match(const std::vector<Block>& chain) const;
+  // Who holds that block itself, as the last of a span or alone, and on which tiers.
+  [[nodiscard]] Holders HoldersOf(Block block) const;
+  // Every block that somebody holds, each once.
+  [[nodiscard]] std::set<Block> HeldBlocks() const;
+
   // Of the visible life.
   [[nodiscard]] bool HoldsNothing(uint32_t id) const;
   [[nodiscard]] uint64_t WaitingEvents(uint32_t id) const;
@@ -96,25 +120,25 @@ class ReferenceModel {
   [[nodiscard]] uint64_t Blocks() const;
 
  private:
-  using Block = int;  // a number for each path from a root that was ever seen
   static constexpr Block kNone = -1;
-  using Group = int64_t;  // none is 0
   using Name = std::pair<Group, EngineHash>;
 
   struct Span {
     Block last = kNone;
     uint32_t length = 1;  // blocks
   };
+  // Namespace, parent, tokens, extra keys.
+  using Identity = std::tuple<index::NamespaceKey, Block, std::vector<TokenId>, hash::ExtraKeys>;
   struct Path {
-    index::NamespaceKey name_space;
+    const Identity* identity = nullptr;
     Block parent = kNone;
     uint32_t supported = 0;  // holdings of this block and its descendants
     uint32_t names = 0;      // of all lives
     uint32_t children = 0;   // that exist
     bool exists = false;     // in the index: supported, or released and remembered
+    uint64_t released = 0;   // its place in released_; 0: none
   };
   struct Place {
-    index::NamespaceKey name_space;
     uint32_t dp_rank = 0;
     Tier tier = Tier::kGpu;
     Block block = kNone;
@@ -131,6 +155,7 @@ class ReferenceModel {
     Tier tier = Tier::kGpu;
     index::NamespaceKey name_space;  // of events with tokens
     std::optional<EngineHash> parent;
+    bool begins = false;  // a prompt, for it names no parent and needs none
     std::vector<EngineHash> hashes;
     std::vector<PromptBlock> blocks;  // hashes.size() * span, or none: without tokens
     uint32_t span = 1;
@@ -140,6 +165,7 @@ class ReferenceModel {
     uint32_t block_size = 0;
     bool said_other_rank = false;  // than 0
     std::map<Name, Span> names;
+    std::set<std::pair<Block, Name>> named;  // the same by the blocks that they stand for
     std::map<Place, Holding> held;
     std::list<Stored> waiting;  // in the order they came
   };
@@ -168,22 +194,26 @@ class ReferenceModel {
                                         const std::vector<PromptBlock>& prompt) const;
   [[nodiscard]] Path& At(Block block) { return paths_[static_cast<size_t>(block)]; }
   [[nodiscard]] const Path& At(Block block) const { return paths_[static_cast<size_t>(block)]; }
+  // Which blocks of the chain each rank has on each tier, inner ones of spans among them.
+  using OnTiers = std::array<std::vector<bool>, kTierCount>;
+  [[nodiscard]] std::map<index::RankKey, OnTiers> Had(const std::vector<Block>& chain) const;
   void SetExists(Block block, bool exists);
   void Release(Block block);
   void ForgetNameless(Block block);
   void KeepLimit();
   void Forget(Block block);
+  void TakeFromReleased(Block block);
   void Bind(Life& life, const Name& name, Span span);
   void Unbind(Life& life, std::map<Name, Span>::iterator name);
 
   size_t released_limit_;
-  std::map<std::tuple<index::NamespaceKey, Block, std::vector<TokenId>, hash::ExtraKeys>, Block>
-      numbers_;
+  std::map<Identity, Block> numbers_;
   std::vector<Path> paths_;
-  std::list<Block> released_;  // oldest first
+  std::map<uint64_t, Block> released_;  // oldest first
+  uint64_t last_released_ = 0;
   std::map<uint32_t, Publisher> publishers_;
 };
 
 }  // namespace conductor::ingest
 
-#endif  // CONDUCTOR_TESTS_INGEST_REFERENCE_MODEL_H_
+#endif  // CONDUCTOR_LIB_INGEST_REFERENCE_MODEL_H_

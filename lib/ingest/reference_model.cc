@@ -1,4 +1,4 @@
-#include "tests/ingest/reference_model.h"
+#include "lib/ingest/reference_model.h"
 
 #include <algorithm>
 #include <array>
@@ -128,6 +128,7 @@ void ReferenceModel::ApplyStored(Publisher& publisher, Life& life, uint32_t dp_r
 
   stored.span = event.block_size / life.block_size;
   stored.parent = event.parent;
+  stored.begins = !event.parent && (*tier == Tier::kGpu || publisher.profile.root_on_any_tier);
   stored.hashes = event.hashes;
   stored.removed.assign(event.hashes.size(), false);
   stored.name_space = {publisher.profile.tenant, publisher.profile.model,
@@ -166,8 +167,7 @@ void ReferenceModel::ApplyRemoved(Publisher& publisher, Life& life, uint32_t dp_
     bool done = false;
     const auto name = life.names.find({event.group.index.value_or(0), hash});
     if (name != life.names.end()) {
-      const auto& name_space = At(name->second.last).name_space;
-      const auto held = life.held.find({name_space, dp_rank, *tier, name->second.last});
+      const auto held = life.held.find({dp_rank, *tier, name->second.last});
       if (held != life.held.end()) {
         done = true;
         if (--held->second.copies == 0) Drop(life, held);
@@ -209,11 +209,11 @@ bool ReferenceModel::CanJoin(const Life& life, const Stored& event) const {
   const auto knows = [&](EngineHash hash) {
     const auto name = life.names.find({event.group, hash});
     if (name == life.names.end()) return false;
-    return event.blocks.empty() || At(name->second.last).name_space == event.name_space;
+    return event.blocks.empty() || NamespaceOf(name->second.last) == event.name_space;
   };
   if (event.blocks.empty()) return knows(event.hashes.front());
   if (event.parent) return knows(*event.parent);
-  return event.tier == Tier::kGpu || life.names.contains({event.group, event.hashes.front()});
+  return event.begins || life.names.contains({event.group, event.hashes.front()});
 }
 
 void ReferenceModel::JoinWaiting(const Publisher& publisher, Life& life) {
@@ -234,9 +234,9 @@ void ReferenceModel::Join(const Publisher& publisher, Life& life, const Stored& 
   }
 
   // A chain without a parent joins where its first name stands, in that namespace.
-  const bool joins_by_name = !event.parent && event.tier != Tier::kGpu;
+  const bool joins_by_name = !event.parent && !event.begins;
   const index::NamespaceKey name_space =
-      joins_by_name ? At(life.names.at({event.group, event.hashes.front()}).last).name_space
+      joins_by_name ? NamespaceOf(life.names.at({event.group, event.hashes.front()}).last)
                     : event.name_space;
   Block last = event.parent ? life.names.at({event.group, *event.parent}).last : kNone;
   std::vector<Block> unheld;
@@ -244,7 +244,7 @@ void ReferenceModel::Join(const Publisher& publisher, Life& life, const Stored& 
     const Name name{event.group, event.hashes[i]};
     const auto known = life.names.find(name);
     const bool known_here =
-        known != life.names.end() && At(known->second.last).name_space == name_space;
+        known != life.names.end() && NamespaceOf(known->second.last) == name_space;
     Span span;
     Block moved_from = kNone;
     if (i == 0 && joins_by_name) {
@@ -284,7 +284,7 @@ void ReferenceModel::Join(const Publisher& publisher, Life& life, const Stored& 
 }
 
 void ReferenceModel::Hold(const Publisher& publisher, Life& life, const Stored& event, Span span) {
-  const Place place{At(span.last).name_space, event.dp_rank, event.tier, span.last};
+  const Place place{event.dp_rank, event.tier, span.last};
   Holding& holding = life.held[place];
   holding.length = span.length;
   const bool first = holding.copies == 0;
@@ -294,7 +294,7 @@ void ReferenceModel::Hold(const Publisher& publisher, Life& life, const Stored& 
   if (!first) return;
   for (Block block = span.last; block != kNone; block = At(block).parent) {
     Path& path = At(block);
-    if (path.supported++ == 0) released_.remove(block);
+    if (path.supported++ == 0) TakeFromReleased(block);
     SetExists(block, true);
   }
 }
@@ -323,17 +323,25 @@ void ReferenceModel::SetExists(Block block, bool exists) {
 // Of `block` and its ancestors, those that nothing holds any more become released, leaf first. A
 // parent that had been released before becomes younger than its new child.
 void ReferenceModel::Release(Block block) {
-  if (std::find(released_.begin(), released_.end(), block) != released_.end()) return;
+  if (At(block).released != 0) return;
   for (Block b = block; b != kNone && At(b).supported == 0; b = At(b).parent) {
     SetExists(b, true);
-    released_.remove(b);
-    released_.push_back(b);
+    TakeFromReleased(b);
+    At(b).released = ++last_released_;
+    released_.emplace(last_released_, b);
   }
   ForgetNameless(block);
 }
 
+void ReferenceModel::TakeFromReleased(Block block) {
+  Path& path = At(block);
+  if (path.released == 0) return;
+  released_.erase(path.released);
+  path.released = 0;
+}
+
 void ReferenceModel::KeepLimit() {
-  while (released_.size() > released_limit_) Forget(released_.front());
+  while (released_.size() > released_limit_) Forget(released_.begin()->second);
 }
 
 void ReferenceModel::ForgetNameless(Block block) {
@@ -341,17 +349,18 @@ void ReferenceModel::ForgetNameless(Block block) {
          At(block).children == 0) {
     const Block parent = At(block).parent;
     SetExists(block, false);
-    released_.remove(block);
+    TakeFromReleased(block);
     block = parent;
   }
 }
 
 void ReferenceModel::Forget(Block block) {
   const auto forget_names = [&](Life& life) {
-    for (auto name = life.names.begin(); name != life.names.end();) {
-      const auto next = std::next(name);
-      if (name->second.last == block) Unbind(life, name);
-      name = next;
+    auto name = life.named.lower_bound({block, {std::numeric_limits<Group>::min(), EngineHash{}}});
+    while (name != life.named.end() && name->first == block) {
+      const Name known = name->second;
+      ++name;
+      Unbind(life, life.names.find(known));
     }
   };
   for (auto& [id, publisher] : publishers_) {
@@ -363,13 +372,18 @@ void ReferenceModel::Forget(Block block) {
 
 void ReferenceModel::Bind(Life& life, const Name& name, Span span) {
   const auto [bound, is_new] = life.names.try_emplace(name, span);
-  if (!is_new) --At(bound->second.last).names;
+  if (!is_new) {
+    --At(bound->second.last).names;
+    life.named.erase({bound->second.last, name});
+  }
   bound->second = span;
+  life.named.emplace(span.last, name);
   ++At(span.last).names;
 }
 
 void ReferenceModel::Unbind(Life& life, std::map<Name, Span>::iterator name) {
   --At(name->second.last).names;
+  life.named.erase({name->second.last, name->first});
   life.names.erase(name);
 }
 
@@ -389,7 +403,7 @@ ReferenceModel::Block ReferenceModel::Child(const index::NamespaceKey& name_spac
                                             const PromptBlock& block) {
   const auto [number, is_new] = numbers_.try_emplace(
       {name_space, parent, block.tokens, block.extra_keys}, static_cast<Block>(paths_.size()));
-  if (is_new) paths_.push_back({.name_space = name_space, .parent = parent});
+  if (is_new) paths_.push_back({.identity = &number->first, .parent = parent});
   return number->second;
 }
 
@@ -409,41 +423,110 @@ std::vector<ReferenceModel::Block> ReferenceModel::Find(
 ReferenceModel::Answer ReferenceModel::Query(
     const std::function<bool(const index::NamespaceKey&)>& wanted,
     const std::vector<PromptBlock>& prompt) const {
-  // Which blocks of the prompt each rank has on each tier. A span is had when its last block is a
-  // block of the prompt, for then all of it is the prompt's.
-  using OnTiers = std::array<std::vector<bool>, kTierCount>;
-  std::map<index::NamespaceKey, std::vector<Block>> prompts;
+  std::set<index::NamespaceKey> name_spaces;
+  for (const auto& [identity, block] : numbers_) {
+    const auto& name_space = std::get<index::NamespaceKey>(identity);
+    if (wanted(name_space)) name_spaces.insert(name_space);
+  }
+  Answer answer;
+  for (const index::NamespaceKey& name_space : name_spaces) {
+    auto matches = Match(Find(name_space, prompt));
+    answer.merge(matches);
+  }
+  return answer;
+}
+
+// A span is had when its last block is a block of the prompt, for then all of it is the prompt's.
+std::map<index::RankKey, ReferenceModel::OnTiers> ReferenceModel::Had(
+    const std::vector<Block>& chain) const {
   std::map<index::RankKey, OnTiers> had;
   for (const auto& [id, publisher] : publishers_) {
-    for (const auto& [place, holding] : publisher.visible.held) {
-      if (!wanted(place.name_space)) continue;
-      const auto [blocks, is_new] = prompts.try_emplace(place.name_space);
-      if (is_new) blocks->second = Find(place.name_space, prompt);
-      const auto last = std::find(blocks->second.begin(), blocks->second.end(), place.block);
-      if (last == blocks->second.end()) continue;
-      OnTiers& tiers = had[{place.name_space, publisher.profile.instance_id, place.dp_rank}];
-      for (auto& on_tier : tiers) on_tier.resize(prompt.size());
-      const auto end = static_cast<size_t>(last - blocks->second.begin()) + 1;
-      for (size_t i = end - holding.length; i < end; ++i) {
-        tiers[static_cast<size_t>(place.tier)][i] = true;
+    const auto& held = publisher.visible.held;
+    for (auto of_rank = held.begin(); of_rank != held.end();) {
+      const uint32_t dp_rank = of_rank->first.dp_rank;
+      for (const Tier tier : kTiers) {
+        for (size_t i = 0; i < chain.size(); ++i) {
+          const auto holding = held.find({dp_rank, tier, chain[i]});
+          if (holding == held.end()) continue;
+          OnTiers& tiers = had[{NamespaceOf(chain[i]), publisher.profile.instance_id, dp_rank}];
+          auto& on_tier = tiers[static_cast<size_t>(tier)];
+          on_tier.resize(chain.size());
+          for (size_t k = i + 1 - holding->second.length; k <= i; ++k) on_tier[k] = true;
+        }
       }
+      of_rank = held.upper_bound({dp_rank, kTiers.back(), std::numeric_limits<Block>::max()});
     }
   }
+  return had;
+}
 
+ReferenceModel::Answer ReferenceModel::Match(const std::vector<Block>& chain) const {
   Answer answer;
-  for (const auto& [rank, tiers] : had) {
-    const auto on = [&](Tier tier, size_t i) { return tiers[static_cast<size_t>(tier)][i]; };
+  for (const auto& [rank, tiers] : Had(chain)) {
+    const auto on = [&tiers = tiers](Tier tier, size_t i) {
+      const auto& on_tier = tiers[static_cast<size_t>(tier)];
+      return i < on_tier.size() && on_tier[i];
+    };
     size_t i = 0;
     Figures figures;
-    while (i < prompt.size() && on(Tier::kGpu, i)) ++i;
+    while (i < chain.size() && on(Tier::kGpu, i)) ++i;
     figures.gpu = static_cast<uint32_t>(i);
-    while (i < prompt.size() && on(Tier::kCpu, i)) ++i;
+    while (i < chain.size() && on(Tier::kCpu, i)) ++i;
     figures.cpu = static_cast<uint32_t>(i);
-    while (i < prompt.size() && (on(Tier::kCpu, i) || on(Tier::kDisk, i))) ++i;
+    while (i < chain.size() && (on(Tier::kCpu, i) || on(Tier::kDisk, i))) ++i;
     figures.disk = static_cast<uint32_t>(i);
     if (figures.disk > 0) answer[rank] = figures;
   }
   return answer;
+}
+
+std::optional<ReferenceModel::Block> ReferenceModel::BlockOf(uint32_t id, Group group,
+                                                             EngineHash name) const {
+  const auto& names = publishers_.at(id).visible.names;
+  const auto found = names.find({group, name});
+  if (found == names.end()) return std::nullopt;
+  return found->second.last;
+}
+
+std::vector<ReferenceModel::Block> ReferenceModel::ChainOf(Block block) const {
+  std::vector<Block> chain;
+  for (Block b = block; b != kNone; b = At(b).parent) chain.push_back(b);
+  std::reverse(chain.begin(), chain.end());
+  return chain;
+}
+
+const index::NamespaceKey& ReferenceModel::NamespaceOf(Block block) const {
+  return std::get<index::NamespaceKey>(*At(block).identity);
+}
+
+PromptBlock ReferenceModel::ContentOf(Block block) const {
+  const auto& [name_space, parent, tokens, extra_keys] = *At(block).identity;
+  return {tokens, extra_keys};
+}
+
+ReferenceModel::Holders ReferenceModel::HoldersOf(Block block) const {
+  Holders holders;
+  for (const auto& [id, publisher] : publishers_) {
+    const auto& held = publisher.visible.held;
+    for (auto of_rank = held.begin(); of_rank != held.end();) {
+      const uint32_t dp_rank = of_rank->first.dp_rank;
+      for (const Tier tier : kTiers) {
+        if (!held.contains({dp_rank, tier, block})) continue;
+        holders[{NamespaceOf(block), publisher.profile.instance_id, dp_rank}]
+               [static_cast<size_t>(tier)] = true;
+      }
+      of_rank = held.upper_bound({dp_rank, kTiers.back(), std::numeric_limits<Block>::max()});
+    }
+  }
+  return holders;
+}
+
+std::set<ReferenceModel::Block> ReferenceModel::HeldBlocks() const {
+  std::set<Block> blocks;
+  for (const auto& [id, publisher] : publishers_) {
+    for (const auto& [place, holding] : publisher.visible.held) blocks.insert(place.block);
+  }
+  return blocks;
 }
 
 bool ReferenceModel::HoldsNothing(uint32_t id) const {

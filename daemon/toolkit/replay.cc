@@ -1,0 +1,403 @@
+#include "daemon/toolkit/replay.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "daemon/toolkit/frame_order.h"
+#include "daemon/toolkit/rebuild.h"
+#include "daemon/toolkit/rebuild_check.h"
+#include "daemon/toolkit/replay_engine_source.h"
+#include "daemon/toolkit/replay_into.h"
+#include "daemon/toolkit/replay_progress.h"
+#include "daemon/toolkit/replay_publish.h"
+#include "daemon/toolkit/replay_record.h"
+#include "daemon/toolkit/replay_recording_source.h"
+#include "daemon/toolkit/replay_summary.h"
+#include "daemon/toolkit/replay_trace_source.h"
+#include "daemon/toolkit/terminal.h"
+#include "lib/base/number.h"
+
+namespace conductor::toolkit {
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+constexpr uint32_t kTraceBlockSize = 16;
+constexpr Duration kLook = std::chrono::milliseconds(50);  // between two looks at whether to stop
+constexpr const char* kAll = "all";
+
+// Set by a signal: end soon.
+std::atomic<bool> stop_asked = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+bool StopAsked() { return stop_asked.load(std::memory_order_relaxed); }
+
+// The first signal ends the replay, the second one the process.
+void CatchSignals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { stop_asked.store(true, std::memory_order_relaxed); };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  for (const int number : {SIGINT, SIGTERM}) ::sigaction(number, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+void Say(const std::string& text) {
+  std::fputs(fmt::format("conductor replay: {}\n", Printable(text)).c_str(), stderr);
+}
+
+bool IsAddress(const std::string& source) { return source.find("://") != std::string::npos; }
+
+// Whether it may be a trace: what is no file (a pipe) cannot be looked at twice.
+Result<bool> MayBeTrace(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return Fail(std::strerror(errno), path);
+  if (S_ISDIR(status.st_mode)) return Fail("is a directory", path, "a recording or a trace");
+  if (!S_ISREG(status.st_mode)) return true;
+  std::ifstream file(path);
+  char first = 0;
+  if (!(file >> first)) return Fail("is empty or cannot be read", path, "a recording or a trace");
+  return first == '{';
+}
+
+Result<std::unique_ptr<ReplaySource>> OpenSource(const ReplayOptions& options) {
+  const std::string& first = options.sources.front();
+  if (IsAddress(first)) {
+    return EngineSource::Open({.endpoint = first,
+                               .from = options.from_sequence,
+                               .timeout = options.timeout,
+                               .max_bytes = options.max_bytes,
+                               .as = options.as,
+                               .stopped = StopAsked});
+  }
+  if (trace::IsRecording(first)) return RecordingSource::Open(options.sources, options.as);
+  const auto may_be_trace = MayBeTrace(first);
+  if (!may_be_trace) return tl::unexpected(may_be_trace.error());
+  if (!*may_be_trace) {
+    return Fail("is neither a recording nor a workload trace", first,
+                "a file that conductor tap --record made, or JSON lines with hash_ids");
+  }
+  if (options.sources.size() > 1) {
+    return Fail("stands beside a trace", options.sources[1], "one trace at a time");
+  }
+  return TraceSource::Open(
+      {.path = first,
+       .engine = {.block_size = options.as.block_size.value_or(kTraceBlockSize),
+                  .capacity_blocks = options.capacity},
+       .as = options.as,
+       .strict = options.strict});
+}
+
+// The publisher that `name` is: its number or name. Nothing: all of them.
+Result<std::optional<uint32_t>> Pick(const ReplayOptions& options,
+                                     const std::vector<SourcePublisher>& publishers) {
+  std::string names;
+  for (size_t i = 0; i < publishers.size(); ++i) {
+    names += fmt::format("{}{} {}", i == 0 ? "" : ", ", i, publishers[i].name);
+  }
+  const size_t count = publishers.size();
+  if (!options.publisher) {
+    if (options.publish.empty() || count <= 1) return std::nullopt;
+    return Fail("there are several publishers, and one endpoint to publish at", "--publisher",
+                fmt::format("one of: {}; or all, which merges them", names));
+  }
+  if (*options.publisher == kAll) return std::nullopt;
+  const auto named = std::ranges::find(publishers, *options.publisher, &SourcePublisher::name);
+  if (named != publishers.end()) {
+    return static_cast<uint32_t>(std::distance(publishers.begin(), named));
+  }
+  if (count > 0) {
+    const auto number = ParseNumber(*options.publisher, "a publisher", 0, count - 1);
+    if (number) return static_cast<uint32_t>(*number);
+  }
+  return Fail(fmt::format("'{}' is no publisher of it", *options.publisher), "--publisher",
+              count == 0 ? "there is none" : fmt::format("one of: {}; or all", names));
+}
+
+// A daemon tells publishers apart by their keys.
+Status CheckKeys(const std::vector<SourcePublisher>& publishers, std::optional<uint32_t> picked) {
+  if (picked) return {};
+  for (size_t i = 1; i < publishers.size(); ++i) {
+    const std::string key = publishers[i].read_as.Key();
+    for (size_t k = 0; k < i; ++k) {
+      if (publishers[k].read_as.Key() != key) continue;
+      return Fail(fmt::format("{} and {} are both {}", publishers[k].name, publishers[i].name, key),
+                  "--into", "one of them, by --publisher, or no --instance");
+    }
+  }
+  return {};
+}
+
+Result<std::string> ReadToken(const std::string& path) {
+  std::ifstream file(path);
+  std::string token;
+  std::string more;
+  if (!(file >> token)) return Fail("holds no token, or cannot be read", path, "a bearer token");
+  if (file >> more) return Fail("holds more than one word", path, "a token and nothing else");
+  return token;
+}
+
+// Waits until a frame's turn, by the times of the source.
+class Pace {
+ public:
+  explicit Pace(double speed) : speed_(speed) {}
+
+  void Wait(double at) {
+    if (speed_ <= 0) return;
+    if (!first_) {
+      first_ = at;
+      begun_ = MonoNow();
+    }
+    const double seconds = std::clamp((at - *first_) / speed_, 0.0, kLongest);
+    const MonoTime due =
+        begun_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+    for (MonoTime now = MonoNow(); now < due && !StopAsked(); now = MonoNow()) {
+      std::this_thread::sleep_for(std::min<Duration>(due - now, kLook));
+    }
+  }
+
+ private:
+  static constexpr double kLongest = 1e8;  // seconds
+
+  const double speed_;
+  std::optional<double> first_;
+  MonoTime begun_{};
+};
+
+// One run: a source, the index that it comes to, and the sinks.
+class Run {
+ public:
+  Run(const ReplayOptions& options, ReplaySource& source, std::optional<uint32_t> picked)
+      : options_(options),
+        source_(source),
+        picked_(picked),
+        order_(source.publishers()),
+        pace_(options.speed.value_or(options.publish.empty() ? 0 : 1)),
+        rebuild_(Rebuild::Options(), source.publishers(), options.check ? &check_ : nullptr),
+        checked_(rebuild_.index()),
+        check_(checked_, rebuild_.index().options().hash_seed),
+        progress_(TerminalOf(STDERR_FILENO)) {}
+
+  [[nodiscard]] Status OpenSinks();
+  // An error of the source or of a sink. What came before it is in the summary.
+  [[nodiscard]] Status Play();
+  [[nodiscard]] ReplaySummary Result(bool whole);
+
+ private:
+  [[nodiscard]] bool Differs() const { return options_.check && check_.difference(); }
+  // In the order in which they were published.
+  void Ordered(const SourceFrame& frame);
+
+  const ReplayOptions& options_;
+  ReplaySource& source_;
+  const std::optional<uint32_t> picked_;
+  FrameOrder order_;
+  Pace pace_;
+  Rebuild rebuild_;
+  PlainIndex checked_;
+  RebuildCheck check_;
+  std::unique_ptr<RecordSink> record_;
+  std::vector<std::unique_ptr<ReplaySink>> sinks_;  // that take what is ordered
+  Status failed_;
+  ProgressBar progress_;
+  uint64_t messages_ = 0;
+};
+
+Status Run::OpenSinks() {
+  const auto& publishers = source_.publishers();
+  if (!options_.record.empty()) {
+    auto record = RecordSink::Open({.path = options_.record, .rotate_bytes = options_.rotate_bytes},
+                                   publishers);
+    if (!record) return tl::unexpected(std::move(record.error()));
+    record_ = std::move(*record);
+  }
+  if (!options_.into.empty()) {
+    if (auto checked = CheckKeys(publishers, picked_); !checked) return checked;
+    IntoSink::Options into{.ca_file = options_.ca_file, .stopped = StopAsked};
+    auto url = client::ConductorUrl::Parse(options_.into);
+    if (!url) return tl::unexpected(std::move(url.error()));
+    into.url = std::move(*url);
+    if (!options_.token_file.empty()) {
+      auto token = ReadToken(options_.token_file);
+      if (!token) return tl::unexpected(std::move(token.error()));
+      into.token = std::move(*token);
+    }
+    sinks_.push_back(std::make_unique<IntoSink>(into, publishers));
+  }
+  if (!options_.publish.empty()) {
+    auto publish = PublishSink::Create({.endpoint = options_.publish,
+                                        .replay_endpoint = options_.replay_endpoint,
+                                        .dialect = options_.dialect,
+                                        .renumber = options_.renumber,
+                                        .wait_subscriber = options_.wait_subscriber,
+                                        .ring_batches = options_.ring,
+                                        .stay = options_.stay,
+                                        .stopped = StopAsked},
+                                       publishers, picked_);
+    if (!publish) return tl::unexpected(std::move(publish.error()));
+    const std::string& replays = (*publish)->replay_endpoint();
+    Say(fmt::format("publishing at {}{}{}", (*publish)->endpoint(),
+                    replays.empty() ? "" : ", replays at ", replays));
+    sinks_.push_back(std::move(*publish));
+  }
+  return {};
+}
+
+void Run::Ordered(const SourceFrame& frame) {
+  if (!failed_ || StopAsked() || Differs()) return;
+  pace_.Wait(frame.at);
+  rebuild_.Feed(frame);
+  for (const auto& sink : sinks_) {
+    if (failed_) failed_ = sink->Take(frame);
+  }
+}
+
+Status Run::Play() {
+  for (const auto& sink : sinks_) {
+    if (auto started = sink->Start(); !started) return started;
+  }
+  const FrameOrder::Out out = [this](const SourceFrame& frame) { Ordered(frame); };
+  SourceFrame frame;
+  while (failed_ && !StopAsked() && !Differs()) {
+    const auto more = source_.Next(frame);
+    if (!more) {
+      failed_ = tl::unexpected(more.error());
+      break;
+    }
+    if (!*more) break;
+    if (picked_ && frame.publisher != *picked_) continue;
+    messages_ += frame.IsMessage() ? 1 : 0;
+    progress_.Show(MonoNow(), source_.Progress(), messages_);
+    if (record_) failed_ = record_->Take(frame);
+    order_.Push(std::move(frame), out);
+  }
+  order_.Flush(out);
+  progress_.Clear();
+  // What could be taken is kept whatever failed.
+  if (record_) {
+    auto closed = record_->Finish();
+    if (failed_) failed_ = std::move(closed);
+  }
+  for (const auto& sink : sinks_) {
+    if (failed_ && !Differs()) failed_ = sink->Finish();
+  }
+  if (options_.check && failed_ && !StopAsked()) check_.Finish();
+  return failed_;
+}
+
+ReplaySummary Run::Result(bool whole) {
+  ReplaySummary summary = Summarize(rebuild_);
+  for (const std::string& source : options_.sources) {
+    summary.source += (summary.source.empty() ? "" : ", ") + source;
+  }
+  summary.whole = whole && !StopAsked() && !Differs();
+  if (picked_) {
+    auto picked = std::move(summary.publishers.at(*picked_));
+    summary.publishers.clear();
+    summary.publishers.push_back(std::move(picked));
+  }
+  summary.notes = source_.Notes();
+  const auto add = [&](std::vector<std::string> notes) {
+    std::ranges::move(notes, std::back_inserter(summary.notes));
+  };
+  if (record_) add(record_->Notes());
+  for (const auto& sink : sinks_) add(sink->Notes());
+  if (options_.check) {
+    add(check_.Notes());
+    summary.check = {.same = !check_.difference(),
+                     .batches = check_.batches(),
+                     .comparisons = check_.compared(),
+                     .difference = check_.difference() ? check_.difference()->Describe() : ""};
+  }
+  return summary;
+}
+
+// Whoever reads it may be gone, which is nothing to complain of.
+void Print(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+int Failed(const Error& error) {
+  Say(error.Message());
+  return kFailed;
+}
+
+}  // namespace
+
+Result<double> ParseSpeed(std::string_view text) {
+  if (text == "max") return 0;
+  double speed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), speed);
+  const bool read = error == std::errc() && end == text.data() + text.size();
+  if (read && speed >= 0.001 && speed <= 1e6) return speed;
+  return Fail(fmt::format("'{}' is not a speed", text), {},
+              "max, or a number from 0.001 to 1000000: 1, 10, 0.5");
+}
+
+Status CheckReplay(const ReplayOptions& options) {
+  const auto& sources = options.sources;
+  if (const auto address = std::ranges::find_if(sources, IsAddress);
+      address != sources.end() && sources.size() > 1) {
+    return Fail("a replay endpoint stands beside other sources", *address, "it alone");
+  }
+  const auto needs = [](bool given, const char* flag, bool there, const char* other) -> Status {
+    if (!given || there) return {};
+    return Fail("means nothing here", flag, fmt::format("{} beside it", other));
+  };
+  const bool publishes = !options.publish.empty();
+  const bool is_address = !sources.empty() && IsAddress(sources.front());
+  for (const Status& status : {
+           needs(!options.replay_endpoint.empty(), "--replay-endpoint", publishes, "--publish"),
+           needs(options.dialect.has_value(), "--dialect", publishes, "--publish"),
+           needs(options.renumber, "--renumber", publishes, "--publish"),
+           needs(options.wait_subscriber, "--wait-subscriber", publishes, "--publish"),
+           needs(options.stay > Duration::zero(), "--stay", publishes, "--publish"),
+           needs(options.rotate_bytes > 0, "--rotate-size", !options.record.empty(), "--record"),
+           needs(!options.token_file.empty(), "--token-file", !options.into.empty(), "--into"),
+           needs(!options.ca_file.empty(), "--ca-file", !options.into.empty(), "--into"),
+           needs(options.from_sequence > 0, "--from-seq", is_address, "a replay endpoint"),
+       }) {
+    if (!status) return status;
+  }
+  if (publishes && options.publish == options.replay_endpoint) {
+    return Fail("is the endpoint of --publish too", "--replay-endpoint", "another one");
+  }
+  return {};
+}
+
+int RunReplay(const ReplayOptions& options) {
+  CatchSignals();
+  auto source = OpenSource(options);
+  if (!source) return Failed(source.error());
+  const auto picked = Pick(options, (*source)->publishers());
+  if (!picked) {
+    Say(picked.error().Message());
+    return kUsage;
+  }
+  Run run(options, **source, *picked);
+  if (auto opened = run.OpenSinks(); !opened) return Failed(opened.error());
+  const Status played = run.Play();
+  const ReplaySummary summary = run.Result(played.has_value());
+  for (const std::string& note : summary.notes) Say(note);
+  Print(options.json ? RenderSummaryJson(summary)
+                     : RenderSummary(summary, TerminalOf(STDOUT_FILENO)));
+  if (!played) return Failed(played.error());
+  return summary.check && !summary.check->same ? kFailed : kDone;
+}
+
+}  // namespace conductor::toolkit
