@@ -44,6 +44,13 @@ constexpr const char* kLoadFooter =
 What is loaded is degraded (doubtful) there: what the engines removed since is not
 known. A daemon that starts with --state FILE proves each publisher instead.)";
 
+constexpr const char* kQuestionFooter =
+    R"(Examples:
+  conductor snapshot query state.db --model m --tokens prompt.json
+  conductor snapshot score state.db --model m --json < prompts.jsonl
+
+Every state is stale: it was so, and nobody is asked.)";
+
 // A subcommand of it.
 CLI::App& Add(CLI::App& snapshot, const std::string& name, const std::string& help,
               const char* footer = "") {
@@ -112,14 +119,19 @@ void AddSave(CLI::App& snapshot, Run& run) {
   AddConductor(save, options->conductors, true);
   AddListFlag(save, "--recording", options->recordings, "FILE",
               "make it of what recordings of tap come to");
+  save.add_option("--replay-endpoint", options->replay_endpoint,
+                  "make it of what an engine's ring has: tcp://10.0.0.1:5558")
+      ->type_name("ADDRESS");
   AddTakenFor(save, options->taken_for);
+  AddFlag(save, "--instance", options->instance, ParseName, "NAME", "what that engine is called");
   save.add_flag("--json", options->json, "one JSON object");
   Runs<toolkit::SnapshotSaveOptions>(save, options, run, toolkit::RunSnapshotSave);
 }
 
 void AddInfo(CLI::App& snapshot, Run& run) {
   const auto options = std::make_shared<toolkit::SnapshotInfoOptions>();
-  CLI::App& info = Add(snapshot, "info", "What is in it: publishers, namespaces, sizes");
+  CLI::App& info = Add(snapshot, "info", "What is in it: publishers, namespaces, sizes",
+                       "Example:\n  conductor snapshot info state.db --json");
   AddFile(info, options->file);
   info.add_flag("--json", options->json, "one JSON object");
   Runs<toolkit::SnapshotInfoOptions>(info, options, run, toolkit::RunSnapshotInfo);
@@ -127,7 +139,8 @@ void AddInfo(CLI::App& snapshot, Run& run) {
 
 void AddVerify(CLI::App& snapshot, Run& run) {
   const auto options = std::make_shared<toolkit::SnapshotVerifyOptions>();
-  CLI::App& verify = Add(snapshot, "verify", "Whether it is sound, and what is wrong");
+  CLI::App& verify = Add(snapshot, "verify", "Whether it is sound, and what is wrong",
+                         "Example:\n  conductor snapshot verify state.db --against monday.rec");
   AddFile(verify, options->file);
   AddListFlag(verify, "--against", options->against, "FILE",
               "and whether recordings come to the same");
@@ -141,7 +154,7 @@ void AddVerify(CLI::App& snapshot, Run& run) {
 // A snapshot and prompts, for two questions.
 CLI::App& AddQuestion(CLI::App& snapshot, const std::string& name, const std::string& help,
                       toolkit::ScoreOptions& options) {
-  CLI::App& sub = Add(snapshot, name, help);
+  CLI::App& sub = Add(snapshot, name, help, kQuestionFooter);
   AddFile(sub, options.snapshot, "SNAPSHOT");
   AddPromptFlags(sub, options);
   AddQuestionFlags(sub, options);
@@ -178,7 +191,8 @@ void AddDiff(CLI::App& snapshot, Run& run) {
 
 void AddExport(CLI::App& snapshot, Run& run) {
   const auto options = std::make_shared<toolkit::SnapshotExportOptions>();
-  CLI::App& write = Add(snapshot, "export", "Print it as JSON lines, or as RFC 1527 events");
+  CLI::App& write = Add(snapshot, "export", "Print it as JSON lines, or as RFC 1527 events",
+                        "Example:\n  conductor snapshot export state.db | head -1");
   AddFile(write, options->file);
   write.add_flag("--rfc1527", options->rfc1527, "events, as an engine would publish them");
   AddListFlag(write, "--instance", options->instances, "NAME", "only these [all]");

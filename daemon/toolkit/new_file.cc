@@ -64,7 +64,11 @@ Result<NewFile> NewFile::Begin(const std::string& path) {
   ::unlink(file.temporary_.c_str());
   std::memcpy(begun_name.data(), file.temporary_.c_str(), file.temporary_.size() + 1);
   begun = true;
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, RemoveAndEnd);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction present {};
+    ::sigaction(signal, nullptr, &present);
+    if (present.sa_handler == SIG_DFL) std::signal(signal, RemoveAndEnd);
+  }
   return file;
 }
 

@@ -12,7 +12,8 @@ namespace conductor::toolkit {
 // A file that a command makes: written under another name beside it, it takes the place of what was
 // there once it is whole. Until then, and when a signal ends the process before, nothing changes.
 //
-// One at a time in a process: SIGINT, SIGTERM and SIGHUP remove what was begun.
+// One at a time in a process: SIGINT, SIGTERM and SIGHUP, where nobody else handles them, remove
+// what was begun.
 class NewFile {
  public:
   // Errors: the directory is not there or cannot be written; a daemon keeps its snapshot there.

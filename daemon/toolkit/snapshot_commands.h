@@ -17,12 +17,14 @@ namespace conductor::toolkit {
 // what comes of it and gives the process's exit code: 0 done, 1 failed, different or not sound, 2
 // where the flags do not fit one another.
 
-// A daemon saves, or recordings are made into a snapshot.
+// A daemon saves, or recordings or what an engine's ring has are made into a snapshot.
 struct SnapshotSaveOptions {
   std::string file;  // empty: none but the daemon's own
   ConductorSourceOptions conductors;
   std::vector<std::string> recordings;
+  std::string replay_endpoint;  // of an engine; empty: none
   TakenFor taken_for;
+  std::string instance;  // that the engine there is; empty: its endpoint
   bool json = false;
 };
 [[nodiscard]] int RunSnapshotSave(SnapshotSaveOptions options);

@@ -9,10 +9,13 @@
 
 #include "daemon/serve/snapshots.h"
 #include "daemon/toolkit/console.h"
+#include "daemon/toolkit/frame_order.h"
 #include "daemon/toolkit/json_text.h"
 #include "daemon/toolkit/new_file.h"
 #include "daemon/toolkit/offline_conductor.h"
 #include "daemon/toolkit/offline_snapshot.h"
+#include "daemon/toolkit/replay_engine_source.h"
+#include "daemon/toolkit/replay_snapshot.h"
 #include "daemon/toolkit/snapshot_commands.h"
 #include "daemon/toolkit/snapshot_daemon.h"
 #include "daemon/toolkit/table.h"
@@ -45,6 +48,37 @@ Result<Saved> SaveOffline(const SnapshotSaveOptions& options) {
     saved.source += (saved.source.empty() ? "" : ", ") + path;
   }
   return saved;
+}
+
+// All that an engine has to tell, and what it comes to.
+Result<Saved> SaveFromEngine(const SnapshotSaveOptions& options) {
+  EngineSource::Options engine{.endpoint = options.replay_endpoint};
+  engine.timeout = options.conductors.time_limit;
+  engine.as.type = options.taken_for.type;
+  if (!options.taken_for.model.empty()) engine.as.model = options.taken_for.model;
+  if (!options.taken_for.tenant.empty()) engine.as.tenant = options.taken_for.tenant;
+  if (!options.instance.empty()) engine.as.instance = options.instance;
+  auto source = EngineSource::Open(engine);
+  if (!source) return tl::unexpected(std::move(source.error()));
+  auto sink = SnapshotSink::Open(options.file, (*source)->publishers());
+  if (!sink) return tl::unexpected(std::move(sink.error()));
+  FrameOrder order((*source)->publishers());
+  Status taken;
+  const FrameOrder::Out out = [&](const SourceFrame& frame) {
+    if (taken) taken = (*sink)->Take(frame);
+  };
+  for (SourceFrame frame; taken;) {
+    const auto more = (*source)->Next(frame);
+    if (!more) return tl::unexpected(more.error());
+    if (!*more) break;
+    order.Push(std::move(frame), out);
+  }
+  order.Flush(out);
+  for (const std::string& note : (*source)->Notes())
+    fmt::print(stderr, "conductor: {}\n", Printable(note));
+  if (taken) taken = (*sink)->Finish();
+  if (!taken) return tl::unexpected(std::move(taken.error()));
+  return Saved{.info = *(*sink)->info(), .source = options.replay_endpoint, .daemon_path = {}};
 }
 
 Result<Saved> SaveFromDaemon(const SnapshotSaveOptions& options) {
@@ -114,15 +148,27 @@ std::string JsonOf(const Saved& saved) {
 int RunSnapshotSave(SnapshotSaveOptions options) {
   Output output;
   log::SetLevel(log::Level::kError);
-  const bool offline = !options.recordings.empty();
-  if (offline && !options.conductors.urls.empty()) {
-    return Complain(kExitUsage, {"one of the two is saved", "--conductor and --recording", {}});
+  const bool from_engine = !options.replay_endpoint.empty();
+  const bool offline = from_engine || !options.recordings.empty();
+  if ((offline && !options.conductors.urls.empty()) ||
+      (from_engine && !options.recordings.empty())) {
+    return Complain(kExitUsage,
+                    {"one of them is saved", "--conductor, --recording, --replay-endpoint", {}});
+  }
+  if (from_engine && options.taken_for.model.empty()) {
+    return Complain(kExitUsage, {"an engine does not say its model", "--model", "NAME"});
+  }
+  if (!options.instance.empty() && !from_engine) {
+    return Complain(kExitUsage,
+                    {"means nothing here", "--instance", "it beside --replay-endpoint"});
   }
   if (offline && options.file.empty()) {
     return Complain(kExitUsage, {"there is no file to write", "FILE", "its name"});
   }
   if (options.conductors.urls.empty()) options.conductors.urls = {kDefaultConductor};
-  const auto saved = offline ? SaveOffline(options) : SaveFromDaemon(options);
+  const auto saved = from_engine ? SaveFromEngine(options)
+                     : offline   ? SaveOffline(options)
+                                 : SaveFromDaemon(options);
   if (!saved) return Complain(kExitFailed, saved.error());
   output.Print(options.json ? JsonOf(*saved) : Text(*saved));
   return output.End(kExitDone);

@@ -66,7 +66,7 @@ class Conductor(unittest.TestCase):
 class Help(Conductor):
     def test_help_fits_a_screen_and_has_examples_and_the_environment(self):
         for arguments in [("--help",), ("completion", "--help"), ("replay", "--help"), ("score", "--help"),
-                          ("serve", "--help"), ("snapshot", "--help")]:
+                          ("snapshot", "--help"), ("snapshot", "score", "--help"), ("serve", "--help")]:
             result = self.run_conductor(*arguments)
             self.assertEqual(result.returncode, DONE)
             self.assertEqual(result.stderr, "")

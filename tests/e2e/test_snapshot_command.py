@@ -307,7 +307,7 @@ class Saving(SnapshotCommandTest):
             FAILED, "--recording", "none.rec")
         self.assert_complains(
             self.run_snapshot("save", self.path("x.db"), "--recording", "r", "--conductor",
-                              "http://127.0.0.1:1"), USAGE, "one of the two")
+                              "http://127.0.0.1:1"), USAGE, "one of them")
         self.assert_complains(self.run_snapshot("save", "--conductor", "tcp://127.0.0.1:1"),
                               USAGE, "http://HOST:PORT")
         self.assertEqual(os.listdir(self.home), [])
@@ -329,6 +329,34 @@ class Saving(SnapshotCommandTest):
         self.assertEqual(diff["holdings"]["both"], self.model.holdings())
         verdict = self.json("verify", self.state, "--against", recording)
         self.assertTrue(verdict["against"]["same"])
+
+    def test_what_an_engine_has_to_tell_is_made_into_one(self):
+        self.fleet(instances=("a",))
+        engine = self.engines["a"].publisher
+        rebuilt = self.path("rebuilt.db")
+        report = self.json("save", rebuilt, "--replay-endpoint", engine.replay_endpoint,
+                           "--model", MODEL, "--instance", "a")
+        self.assertEqual(report["holdings"], self.model.holdings())
+        self.assertTrue(self.json("diff", self.conductor.url, rebuilt)["same"])
+        self.assert_complains(
+            self.run_snapshot("save", rebuilt, "--replay-endpoint", engine.replay_endpoint),
+            USAGE, "--model")
+        engine.die()
+        self.assert_complains(
+            self.run_snapshot("save", self.path("none.db"), "--replay-endpoint",
+                              engine.replay_endpoint, "--model", MODEL, "--timeout", "200ms"),
+            FAILED, engine.replay_endpoint)
+        self.assertFalse(os.path.exists(self.path("none.db")))
+
+    def test_a_replay_writes_one_as_well(self):
+        self.fleet()
+        recording = self.recording()
+        replayed = self.path("replayed.db")
+        result = subprocess.run([binary(), "replay", recording, "--snapshot", replayed],
+                                capture_output=True, text=True, timeout=DEADLINE)
+        self.assertEqual(result.returncode, DONE, result.stderr)
+        self.assertIn(replayed, result.stderr)
+        self.assertTrue(self.json("diff", self.state, replayed)["same"])
 
     def test_verify_against_a_recording_goes_up_to_the_cursors(self):
         self.fleet()
