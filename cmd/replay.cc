@@ -20,7 +20,6 @@ namespace {
 
 constexpr const char* kFooter =
     R"(Examples:
-  conductor replay incident.rec
   conductor replay incident.rec --check
   conductor replay incident.rec --publish tcp://*:5557 --replay-endpoint tcp://*:5558
   conductor replay tcp://10.0.0.1:5558 --record ring.rec

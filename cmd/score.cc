@@ -21,7 +21,6 @@ constexpr const char* kFooter =
     R"(Examples:
   conductor score --model m --tokens prompt.bin --expect vllm-1 --min-tokens 4096
   conductor score --model m --tokenizer http://engine:8000 --chat --prompt 'Hello'
-  conductor score --model m --json < prompts.jsonl
 
 Exit codes: 0 all scored and as expected, 1 not, 2 usage. See conductor-score(1).)";
 

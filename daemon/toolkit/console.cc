@@ -35,6 +35,7 @@ bool Output::Print(std::string_view text) {
 }
 
 bool Output::Flush() {
+  if (closed_ || error_ != 0) return false;
   std::string_view rest = text_;
   while (!rest.empty()) {
     const ssize_t wrote = ::write(STDOUT_FILENO, rest.data(), rest.size());
@@ -51,7 +52,7 @@ bool Output::Flush() {
 }
 
 int Output::End(int code) {
-  if (!closed_ && error_ == 0) (void)Flush();
+  (void)Flush();
   if (error_ != 0) {
     return Complain(kExitFailed, {std::strerror(error_), "standard output", {}});
   }

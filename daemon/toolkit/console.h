@@ -28,12 +28,12 @@ class Output {
 
   // False when there is no sense in going on.
   bool Print(std::string_view text);
+  // Writes what was printed, for a reader that waits for it; as Print().
+  bool Flush();
   // Writes what is left; the exit code: `code`, unless something could not be written.
   [[nodiscard]] int End(int code);
 
  private:
-  bool Flush();
-
   std::string text_;
   bool closed_ = false;
   int error_ = 0;  // an errno; 0: none

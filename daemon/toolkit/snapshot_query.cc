@@ -149,7 +149,7 @@ int RunSnapshotQuery(ScoreOptions options) {
       failed = true;
       (void)Complain(kExitFailed, Error(answer.error()).Within(item->source));
     }
-    if (!output.Print(text)) break;
+    if (!output.Print(text) || !output.Flush()) break;
   }
   if (prompts == 0) return Complain(kExitFailed, {"there was no prompt in what was given", {}, {}});
   return output.End(failed ? kExitFailed : kExitDone);

@@ -71,7 +71,7 @@ class ManualPages(unittest.TestCase):
         for name in re.findall(r"^  (\w+) ", listed, re.MULTILINE):
             for flag, shape in flags_of_help("snapshot", name).items():
                 self.assertEqual(flags.setdefault(flag, shape), shape, f"{name} {flag}")
-        self.assertGreater(len(flags), 30)
+        self.assertGreater(len(flags), 25)
         self.assertEqual(flags_of_page("conductor-snapshot.1"), flags)
 
     def test_serve_has_the_defaults_of_its_help(self):

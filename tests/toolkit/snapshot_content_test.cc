@@ -178,7 +178,7 @@ std::map<Tier, std::multiset<uint64_t>> Taken(const SnapshotContent& content) {
   std::set<PrefixHash> known;
   VisitStandardEvents(content, 0, [&](const StandardEvent& event) {
     EXPECT_EQ(event.parent.has_value(), event.base_block > 0);
-    if (event.parent) EXPECT_TRUE(known.contains(*event.parent));
+    EXPECT_TRUE(!event.parent || known.contains(*event.parent));
     for (const PrefixHash hash : event.hashes) {
       const auto number = static_cast<uint64_t>(hash);
       known.insert(hash);
