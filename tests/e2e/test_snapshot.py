@@ -162,7 +162,10 @@ class ComingBack(SnapshotTest):
         self.assert_all_true()
 
     def test_a_ring_that_was_overrun_meanwhile_proves_nothing(self):
-        self.begin(ring=8)
+        self.begin(ring=8, batches=0)
+        for piece in range(5):  # that the ring covers, however late the subscription is
+            self.work(4, seed=piece)
+            self.settle()
         self.conductor.stop()
         self.work(20, seed=3)
         self.start()
