@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -37,6 +38,21 @@ CommandValue WordsOf(const CLI::Option& positional) {
   return words;
 }
 
+// A command that has commands of its own, as one that takes their names, files, and the flags of
+// any of them.
+void Flatten(Command& command) {
+  command.words = {.kind = CommandValue::Kind::kFile, .shape = "FILE", .choices = {}};
+  for (Command& sub : command.commands) {
+    command.words.choices.push_back(sub.name);
+    for (toolkit::CommandFlag& flag : sub.flags) {
+      const bool known = std::ranges::any_of(
+          command.flags, [&flag](const auto& other) { return other.names == flag.names; });
+      if (!known) command.flags.push_back(std::move(flag));
+    }
+  }
+  command.commands.clear();
+}
+
 // What the parser itself knows, flags that the short help leaves out among it.
 Command Described(const CLI::App& app) {
   Command command{.name = app.get_name(), .help = app.get_description()};
@@ -57,6 +73,7 @@ Command Described(const CLI::App& app) {
     command.flags.push_back(std::move(flag));
   }
   for (const CLI::App* sub : app.get_subcommands({})) command.commands.push_back(Described(*sub));
+  if (app.get_parent() != nullptr && !command.commands.empty()) Flatten(command);
   return command;
 }
 

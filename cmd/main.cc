@@ -19,13 +19,19 @@ constexpr const char* kFooter =
                              what an engine says of its cache, as it comes
   conductor score --model m --tokens prompt.json
                              who would be the best for a prompt, and why
+  conductor snapshot info state.db
+                             what a daemon has saved, without one
 
 Exit codes: 0 done, 1 failed, 2 usage. See conductor(1).)";
 
 // The help of the subcommand that was named, or of the whole.
 std::string HelpCommand(const CLI::App& app) {
-  const auto named = app.get_subcommands();
-  return named.empty() ? "conductor --help" : "conductor " + named.front()->get_name() + " --help";
+  std::string command = "conductor ";
+  for (auto named = app.get_subcommands(); !named.empty();
+       named = named.front()->get_subcommands()) {
+    command += named.front()->get_name() + " ";
+  }
+  return command + "--help";
 }
 
 // "serve, tap, replay".
@@ -60,6 +66,7 @@ int main(int argc, char** argv) {
   conductor::cmd::AddReplay(app, run);
   conductor::cmd::AddTap(app, run);
   conductor::cmd::AddScore(app, run);
+  conductor::cmd::AddSnapshot(app, run);
   conductor::cmd::AddCompletion(app, run);
   try {
     app.parse(argc, argv);

@@ -20,7 +20,6 @@ namespace {
 
 constexpr const char* kFooter =
     R"(Examples:
-  conductor replay incident.rec
   conductor replay incident.rec --check
   conductor replay incident.rec --publish tcp://*:5557 --replay-endpoint tcp://*:5558
   conductor replay tcp://10.0.0.1:5558 --record ring.rec
@@ -159,6 +158,8 @@ void AddSinks(CLI::App& replay, toolkit::ReplayOptions& options) {
   replay.add_option("--record", options.record, "write a recording")->type_name("FILE");
   Hide(AddFlag(replay, "--rotate-size", options.rotate_bytes, ParseSize, "SIZE",
                "begin another file of the recording when it is that large"));
+  replay.add_option("--snapshot", options.snapshot, "write a snapshot of what it comes to")
+      ->type_name("FILE");
   AddFlag(replay, "--into", options.into, ParseUrl, "URL", "feed a daemon: http://HOST:PORT");
   Hide(replay.add_option("--token-file", options.token_file, "holds the daemon's bearer token")
            ->type_name("FILE"));

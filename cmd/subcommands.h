@@ -14,6 +14,7 @@ void AddCompletion(CLI::App& app, Run& run);
 void AddReplay(CLI::App& app, Run& run);
 void AddScore(CLI::App& app, Run& run);
 void AddServe(CLI::App& app, Run& run);
+void AddSnapshot(CLI::App& app, Run& run);
 void AddTap(CLI::App& app, Run& run);
 
 }  // namespace conductor::cmd

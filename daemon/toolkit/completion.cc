@@ -70,8 +70,12 @@ std::string BashCase(const Command& command, std::string_view name) {
     branch(flag.names,
            fmt::format("words={}", Quoted(fmt::format("{}", fmt::join(flag.value.choices, " ")))));
   }
-  text += fmt::format("        *) words={}{} ;;\n      esac ;;\n", BashWords(command),
-                      command.words.kind == Kind::kFile ? " files=words" : "");
+  std::string files;
+  if (command.words.kind == Kind::kFile) {
+    files =
+        " files=words beside=" + Quoted(fmt::format("{}", fmt::join(command.words.choices, " ")));
+  }
+  text += fmt::format("        *) words={}{} ;;\n      esac ;;\n", BashWords(command), files);
   return text;
 }
 
@@ -81,7 +85,7 @@ std::string Bash(const Command& program) {
   return fmt::format(R"(# bash completion of {0}, made by '{0} completion bash'
 _{0}() {{
   local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}
-  local command='' words='' files='' word
+  local command='' words='' files='' beside='' word
   COMPREPLY=()
   # --flag=value comes as three words.
   if [[ $current == = ]]; then
@@ -99,7 +103,7 @@ _{0}() {{
 {1}  esac
   if [[ $files == always || ( $files == words && $current != -* ) ]]; then
     compopt -o filenames 2>/dev/null
-    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W "$beside" -- "$current"; compgen -f -- "$current")
   else
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
   fi
@@ -118,7 +122,9 @@ std::string ZshAction(const CommandValue& value) {
     case Kind::kAny:
       return fmt::format(":{}: ", Escaped(value.shape, ":"));
     case Kind::kFile:
-      return fmt::format(":{}:_files", Escaped(value.shape, ":"));
+      if (value.choices.empty()) return fmt::format(":{}:_files", Escaped(value.shape, ":"));
+      return fmt::format(":{}:{{_files; compadd -- {}}}", Escaped(value.shape, ":"),
+                         fmt::join(value.choices, " "));
     case Kind::kOneOf:
       return fmt::format(":{}:({})", Escaped(value.shape, ":"), fmt::join(value.choices, " "));
   }
@@ -220,7 +226,7 @@ std::string Fish(const Command& program) {
     const std::string begin = fmt::format("{} -n '__fish_seen_subcommand_from {}'", all, sub.name);
     text += FishFlags(sub, begin);
     if (sub.words.kind == Kind::kFile) text += begin + " -F\n";
-    if (sub.words.kind == Kind::kOneOf) {
+    if (!sub.words.choices.empty()) {
       text += fmt::format("{} -a {}\n", begin,
                           FishQuoted(fmt::format("{}", fmt::join(sub.words.choices, " "))));
     }

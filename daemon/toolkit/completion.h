@@ -22,7 +22,7 @@ struct CommandValue {
   };
   Kind kind = Kind::kNone;
   std::string shape;                 // "FILE"
-  std::vector<std::string> choices;  // of kOneOf
+  std::vector<std::string> choices;  // of kOneOf; of kFile: words that may be there too
 
   // Of its shape in the help: "FILE" is a file, "A|B" one of these, "" none.
   [[nodiscard]] static CommandValue OfShape(std::string_view shape);

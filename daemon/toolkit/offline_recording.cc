@@ -52,6 +52,7 @@ struct Lane {
   bool heard = false;
   size_t answers = 0;  // of its replay endpoint, that are whole and still to end
   std::optional<uint64_t> last;
+  std::optional<uint64_t> until;  // what is above it is not used
   std::deque<Message> waiting;
   std::vector<Message> ready;
   size_t ready_bytes = 0;
@@ -152,7 +153,10 @@ class Loading {
       Note(registration.error().Message());
       return;
     }
-    LaneOf(number).registration = *std::move(registration);
+    Lane& lane = LaneOf(number);
+    const auto until = taken_for_.until.find(registration->Key());
+    if (until != taken_for_.until.end()) lane.until = until->second;
+    lane.registration = *std::move(registration);
   }
 
   void Take(const trace::RecordedFrame& frame) {
@@ -163,6 +167,7 @@ class Loading {
       return;
     }
     lane.heard = true;
+    if (lane.until && message->sequence > *lane.until && message->sequence != kEndOfAnswer) return;
     if (!frame.replayed) return lane.TakeLive(*std::move(message));
     if (message->sequence == kEndOfAnswer) return lane.EndAnswer();
     lane.Ready(*std::move(message));

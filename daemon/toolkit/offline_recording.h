@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -21,6 +22,8 @@ struct TakenFor {
   std::optional<serve::PublisherType> type;  // nothing: vLLM
   std::string model;                         // empty: it must be told
   std::string tenant;                        // empty: "default"
+  // By key the last sequence that is used; one that is not here is used whole.
+  std::map<std::string, uint64_t> until = {};
 };
 
 // The registration of a recorded publisher, of mode kIngest: its facts, and what they leave out

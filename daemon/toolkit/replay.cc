@@ -26,6 +26,7 @@
 #include "daemon/toolkit/replay_publish.h"
 #include "daemon/toolkit/replay_record.h"
 #include "daemon/toolkit/replay_recording_source.h"
+#include "daemon/toolkit/replay_snapshot.h"
 #include "daemon/toolkit/replay_summary.h"
 #include "daemon/toolkit/replay_trace_source.h"
 #include "daemon/toolkit/terminal.h"
@@ -237,6 +238,12 @@ Status Run::OpenSinks() {
       into.token = std::move(*token);
     }
     sinks_.push_back(std::make_unique<IntoSink>(into, publishers));
+  }
+  if (!options_.snapshot.empty()) {
+    if (auto checked = CheckKeys(publishers, picked_); !checked) return checked;
+    auto snapshot = SnapshotSink::Open(options_.snapshot, publishers);
+    if (!snapshot) return tl::unexpected(std::move(snapshot.error()));
+    sinks_.push_back(std::move(*snapshot));
   }
   if (!options_.publish.empty()) {
     auto publish = PublishSink::Create({.endpoint = options_.publish,

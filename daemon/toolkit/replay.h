@@ -41,7 +41,8 @@ struct ReplayOptions {
   Duration stay{};
   std::string record;  // a file; empty: none
   uint64_t rotate_bytes = 0;
-  std::string into;  // a URL; empty: none
+  std::string snapshot;  // a file; empty: none
+  std::string into;      // a URL; empty: none
   std::string token_file;
   std::string ca_file;
   bool check = false;

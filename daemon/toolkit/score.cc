@@ -17,6 +17,7 @@
 
 #include "daemon/toolkit/in_order.h"
 #include "daemon/toolkit/offline_conductor.h"
+#include "daemon/toolkit/offline_snapshot.h"
 #include "daemon/toolkit/score_output.h"
 #include "daemon/toolkit/terminal.h"
 #include "daemon/toolkit/token_file.h"
@@ -57,6 +58,35 @@ class Recordings final : public ScoreSource {
  private:
   OfflineConductor conductor_;
 };
+
+// Asks a snapshot, in a conductor of its own.
+class Snapshot final : public ScoreSource {
+ public:
+  explicit Snapshot(OfflineSnapshot snapshot) : snapshot_(std::move(snapshot)) {}
+
+  [[nodiscard]] static Result<std::unique_ptr<ScoreSource>> Read(const std::string& path) {
+    auto snapshot = OpenOfflineSnapshot(path);
+    if (!snapshot) return tl::unexpected(std::move(snapshot.error()).Within("--snapshot"));
+    for (const std::string& note : snapshot->Notes()) {
+      fmt::print(stderr, "conductor: warning: {}\n", Printable(note));
+    }
+    return std::make_unique<Snapshot>(*std::move(snapshot));
+  }
+
+  [[nodiscard]] Result<client::Client> Connect() override {
+    return std::move(*snapshot_.conductor->MakeClient("snapshot"));
+  }
+  [[nodiscard]] std::string Advice(const Error&) const override { return {}; }
+
+ private:
+  OfflineSnapshot snapshot_;
+};
+
+// Whoever the options say.
+Result<std::unique_ptr<ScoreSource>> OpenSource(const ScoreOptions& options) {
+  if (!options.snapshot.empty()) return Snapshot::Read(options.snapshot);
+  return options.recordings.empty() ? AskConductors(options.conductors) : Recordings::Read(options);
+}
 
 // One thread's way from a prompt to its score.
 class Scorer {
@@ -243,13 +273,17 @@ Status ReadLoadOf(ScoreOptions& options) {
 // Flags that need or exclude one another.
 Status Fit(ScoreOptions& options) {
   const bool from_recording = !options.recordings.empty();
+  const bool from_snapshot = !options.snapshot.empty();
+  if (from_snapshot && (from_recording || !options.conductors.urls.empty())) {
+    return Fail("it alone is asked", "--snapshot", "neither --conductor nor --recording");
+  }
   if (from_recording && !options.conductors.urls.empty()) {
     return Fail("one of the two is asked", "--conductor and --recording");
   }
   if (options.conductors.urls.empty()) options.conductors.urls = {kDefaultConductor};
   const bool over_http = std::ranges::any_of(
       options.conductors.urls, [](const std::string& url) { return url.starts_with("http"); });
-  if (options.explain && !from_recording && !over_http) {
+  if (options.explain && !from_recording && !from_snapshot && !over_http) {
     return Fail("goes over HTTP", "--explain", "a --conductor http://HOST:PORT");
   }
   const bool has_texts = !options.input.texts.empty() || !options.input.text_files.empty();
@@ -280,9 +314,9 @@ int RunScore(ScoreOptions options) {
   // What a conductor in this process would tell its operator is told by the states of its answers.
   log::SetLevel(log::Level::kError);
   if (auto fit = Fit(options); !fit) return Complain(kUsage, fit.error());
-  auto source =
-      options.recordings.empty() ? AskConductors(options.conductors) : Recordings::Read(options);
-  if (!source) return Complain(options.recordings.empty() ? kUsage : kFailed, source.error());
+  const bool from_file = !options.recordings.empty() || !options.snapshot.empty();
+  auto source = OpenSource(options);
+  if (!source) return Complain(from_file ? kFailed : kUsage, source.error());
 
   ScoreInput input(options.input, options.defaults);
   Report report(options);

@@ -19,9 +19,10 @@ struct ScoreOptions {
   ScoreInputOptions input;
   std::optional<TokenizerUrl> tokenizer;
 
-  // Who is asked: daemons, or a conductor in this process that has read recordings.
+  // Who is asked: daemons, or a conductor in this process that has read recordings, ...
   ConductorSourceOptions conductors;
   std::vector<std::string> recordings;
+  std::string snapshot;                      // or what a snapshot has; empty: none is asked
   std::optional<serve::PublisherType> type;  // of their publishers, where they do not say
 
   ScorePrompt defaults;             // what prompts do not say themselves

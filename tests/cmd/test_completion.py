@@ -91,6 +91,11 @@ class Bash(unittest.TestCase):
         self.assertEqual(self.offered("score", "--tokens", "=", "oth"), ["other"])
         self.assertEqual(len(self.offered("score", "--tokens", "=")), 3)
 
+    def test_a_command_of_commands_offers_their_names_flags_and_files(self):
+        self.assertEqual(self.offered("snapshot", "ver"), ["verify"])
+        self.assertEqual(self.offered("snapshot", "verify", "--again"), ["--against"])
+        self.assertEqual(self.offered("snapshot", "info", "oth"), ["other"])
+
     def test_nothing_is_offered_where_nobody_can_guess(self):
         self.assertEqual(self.offered("serve", "--port", ""), [])
         self.assertEqual(self.offered("score", "--model", "o"), [])

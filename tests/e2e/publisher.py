@@ -143,6 +143,11 @@ class Publisher:
             self._server.join()
             self._stop = None
 
+    def history(self):
+        """What a replay from 0 would bring, as (sequence, payload)."""
+        with self._lock:
+            return list(self._ring)
+
     def restart(self):
         """A new process on the same ports: an empty ring, sequences from 0."""
         self.die()

@@ -1,0 +1,77 @@
+#include "daemon/toolkit/replay_snapshot.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "daemon/serve/snapshots.h"
+
+namespace conductor::toolkit {
+namespace {
+
+constexpr size_t kMessagesAtOnce = 1024;
+
+}  // namespace
+
+Result<std::unique_ptr<SnapshotSink>> SnapshotSink::Open(
+    const std::string& path, const std::vector<SourcePublisher>& publishers) {
+  auto file = NewFile::Begin(path);
+  if (!file) return tl::unexpected(std::move(file.error()));
+  return std::unique_ptr<SnapshotSink>(new SnapshotSink(*std::move(file), path, publishers));
+}
+
+SnapshotSink::SnapshotSink(NewFile file, std::string path,
+                           const std::vector<SourcePublisher>& publishers)
+    : file_(std::move(file)), path_(std::move(path)) {
+  for (const SourcePublisher& publisher : publishers) {
+    lanes_.push_back({.publisher = publisher, .messages = {}});
+  }
+}
+
+Status SnapshotSink::Take(const SourceFrame& frame) {
+  if (!frame.IsMessage()) return {};
+  const auto sequence = frame.Sequence();
+  if (frame.frames.size() < 3 || !sequence) {
+    ++malformed_;
+    return {};
+  }
+  Lane& lane = lanes_.at(frame.publisher);
+  if (!std::exchange(lane.heard, true)) GuessType(lane.publisher, frame);
+  lane.messages.push_back({frame.frames[frame.frames.size() - 3], *sequence, frame.frames.back()});
+  return lane.messages.size() < kMessagesAtOnce ? Status() : Feed(lane);
+}
+
+Status SnapshotSink::Feed(Lane& lane) {
+  if (lane.messages.empty()) return {};
+  auto fed = conductor_.Feed(lane.publisher.read_as, lane.messages);
+  lane.messages.clear();
+  return fed;
+}
+
+Status SnapshotSink::Finish() {
+  for (Lane& lane : lanes_) {
+    if (auto fed = Feed(lane); !fed) return fed;
+  }
+  if (auto settled = conductor_.Settle(); !settled) return settled;
+  auto report = serve::SaveRegistry(conductor_.registry(), file_.temporary());
+  if (!report) return tl::unexpected(std::move(report.error()));
+  if (auto done = file_.Commit(); !done) return done;
+  info_ = std::move(report->info);
+  info_->path = path_;
+  return {};
+}
+
+std::vector<std::string> SnapshotSink::Notes() const {
+  std::vector<std::string> notes;
+  if (info_) {
+    notes.push_back(fmt::format("saved {} holdings of {} publishers as {}", info_->holdings,
+                                info_->publishers, path_));
+  }
+  if (malformed_ > 0) {
+    notes.push_back(fmt::format("{} messages are left out: they are no topic, sequence and payload",
+                                malformed_));
+  }
+  return notes;
+}
+
+}  // namespace conductor::toolkit

@@ -1,0 +1,177 @@
+// `conductor snapshot save`.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "daemon/serve/snapshots.h"
+#include "daemon/toolkit/console.h"
+#include "daemon/toolkit/frame_order.h"
+#include "daemon/toolkit/json_text.h"
+#include "daemon/toolkit/new_file.h"
+#include "daemon/toolkit/offline_conductor.h"
+#include "daemon/toolkit/offline_snapshot.h"
+#include "daemon/toolkit/replay_engine_source.h"
+#include "daemon/toolkit/replay_snapshot.h"
+#include "daemon/toolkit/snapshot_commands.h"
+#include "daemon/toolkit/snapshot_daemon.h"
+#include "daemon/toolkit/table.h"
+#include "lib/base/log.h"
+#include "lib/store/snapshot_reader.h"
+
+namespace conductor::toolkit {
+namespace {
+
+// What is told of a save.
+struct Saved {
+  store::SnapshotInfo info;
+  std::string source;       // "http://127.0.0.1:13333", or the recordings
+  std::string daemon_path;  // empty: no daemon saved it
+};
+
+Result<Saved> SaveOffline(const SnapshotSaveOptions& options) {
+  auto file = NewFile::Begin(options.file);
+  if (!file) return tl::unexpected(std::move(file.error()));
+  OfflineConductor conductor;
+  const auto loaded = LoadRecordings(conductor, options.recordings, options.taken_for);
+  if (!loaded) return tl::unexpected(Error(loaded.error()).Within("--recording"));
+  for (const std::string& note : loaded->notes) Warn(note);
+  auto report = serve::SaveRegistry(conductor.registry(), file->temporary());
+  if (!report) return tl::unexpected(std::move(report.error()));
+  if (auto done = file->Commit(); !done) return tl::unexpected(std::move(done.error()));
+  report->info.path = options.file;
+  Saved saved{.info = std::move(report->info), .source = {}, .daemon_path = {}};
+  for (const std::string& path : options.recordings) {
+    saved.source += (saved.source.empty() ? "" : ", ") + path;
+  }
+  return saved;
+}
+
+// All that an engine has to tell, and what it comes to.
+Result<Saved> SaveFromEngine(const SnapshotSaveOptions& options) {
+  EngineSource::Options engine{.endpoint = options.replay_endpoint};
+  engine.timeout = options.conductors.time_limit;
+  engine.as.type = options.taken_for.type;
+  if (!options.taken_for.model.empty()) engine.as.model = options.taken_for.model;
+  if (!options.taken_for.tenant.empty()) engine.as.tenant = options.taken_for.tenant;
+  if (!options.instance.empty()) engine.as.instance = options.instance;
+  auto source = EngineSource::Open(engine);
+  if (!source) return tl::unexpected(std::move(source.error()));
+  auto sink = SnapshotSink::Open(options.file, (*source)->publishers());
+  if (!sink) return tl::unexpected(std::move(sink.error()));
+  FrameOrder order((*source)->publishers());
+  Status taken;
+  const FrameOrder::Out out = [&](const SourceFrame& frame) {
+    if (taken) taken = (*sink)->Take(frame);
+  };
+  for (SourceFrame frame; taken;) {
+    const auto more = (*source)->Next(frame);
+    if (!more) return tl::unexpected(more.error());
+    if (!*more) break;
+    order.Push(std::move(frame), out);
+  }
+  order.Flush(out);
+  for (const std::string& note : (*source)->Notes())
+    fmt::print(stderr, "conductor: {}\n", Printable(note));
+  if (taken) taken = (*sink)->Finish();
+  if (!taken) return tl::unexpected(std::move(taken.error()));
+  return Saved{.info = *(*sink)->info(), .source = options.replay_endpoint, .daemon_path = {}};
+}
+
+Result<Saved> SaveFromDaemon(const SnapshotSaveOptions& options) {
+  const auto told = AskToSave(options.conductors);
+  if (!told) return tl::unexpected(told.error());
+  Saved saved{.info = {.path = told->path,
+                       .bytes = told->bytes,
+                       .format = 0,
+                       .conductor = {},
+                       .saved_at = told->saved_at,
+                       .blocks = told->blocks,
+                       .publishers = told->publishers,
+                       .holdings = told->holdings},
+              .source = told->conductor,
+              .daemon_path = told->path};
+  std::error_code not_there;
+  if (options.file.empty() || std::filesystem::equivalent(options.file, told->path, not_there)) {
+    return saved;
+  }
+  if (auto readable = OpenSaved(*told); !readable) return tl::unexpected(readable.error());
+  auto file = NewFile::Begin(options.file);
+  if (!file) return tl::unexpected(std::move(file.error()));
+  if (auto copied = CopyFile(told->path, file->temporary()); !copied) {
+    return tl::unexpected(std::move(copied.error()));
+  }
+  {
+    // It may have been saved again since.
+    const auto copy = store::SnapshotReader::Open(file->temporary());
+    if (!copy) return tl::unexpected(copy.error());
+    saved.info = copy->info();
+  }
+  if (auto done = file->Commit(); !done) return tl::unexpected(std::move(done.error()));
+  saved.info.path = options.file;
+  return saved;
+}
+
+std::string Text(const Saved& saved) {
+  std::string text = fmt::format("{}: {} publishers, {} holdings of {} blocks, {} bytes, {}\n",
+                                 Printable(saved.info.path), Grouped(saved.info.publishers),
+                                 Grouped(saved.info.holdings), Grouped(saved.info.blocks),
+                                 Grouped(saved.info.bytes), UtcText(saved.info.saved_at));
+  if (!saved.daemon_path.empty() && saved.daemon_path != saved.info.path) {
+    text += fmt::format("copied from {}, where {} keeps it\n", Printable(saved.daemon_path),
+                        Printable(saved.source));
+  } else if (!saved.daemon_path.empty()) {
+    text += fmt::format("on the machine of {}, which keeps it there\n", Printable(saved.source));
+  }
+  return text;
+}
+
+std::string JsonOf(const Saved& saved) {
+  using Json = nlohmann::ordered_json;
+  return DumpJson(
+             {{"path", saved.info.path},
+              {"source", saved.source},
+              {"daemon_path", saved.daemon_path.empty() ? Json(nullptr) : Json(saved.daemon_path)},
+              {"bytes", saved.info.bytes},
+              {"blocks", saved.info.blocks},
+              {"holdings", saved.info.holdings},
+              {"publishers", saved.info.publishers},
+              {"saved_at", saved.info.saved_at}}) +
+         "\n";
+}
+
+}  // namespace
+
+int RunSnapshotSave(SnapshotSaveOptions options) {
+  Output output;
+  log::SetLevel(log::Level::kError);
+  const bool from_engine = !options.replay_endpoint.empty();
+  const bool offline = from_engine || !options.recordings.empty();
+  if ((offline && !options.conductors.urls.empty()) ||
+      (from_engine && !options.recordings.empty())) {
+    return Complain(kExitUsage,
+                    {"one of them is saved", "--conductor, --recording, --replay-endpoint", {}});
+  }
+  if (from_engine && options.taken_for.model.empty()) {
+    return Complain(kExitUsage, {"an engine does not say its model", "--model", "NAME"});
+  }
+  if (!options.instance.empty() && !from_engine) {
+    return Complain(kExitUsage,
+                    {"means nothing here", "--instance", "it beside --replay-endpoint"});
+  }
+  if (offline && options.file.empty()) {
+    return Complain(kExitUsage, {"there is no file to write", "FILE", "its name"});
+  }
+  if (options.conductors.urls.empty()) options.conductors.urls = {kDefaultConductor};
+  const auto saved = from_engine ? SaveFromEngine(options)
+                     : offline   ? SaveOffline(options)
+                                 : SaveFromDaemon(options);
+  if (!saved) return Complain(kExitFailed, saved.error());
+  output.Print(options.json ? JsonOf(*saved) : Text(*saved));
+  return output.End(kExitDone);
+}
+
+}  // namespace conductor::toolkit
