@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   conductor::cmd::Run run;
   conductor::cmd::AddServe(app, run);
+  conductor::cmd::AddProxy(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version

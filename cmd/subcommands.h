@@ -10,6 +10,7 @@ namespace conductor::cmd {
 using Run = std::function<int()>;
 
 // Each adds its subcommand to `app`; `run` becomes its work when the command line names it.
+void AddProxy(CLI::App& app, Run& run);
 void AddServe(CLI::App& app, Run& run);
 
 }  // namespace conductor::cmd
