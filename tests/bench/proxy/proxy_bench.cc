@@ -143,10 +143,10 @@ Json Measure(const std::vector<Way>& ways, const EngineProcess& engine, const st
 // request.
 Json Memory(const Way& way, const Options& options) {
   Load load{.streams = options.memory_streams,
-            .tokens = 32,
+            .tokens = 20,
             .interval = 0.1,
             .prompt_bytes = options.prompt_bytes,
-            .seconds = 2};
+            .seconds = options.seconds / 2};
   const auto relay = way.start(load.streams);
   AwaitAnswer(relay->port(), way.name);
   const size_t before = ResidentBytes(relay->process());
