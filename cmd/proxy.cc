@@ -68,7 +68,8 @@ CLI::Option* AddText(CLI::App& app, const std::shared_ptr<Flags>& flags, const s
                 [text, read](proxy::ProxyOptions& options) { return read(text, options); });
           },
           help)
-      ->type_name(shape);
+      ->type_name(shape)
+      ->take_last();
 }
 
 template <typename Slot>

@@ -10,7 +10,7 @@ BackgroundPrefill::BackgroundPrefill(Request& request, Dispatch dispatch, Leg le
       lane_(request.lane),
       dispatch_(std::move(dispatch)),
       leg_(std::move(leg)),
-      head_(PrefillHead(request, dispatch_.engine(), leg_)),
+      head_(PrefillHead(request, dispatch_.engine(), leg_.headers, leg_.body.size())),
       ended_(std::move(ended)),
       ends_(lane_.ending, [this] { departure_.Happen(); }) {}
 

@@ -94,8 +94,8 @@ tl::expected<Dispatch, Fleet::None> Fleet::Pick(Role role, const Wish& wish, Mon
     candidates.push_back(candidate);
   }
   if (able.empty()) return tl::unexpected(none);
-  const Choice choice =
-      Choose(wish.policy, candidates, wish.prompt_tokens, options_.weights, turn_++);
+  const Choice choice = Choose(wish.policy, candidates, wish.prompt_tokens, options_.weights,
+                               turns_[static_cast<size_t>(role)]++);
   Entry& entry = *able[choice.candidate];
   ++entry.in_flight;
   ++entry.served;

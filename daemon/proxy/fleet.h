@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_PROXY_FLEET_H_
 #define CONDUCTOR_DAEMON_PROXY_FLEET_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -126,7 +127,7 @@ class Fleet {
   const Options options_;
   mutable std::mutex mutex_;  // guards the rest
   std::vector<Entry> entries_;
-  uint64_t turn_ = 0;
+  std::array<uint64_t, 3> turns_{};  // of each role
   uint64_t version_ = 0;
 };
 

@@ -175,10 +175,11 @@ Awaitable<void> Forward(Request& request, const ResponseHead& head, std::string_
   if (sent) (void)co_await request.client.End();
 }
 
-std::string PrefillHead(const Request& request, const Engine& engine, const Leg& leg) {
-  Fields more = leg.headers;
+std::string PrefillHead(const Request& request, const Engine& engine, const Fields& headers,
+                        size_t body_bytes) {
+  Fields more = headers;
   more.Set("Accept-Encoding", "identity");  // it is read here
-  return EngineHead(request, engine, "POST", request.asked.head.target, leg.body.size(), more);
+  return EngineHead(request, engine, "POST", request.asked.head.target, body_bytes, more);
 }
 
 Awaitable<Attempt> AskPrefiller(Shared& shared, Lane& lane, const Engine& engine,
@@ -214,9 +215,10 @@ Awaitable<Prefilled> RunPrefill(Request& request, LegPlan plan, const MakeLeg& m
       continue;
     }
     request.record.prefill = dispatch.engine().name();
-    const std::string head = PrefillHead(request, dispatch.engine(), *leg);
+    const std::string head =
+        PrefillHead(request, dispatch.engine(), leg->headers, leg->body->size());
     Attempt attempt = co_await AskPrefiller(request.shared, request.lane, dispatch.engine(), head,
-                                            leg->body, request.departure);
+                                            *leg->body, request.departure);
     const int status = attempt.head.status;
     if (request.departure.happened()) {
       result.kind = Prefilled::Kind::kLeft;
@@ -265,9 +267,9 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
     request.record.decode = dispatch.engine().name();
     Exchange exchange(request.lane.upstreams, departure);
     const std::string head = EngineHead(request, dispatch.engine(), request.asked.head.method,
-                                        request.asked.head.target, leg->body.size(), leg->headers);
+                                        request.asked.head.target, leg->body->size(), leg->headers);
     const MonoTime began = MonoNow();
-    auto asked = co_await exchange.Ask(dispatch.engine(), head, leg->body);
+    auto asked = co_await exchange.Ask(dispatch.engine(), head, *leg->body);
     result.reached |= asked || asked.error().kind != UpstreamError::Kind::kConnect;
     tl::expected<std::string_view, UpstreamError> piece;
     if (asked) {

@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "daemon/proxy/request.h"
@@ -37,9 +40,18 @@ struct LegPlan {
   std::string_view name;  // "prefill" or "decode": in metrics
 };
 
+// What is sent to one engine. A body is large, and the same in each attempt: there is one of it.
+struct Outgoing {
+  std::shared_ptr<const std::string> body;
+  Fields headers;
+};
+[[nodiscard]] inline Outgoing Send(Leg leg) {
+  return {std::make_shared<const std::string>(std::move(leg.body)), std::move(leg.headers)};
+}
+
 // Makes what is sent to the engine that was chosen; nothing: this engine cannot be used now, try
 // another one.
-using MakeLeg = std::function<std::optional<Leg>(const Dispatch& dispatch)>;
+using MakeLeg = std::function<std::optional<Outgoing>(const Dispatch& dispatch)>;
 
 // What became of a leg that is not the client's answer.
 struct Prefilled {
@@ -67,7 +79,8 @@ struct Attempt {
                                               std::string_view head, std::string_view body,
                                               Departure& departure);
 // The head of such a question.
-[[nodiscard]] std::string PrefillHead(const Request& request, const Engine& engine, const Leg& leg);
+[[nodiscard]] std::string PrefillHead(const Request& request, const Engine& engine,
+                                      const Fields& headers, size_t body_bytes);
 
 // An engine's whole answer as the client's.
 [[nodiscard]] Awaitable<void> Forward(Request& request, const ResponseHead& head,

@@ -10,6 +10,9 @@
 #include <thread>
 
 #include "daemon/proxy/choreographies.h"
+#include "daemon/proxy/conductor_advisor.h"
+#include "daemon/proxy/conductor_link.h"
+#include "daemon/proxy/embedded.h"
 #include "daemon/proxy/keeper.h"
 #include "daemon/proxy/server.h"
 #include "daemon/serve/stop_signals.h"
@@ -76,7 +79,20 @@ int RunProxy(const ProxyOptions& options) {
     choreography_options.metaserver = HttpUrl(options.host, *port) + "/v1/metaserver";
   }
   const auto choreography = MakeChoreography(choreography_options);
+  std::unique_ptr<Embedded> embedded;
+  if (options.embedded) {
+    embedded = std::make_unique<Embedded>();
+    const auto loaded =
+        options.publishers_file.empty() ? Status() : embedded->Load(options.publishers_file);
+    if (!loaded) return Complain(loaded.error());
+  }
+  ConductorLink link(options, fleet, embedded.get());
+  ConductorAdvisor advisor(options, fleet, link);
   Shared shared{options, *choreography, fleet, metrics, **access_log, bodies, metaserver};
+  if (options.has_conductor() && AsksConductor(options.effective_policy())) {
+    if (const auto started = link.Start(); !started) return Complain(started.error());
+    shared.advisor = &advisor;
+  }
   Keeper keeper(fleet, options);
   keeper.Start();
   server.Start(shared);

@@ -38,7 +38,6 @@ class CalledPrefill : public std::enable_shared_from_this<CalledPrefill> {
     plan_.held = &held_;
   }
 
-  // On any thread.
   void Call(std::string params, Metaserver::Done done) {
     net::co_spawn(
         lane_.io,
@@ -141,12 +140,17 @@ Awaitable<void> ServeDecodeFirst(Completion& completion) {
     decode_ends.Happen();
   });
   std::optional<Metaserver::Waiting> waiting;
+  // The call comes in on any thread, perhaps when the request is just over.
   waiting.emplace(shared.metaserver, request.record.request_id, Prompts(completion.asked),
-                  [prefill](std::string params, Metaserver::Done done) {
-                    prefill->Call(std::move(params), std::move(done));
+                  [weak = std::weak_ptr(prefill), &io = request.lane.io](std::string params,
+                                                                         Metaserver::Done done) {
+                    net::post(io, [weak, params = std::move(params), done = std::move(done)] {
+                      if (const auto called = weak.lock()) return called->Call(params, done);
+                      done(404);
+                    });
                   });
-  const Leg leg = shared.choreography.Decode(completion.asked, {}, {});
-  const MakeLeg make = [&](const Dispatch& dispatch) -> std::optional<Leg> {
+  const Outgoing leg = Send(shared.choreography.Decode(completion.asked, {}, {}));
+  const MakeLeg make = [&](const Dispatch& dispatch) -> std::optional<Outgoing> {
     completion.Chose(dispatch);
     return leg;
   };

@@ -27,8 +27,8 @@ Awaitable<Pair> ServePair(Completion& completion, Dispatch dispatch, const Prefi
         pair.prefill_failed = attempt;
         decode_ends.Happen();
       });
-  const Leg leg = request.shared.choreography.Decode(completion.asked, prefiller, {});
-  const MakeLeg make = [&leg](const Dispatch&) -> std::optional<Leg> { return leg; };
+  const Outgoing leg = Send(request.shared.choreography.Decode(completion.asked, prefiller, {}));
+  const MakeLeg make = [&leg](const Dispatch&) -> std::optional<Outgoing> { return leg; };
   DecodeHooks hooks;
   hooks.departure = &decode_ends;
   pair.decoded = co_await RunDecode(request, completion.DecodePlan(), make, hooks);

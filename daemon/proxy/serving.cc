@@ -38,19 +38,25 @@ bool NeedsNoPrefill(const Completion& completion) {
   return advice.prompt_tokens - std::min(most, advice.prompt_tokens) <= below;
 }
 
+// The client's body as it is. Nobody looks at it behind that: it is moved.
+Outgoing SendAsked(Request& request) { return Send({std::move(request.asked.body), {}}); }
+
 Awaitable<void> ServeUnified(Completion& completion) {
   LegPlan plan = completion.PrefillPlan();
   plan.role = Role::kUnified;
   plan.name = "decode";
-  const MakeLeg make = [&completion](const Dispatch& dispatch) -> std::optional<Leg> {
+  Outgoing whole = SendAsked(completion.request);
+  const MakeLeg make = [&](const Dispatch& dispatch) -> std::optional<Outgoing> {
     completion.Chose(dispatch);
-    Leg leg = Choreography::Alone(completion.asked);
+    Outgoing leg = whole;
     if (dispatch.held() && dispatch.held()->rank) {
       leg.headers.Add(kRankHeader, std::to_string(*dispatch.held()->rank));
     }
     return leg;
   };
-  const Decoded decoded = co_await RunDecode(completion.request, plan, make);
+  DecodeHooks hooks;
+  hooks.first_byte = [&whole] { whole.body.reset(); };
+  const Decoded decoded = co_await RunDecode(completion.request, plan, make, hooks);
   if (decoded.kind == Decoded::Kind::kFailed) {
     co_await AnswerFailure(completion.request, decoded.failure);
   }
@@ -129,13 +135,16 @@ Awaitable<void> ServeDecodeAlone(Completion& completion, std::string_view why) {
     plan.policy = Policy::kScore;
     plan.held = &completion.advice.decoders;
   }
-  const MakeLeg make = [&](const Dispatch& dispatch) -> std::optional<Leg> {
+  Outgoing whole = SendAsked(request);
+  const MakeLeg make = [&](const Dispatch& dispatch) -> std::optional<Outgoing> {
     completion.Chose(dispatch);
     request.record.prefill.clear();
     if (!why.empty()) request.record.why.append("; fallback=").append(why);
-    return Choreography::Alone(completion.asked);
+    return whole;
   };
-  const Decoded decoded = co_await RunDecode(request, plan, make);
+  DecodeHooks hooks;
+  hooks.first_byte = [&whole] { whole.body.reset(); };
+  const Decoded decoded = co_await RunDecode(request, plan, make, hooks);
   if (decoded.kind == Decoded::Kind::kFailed) co_await AnswerFailure(request, decoded.failure);
 }
 
@@ -194,10 +203,11 @@ Awaitable<void> PassOn(Request& request) {
   const LegPlan plan{.role = is_unified ? Role::kUnified : Role::kDecode,
                      .attempts = 1 + request.shared.options.retries,
                      .name = "decode"};
-  const MakeLeg make = [&request](const Dispatch&) -> std::optional<Leg> {
-    return Leg{request.asked.body, {}};
-  };
-  const Decoded decoded = co_await RunDecode(request, plan, make);
+  Outgoing whole = SendAsked(request);
+  const MakeLeg make = [&whole](const Dispatch&) -> std::optional<Outgoing> { return whole; };
+  DecodeHooks hooks;
+  hooks.first_byte = [&whole] { whole.body.reset(); };
+  const Decoded decoded = co_await RunDecode(request, plan, make, hooks);
   if (decoded.kind == Decoded::Kind::kFailed) co_await AnswerFailure(request, decoded.failure);
 }
 

@@ -26,10 +26,11 @@ def help_of(*arguments):
 
 
 def flags_of_help(*arguments):
-    """Long flags in the lists of options, with the shape of their value, if they take one."""
+    """Long flags in the lists of options, with the shape of their value, if they take one. Of a flag
+    with several names the first."""
     flags = {}
     for line in help_of(*arguments).splitlines():
-        option = re.match(r"  (?:-\w,)?(--[\w-]+)(?: ([A-Z]+))?(?:\s|$)", line)
+        option = re.match(r"  (?:-\w,)?(--[\w-]+)(?:,--[\w-]+)*(?: ([A-Z]+))?(?:\s|$)", line)
         if option:
             flags[option.group(1)] = option.group(2)
     return flags
@@ -58,6 +59,22 @@ class ManualPages(unittest.TestCase):
         for flag, default in defaults:
             entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
             self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
+
+    def test_proxy_has_the_flags_of_its_help_and_no_others(self):
+        flags = flags_of_help("proxy", "--help-all")
+        self.assertGreater(len(flags), 40)
+        self.assertEqual(flags_of_page("conductor-proxy.1"), flags)
+
+    def test_proxy_has_the_defaults_and_the_environment_of_its_help(self):
+        entries = re.split(r"^\.(?:It|El)", page("conductor-proxy.1"), flags=re.MULTILINE)
+        defaults = re.findall(r"^  --([\w-]+)[, ].*?\[([\w.]+)\]", help_of("proxy", "--help-all"),
+                              re.MULTILINE)
+        self.assertGreater(len(defaults), 20)
+        for flag, default in defaults:
+            entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
+            self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
+        for name in set(re.findall(r"[A-Z]+_[A-Z_]+", help_of("proxy"))):
+            self.assertIn(f".It Ev {name}", page("conductor-proxy.1"))
 
     def test_conductor_has_the_flags_of_its_help_and_no_others(self):
         self.assertEqual(flags_of_page("conductor.1"), flags_of_help())
@@ -96,7 +113,7 @@ class ManualPages(unittest.TestCase):
     @unittest.skipUnless(shutil.which("groff"), "groff is not installed")
     def test_pages_are_well_formed(self):
         pages = glob.glob(os.path.join(PAGES, "*.[15]"))
-        self.assertEqual(len(pages), 3)
+        self.assertEqual(len(pages), 4)
         for path in pages:
             result = subprocess.run(["groff", "-mandoc", "-Tutf8", "-ww", "-z", path],
                                     capture_output=True, text=True, timeout=20)

@@ -21,6 +21,8 @@ import json
 import struct
 import threading
 
+from pd_engine import Loop
+
 HOST = "127.0.0.1"
 CONTEXT = 8192
 TOKENS = ["The", " quick", " naïve", " 狐", " 🦊", " jumps", "\n", "over", ' "lazy"', " dogs", "."]
@@ -60,35 +62,21 @@ class Engines:
     """Engines on one thread; what a test tells one of them, all know."""
 
     def __init__(self):
-        self._loop = asyncio.new_event_loop()
+        self._loop = Loop()
         self.released = collections.defaultdict(asyncio.Event)
         self.failed = collections.Counter()  # by "user"
         self.engines = []
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
 
     def start(self, **more):
         engine = Engine(self, **more)
-        self._do(engine.listen())
+        self._loop.do(engine.listen())
         self.engines.append(engine)
         return engine
 
     def close(self):
-        async def end():
-            for engine in self.engines:
-                engine.server.close()
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        self._do(end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        for engine in self.engines:
+            self._loop.do(engine.stop())
         self._loop.close()
-
-    def _do(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
 
 class Engine:
@@ -116,6 +104,9 @@ class Engine:
     async def listen(self):
         self.server = await asyncio.start_server(self._serve, HOST, 0)
         self.port = self.server.sockets[0].getsockname()[1]
+
+    async def stop(self):
+        self.server.close()
 
     # HTTP.
 

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import socket
-import time
 
 import daemon as process
 from pd_engine import Bootstrap, Loop, PdEngine
@@ -130,8 +129,3 @@ def read_until(connection, mark):
             raise AssertionError(f"closed before {mark!r}: {data!r}")
         data += piece
     return data
-
-
-def wait_a_moment():
-    """Gives what must not happen the time to happen. Nothing depends on its length."""
-    time.sleep(0.05)

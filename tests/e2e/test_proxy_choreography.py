@@ -1,6 +1,7 @@
 """Every choreography of prefill and decode, against engines that know what they must be sent."""
 
 import json
+import socket
 import unittest
 
 from pd_engine import Fault
@@ -271,7 +272,6 @@ class Choreographies(ProxyTest):
     def test_an_old_client_gets_its_answer_without_chunks(self):
         proxy, _, _ = self.pair("nixl")
         body = json.dumps({"model": MODEL, "prompt": "a", "stream": True, "max_tokens": 2})
-        import socket
         with socket.create_connection((proxy.host, proxy.port)) as connection:
             connection.sendall(f"POST /v1/completions HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
                                f"\r\n{body}".encode())

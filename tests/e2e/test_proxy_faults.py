@@ -13,7 +13,7 @@ import unittest
 
 import daemon as process
 from pd_engine import Fault
-from proxy import MODEL, ProxyTest, read_all, read_until, route, wait_a_moment
+from proxy import MODEL, ProxyTest, read_all, read_until, route
 
 STREAM = {"model": MODEL, "prompt": "a b c", "stream": True, "max_tokens": 5}
 
@@ -94,13 +94,13 @@ class Failing(ProxyTest):
             with self.subTest(vars(fault)):
                 proxy, (prefill,), decoders = self.pair("--first-byte-timeout", "200ms",
                                                         "--policy", "round-robin", decode=2)
-                first = decoders[1]  # the turn is at the second one after a prefill
-                first.fault = fault
+                decoders[0].fault = fault
                 answer = proxy.ask(STREAM)
                 self.assertEqual(answer.status, 200, answer.body)
                 self.assertEqual(answer.body.count(b"data: "), 6)
                 self.assertEqual(len(prefill.completions()), 1)
-                self.assertEqual(decoders[0].completions()[0].params, first.completions()[0].params)
+                first, second = (engine.completions()[0] for engine in decoders)
+                self.assertEqual(first.params, second.params)
                 self.wait_idle(proxy)
 
     def test_without_any_prefiller_decode_works_alone_or_says_502(self):
@@ -335,6 +335,7 @@ class Failing(ProxyTest):
         proxy, _, (decode,) = self.pair()
         decode.fault = Fault(gap=0.05)
         idle = http.client.HTTPConnection(proxy.host, proxy.port)
+        self.addCleanup(idle.close)
         idle.request("GET", "/healthcheck")
         idle.getresponse().read()
         connection = proxy.open(STREAM)
