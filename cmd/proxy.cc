@@ -24,10 +24,9 @@ Environment: OPENAI_API_KEY is sent to engines, ADMIN_API_KEY guards /instances,
   CONDUCTOR_LOG_LEVEL is as --log-level.
 
 Examples:
-  conductor proxy --prefiller-hosts 10.0.0.1 10.0.0.2 --prefiller-ports 8100 \
-      --decoder-host 10.0.0.3 --decoder-port 8200 --conductor-address 10.0.0.9:13333
+  conductor proxy --prefiller-hosts p1 p2 --prefiller-ports 8100 \
+      --decoder-host d1 --decoder-port 8200 --conductor-address c1:13333
   conductor proxy --engine-endpoints 10.0.0.1:8000 10.0.0.2:8000
-  conductor proxy --config proxy.json
 
 Exit codes: 0 ended by a signal, 1 failed, 2 usage. See conductor-proxy(1).)";
 
@@ -127,9 +126,11 @@ void AddEngineFlags(CLI::App& app, const std::shared_ptr<Flags>& flags) {
   AddList(app, "--decoder-endpoints,--decoder-endpoint", flags->decoders.endpoints, "ADDRESS",
           "HOST:PORT of engines that decode")
       ->group(kHidden);
-  AddList(app,
-          "--prefiller-instance-ids,--prefiller-instance-id,--prefiller-names,--prefiller-name",
-          flags->prefillers.instance_ids, "ID", "what the conductor calls them")
+  AddList(app, "--prefiller-instance-ids,--prefiller-instance-id", flags->prefillers.instance_ids,
+          "ID", "what the conductor calls them")
+      ->group(kHidden);
+  AddList(app, "--prefiller-names,--prefiller-name", flags->prefillers.instance_ids, "ID",
+          "the same")
       ->group(kHidden);
   app.add_option("--prefiller-registration,--prefill-registration", flags->registrations,
                  "ID RANK ENDPOINT: register this publisher")

@@ -78,6 +78,8 @@ class Attempts {
   // Answered 5xx, and another one is to be asked.
   void Refused(Dispatch dispatch, int status) {
     request_.shared.metrics.UpstreamFailed(plan_.name, std::to_string(status));
+    failure_ = {502, fmt::format("{}_failed", plan_.name),
+                fmt::format("{}: status {}", dispatch.engine().name(), status)};
     if (IsUnavailable(status)) return dispatch.Failed();
     suspects_.push_back(std::move(dispatch));
   }

@@ -91,19 +91,15 @@ const std::vector<ProxySetting>& ProxySettings() {
        [](const O& o) { return o.policy ? std::string(PolicyName(*o.policy)) : std::string(); }},
       Number < [](O & o) -> auto& {return o.skip_prefill_below;
 }
-, 0, INT32_MAX > ("skip-prefill-below", "decode alone when it lacks so few tokens; 0: never", true),
+, 0, INT32_MAX > ("skip-prefill-below", "decode alone where it lacks no more tokens", true),
     Number < [](O& o) -> auto& {
   return o.threads;
 }
-, 1, 256 > ("threads", "threads that relay", true), Number < [](O& o) -> auto& {
-  return o.max_requests;
-}
-, 1, INT32_MAX > ("max-requests", "requests in hand; more get 429", true), Number < [
-](O& o) -> auto& {
+, 1, 256 > ("threads", "threads that relay"), Number < [](O& o) -> auto& { return o.max_requests; }
+, 1, INT32_MAX > ("max-requests", "requests in hand; more get 429"), Number < [](O& o) -> auto& {
   return o.retries;
 }
-, 0, 100 > ("retries", "attempts after the first, at other engines", true), Number < [
-](O& o) -> auto& {
+, 0, 100 > ("retries", "attempts after the first, at other engines"), Number < [](O& o) -> auto& {
   return o.bootstrap_port;
 }
 , 1,
