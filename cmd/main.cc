@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   conductor::cmd::Run run;
   conductor::cmd::AddServe(app, run);
+  conductor::cmd::AddProxy(app, run);
   conductor::cmd::AddReplay(app, run);
   conductor::cmd::AddTap(app, run);
   conductor::cmd::AddScore(app, run);

@@ -11,6 +11,7 @@ using Run = std::function<int()>;
 
 // Each adds its subcommand to `app`; `run` becomes its work when the command line names it.
 void AddCompletion(CLI::App& app, Run& run);
+void AddProxy(CLI::App& app, Run& run);
 void AddReplay(CLI::App& app, Run& run);
 void AddScore(CLI::App& app, Run& run);
 void AddServe(CLI::App& app, Run& run);

@@ -3,7 +3,7 @@
     python3 tests/bench/report.py FOLDER PLOTS
 
 FOLDER has index.json (Google Benchmark), memory.jsonl (index_memory), fleet.json and fleet_daemon.json
-(fleet_bench) and queries.json (query_bench), as scripts/bench leaves them. The tables go to standard output, *.svg to PLOTS.
+(fleet_bench), queries.json (query_bench) and proxy.json (proxy_bench), as scripts/bench leaves them. The tables go to standard output, *.svg to PLOTS.
 """
 
 import json
@@ -254,6 +254,28 @@ def query_tables(found):
             f"{events['visible_p99_us']:.0f}", f"{events['visible_max_us']:.0f}")])
 
 
+def proxy_tables(found):
+    print("### The proxy\n")
+    print(f"{found['streams']:,} streams of {found['tokens']} tokens, one each {found['interval_ms']:g} ms "
+          f"({found['event_bytes']} bytes); relays of {found['threads']} thread(s).\n")
+    table(("load", "through", "tokens/s", "streams", "failed", "first byte p50, us", "p99",
+           "added p50, us", "added p99", "CPU a token, us", "CPU a stream, us",
+           "tokens/s a core", "of HAProxy's CPU"),
+          [(row["load"], row["through"], f"{row['tokens_per_second']:,.0f}",
+            f"{row['streams_ended']:,}", row["streams_failed"],
+            f"{row['first_byte_p50_us']:,.0f}", f"{row['first_byte_p99_us']:,.0f}",
+            number(row.get("added_p50_us"), "{:,.0f}"), number(row.get("added_p99_us"), "{:,.0f}"),
+            number(row.get("cpu_us_per_token"), "{:.2f}"),
+            number(row.get("cpu_us_per_stream"), "{:,.0f}"),
+            number(row.get("tokens_per_second_per_core"), "{:,.0f}"),
+            number(row.get("cpu_of_haproxy"), "{:.2f}")) for row in found["relayed"]])
+    table(("memory", "streams", "RSS", "a stream"),
+          [(row["through"], f"{row['streams']:,}", f"{row['resident_bytes'] / 2**20:.1f} MiB",
+            f"{row['bytes_per_stream'] / 2**10:.1f} KiB") for row in found["memory"]])
+    for name, reason in found["skipped"].items():
+        print(f"Skipped: {name}, {reason}.\n")
+
+
 def plots(bench, memory, folder):
     lengths = (32, 128, 512, 2048, 8192)
     lookups = {f"{holders} holder{'s' if holders > 1 else ''}":
@@ -302,6 +324,10 @@ def main():
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             query_tables(json.load(file))
+    path = os.path.join(folder, "proxy.json")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            proxy_tables(json.load(file))
     plots(bench, memory, out)
 
 

@@ -65,8 +65,7 @@ class Conductor(unittest.TestCase):
 
 class Help(Conductor):
     def test_help_fits_a_screen_and_has_examples_and_the_environment(self):
-        for name in ("", "completion", "replay", "score", "snapshot", "snapshot score", "tap",
-                     "serve"):
+        for name in ("", "completion", "proxy", "replay", "score", "snapshot", "tap", "serve"):
             arguments = (*name.split(), "--help")
             result = self.run_conductor(*arguments)
             self.assertEqual(result.returncode, DONE)

@@ -26,10 +26,11 @@ def help_of(*arguments):
 
 
 def flags_of_help(*arguments):
-    """Long flags in the lists of options, with the shape of their value, if they take one."""
+    """Long flags in the lists of options, with the shape of their value, if they take one. Of a flag
+    with several names the first."""
     flags = {}
     for line in help_of(*arguments).splitlines():
-        option = re.match(r"  (?:-\w,)?(--[\w-]+)(?: ([A-Z]+))?(?:\s|$)", line)
+        option = re.match(r"  (?:-\w,)?(--[\w-]+)(?:,--[\w-]+)*(?: ([A-Z]+))?(?:\s|$)", line)
         if option:
             flags[option.group(1)] = option.group(2)
     return flags
@@ -87,6 +88,22 @@ class ManualPages(unittest.TestCase):
         flags = flags_of_help("replay", "--help-all")
         self.assertGreater(len(flags), 30)
         self.assertEqual(flags_of_page("conductor-replay.1"), flags)
+
+    def test_proxy_has_the_flags_of_its_help_and_no_others(self):
+        flags = flags_of_help("proxy", "--help-all")
+        self.assertGreater(len(flags), 40)
+        self.assertEqual(flags_of_page("conductor-proxy.1"), flags)
+
+    def test_proxy_has_the_defaults_and_the_environment_of_its_help(self):
+        entries = re.split(r"^\.(?:It|El)", page("conductor-proxy.1"), flags=re.MULTILINE)
+        defaults = re.findall(r"^  --([\w-]+)[, ].*?\[([\w.]+)\]", help_of("proxy", "--help-all"),
+                              re.MULTILINE)
+        self.assertGreater(len(defaults), 20)
+        for flag, default in defaults:
+            entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
+            self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
+        for name in set(re.findall(r"[A-Z]+_[A-Z_]+", help_of("proxy"))):
+            self.assertIn(f".It Ev {name}", page("conductor-proxy.1"))
 
     def test_conductor_has_the_flags_of_its_help_and_no_others(self):
         self.assertEqual(flags_of_page("conductor.1"), flags_of_help())

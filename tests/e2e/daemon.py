@@ -84,9 +84,11 @@ class Daemon:
     "flag", "environment" or "home" (its default place).
     """
 
+    SUBCOMMAND = "serve"
+
     def __init__(self, *arguments, config=None, where="flag", environment=None, port=0):
         self.home = tempfile.mkdtemp(prefix="conductor-e2e-")
-        arguments = ["serve", *arguments]
+        arguments = [self.SUBCOMMAND, *arguments]
         environment = _environment(self.home, environment)
         if config is not None:
             path = os.path.join(self.home, "config.json")

@@ -1,0 +1,73 @@
+#include "daemon/proxy/ask_engines.h"
+
+#include <utility>
+
+#include "daemon/proxy/legs.h"
+#include "daemon/proxy/parcel.h"
+
+namespace conductor::proxy {
+namespace {
+
+// Of a list of models.
+constexpr size_t kMaxAnswer = 4 << 20;
+
+// What the questions share; the last of them that ends tells. It outlives a request whose client
+// has left.
+struct Round {
+  explicit Round(net::io_context& io) : all_in(std::make_shared<Parcel<bool>>(io)) {}
+
+  std::vector<EngineAnswer> answers;
+  size_t missing = 0;
+  std::shared_ptr<Parcel<bool>> all_in;
+  Departure departure;
+};
+
+Awaitable<void> AskOne(std::shared_ptr<Round> round, Lane& lane, size_t which, std::string head,
+                       Duration time) {
+  EngineAnswer& answer = round->answers[which];
+  {
+    Exchange exchange(lane.upstreams, round->departure);
+    TimeLimits::Limit limit(lane.limits, [&exchange] { exchange.Close(); });
+    limit.Set(time);
+    auto asked = co_await exchange.Ask(*answer.engine, head, {});
+    if (asked) {
+      auto body = co_await exchange.ReadAll(kMaxAnswer);
+      if (body) {
+        answer.status = exchange.head().status;
+        answer.body = *std::move(body);
+      } else {
+        answer.error = std::move(body.error().what);
+      }
+    } else {
+      answer.error = std::move(asked.error().what);
+    }
+  }
+  if (--round->missing == 0) round->all_in->Deliver(true);
+}
+
+}  // namespace
+
+Awaitable<std::vector<EngineAnswer>> AskEngines(Request& request,
+                                                const std::vector<std::shared_ptr<Engine>>& engines,
+                                                std::string_view path, Duration limit) {
+  const auto round = std::make_shared<Round>(request.lane.io);
+  const Departure::Listener leaves(request.departure, [&round] { round->departure.Happen(); });
+  const Departure::Listener ends(request.lane.ending, [&round] { round->departure.Happen(); });
+  for (const auto& engine : engines) round->answers.push_back({engine, 0, {}, {}});
+  round->missing = engines.size();
+  if (engines.empty()) co_return std::vector<EngineAnswer>();
+  Lane& lane = request.lane;
+  for (size_t i = 0; i < engines.size(); ++i) {
+    std::string head = EngineHead(request, *engines[i], "GET", path, 0, {});
+    net::co_spawn(
+        lane.io,
+        [round, &lane, i, head = std::move(head), limit]() -> Awaitable<void> {
+          co_await AskOne(round, lane, i, head, limit);
+        },
+        net::detached);
+  }
+  (void)co_await round->all_in->Wait(request.departure, limit * 2);
+  co_return round->answers;
+}
+
+}  // namespace conductor::proxy

@@ -1,0 +1,28 @@
+#ifndef CONDUCTOR_DAEMON_PROXY_ASK_ENGINES_H_
+#define CONDUCTOR_DAEMON_PROXY_ASK_ENGINES_H_
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/proxy/request.h"
+
+namespace conductor::proxy {
+
+// What one engine says to a GET.
+struct EngineAnswer {
+  std::shared_ptr<Engine> engine;
+  int status = 0;  // 0: none, or not in time
+  std::string body;
+  std::string error;
+};
+
+// Asks all of them at once, each for at most `limit`; answers in their order.
+[[nodiscard]] Awaitable<std::vector<EngineAnswer>> AskEngines(
+    Request& request, const std::vector<std::shared_ptr<Engine>>& engines, std::string_view path,
+    Duration limit);
+
+}  // namespace conductor::proxy
+
+#endif  // CONDUCTOR_DAEMON_PROXY_ASK_ENGINES_H_

@@ -1,0 +1,137 @@
+#ifndef CONDUCTOR_DAEMON_PROXY_CLIENT_CONNECTION_H_
+#define CONDUCTOR_DAEMON_PROXY_CLIENT_CONNECTION_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "daemon/proxy/asio.h"
+#include "daemon/proxy/departure.h"
+#include "daemon/proxy/http_head.h"
+#include "daemon/proxy/time_limits.h"
+#include "lib/base/clock.h"
+
+namespace conductor::proxy {
+
+// The bytes of request bodies that all connections hold together, against a limit. Any thread.
+class BodyBudget {
+ public:
+  explicit BodyBudget(uint64_t limit) : limit_(limit) {}
+
+  [[nodiscard]] bool Take(uint64_t bytes) {
+    if (used_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= limit_) return true;
+    Give(bytes);
+    return false;
+  }
+  void Give(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t used() const { return used_.load(std::memory_order_relaxed); }
+
+ private:
+  const uint64_t limit_;
+  std::atomic<uint64_t> used_ = 0;  // a count, which orders nothing
+};
+
+struct ClientRequest {
+  RequestHead head;
+  std::string body;
+};
+
+// Why a request cannot be taken; the connection is closed behind the answer that says so.
+struct RefusedRequest {
+  int status = 400;
+  std::string what;
+};
+
+// A client's connection: requests one after the other, and the answer to each. HTTP/1.1 with
+// keep-alive and pipelining, and HTTP/1.0. One thread.
+//
+// While a request is worked on the connection is watched: when the client leaves, the request's
+// Departure happens at once, whatever the proxy waits for. A client that closes its side for
+// writing has left too, as most servers take it.
+class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
+ public:
+  struct Options {
+    Duration request = std::chrono::seconds(30);     // for head and body
+    Duration keep_alive = std::chrono::seconds(75);  // without a request
+    Duration write = std::chrono::seconds(60);       // while it takes nothing of an answer
+    uint64_t max_body = 32 << 20;
+  };
+
+  ClientConnection(tcp::socket socket, TimeLimits& limits, BodyBudget& budget,
+                   const Options& options);
+  ~ClientConnection();
+  ClientConnection(const ClientConnection&) = delete;
+  ClientConnection& operator=(const ClientConnection&) = delete;
+
+  // The next request, whole; nothing when there is none: the connection is closed then.
+  [[nodiscard]] Awaitable<std::optional<tl::expected<ClientRequest, RefusedRequest>>> Next();
+
+  // Watches until Unwatch(), or the end of the answer. `departure` must live that long.
+  void Watch(Departure& departure);
+  void Unwatch();
+
+  // An answer: Begin(), any number of Write(), End(). Nothing is sent before the first Write() or
+  // Flush(), so that head and first bytes go together. False when the client has left.
+  //
+  // Of `head` its framing is not taken: the body is chunked unless its length is known, or the
+  // client cannot have it that way.
+  void Begin(const ResponseHead& head);
+  [[nodiscard]] Awaitable<bool> Flush();
+  [[nodiscard]] Awaitable<bool> Write(std::string_view piece);
+  [[nodiscard]] Awaitable<bool> End();
+  [[nodiscard]] bool has_begun() const { return has_begun_; }
+  // A whole one.
+  [[nodiscard]] Awaitable<bool> Answer(int status, std::string_view content_type,
+                                       std::string_view body, const Fields& more = {});
+
+  // Behind the answer to what was refused, of which more may come: to close at once would take the
+  // answer away from the client before it has read it.
+  [[nodiscard]] Awaitable<void> Linger();
+  // Cut off in the middle of an answer, so that the client sees that it is not whole.
+  void Abort();
+  // As if the client had left.
+  void Cut() { Close(); }
+  // No request is taken behind the present one; when there is none, it is closed.
+  void Drain();
+  // The request's body is no longer needed.
+  void ReleaseBody(ClientRequest& request);
+
+  [[nodiscard]] bool is_idle() const { return is_idle_; }
+  [[nodiscard]] std::string peer() const;
+
+ private:
+  using Buffers = std::array<net::const_buffer, 4>;
+
+  [[nodiscard]] Awaitable<error_code> ReadMore();
+  [[nodiscard]] Awaitable<std::optional<RefusedRequest>> ReadBody(const RequestHead& head,
+                                                                  std::string& body);
+  [[nodiscard]] Awaitable<bool> Send(Buffers buffers);
+  void WaitForClient();
+  void Close();
+
+  tcp::socket socket_;
+  TimeLimits::Limit limit_;
+  BodyBudget& budget_;
+  const Options options_;
+  std::string in_;           // read and not used yet
+  std::string out_;          // a head that was not sent yet
+  uint64_t body_bytes_ = 0;  // taken from the budget
+  Departure* departure_ = nullptr;
+  uint64_t watch_ = 0;  // which one; handlers of former ones do nothing
+  bool is_idle_ = true;
+  bool drains_ = false;
+  bool keep_alive_ = true;
+  bool to_head_ = false;  // the request is HEAD
+  bool is_http_1_1_ = true;
+  bool has_begun_ = false;
+  bool is_chunked_ = false;
+};
+
+}  // namespace conductor::proxy
+
+#endif  // CONDUCTOR_DAEMON_PROXY_CLIENT_CONNECTION_H_

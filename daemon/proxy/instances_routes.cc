@@ -1,0 +1,140 @@
+#include <fmt/format.h>
+#include <openssl/crypto.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "daemon/proxy/ask_engines.h"
+#include "daemon/proxy/routes.h"
+#include "lib/base/log.h"
+
+namespace conductor::proxy {
+namespace {
+
+constexpr std::chrono::seconds kTimeLimit(5);
+
+bool SameSecret(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+// Why the client may not; nothing: it may.
+std::optional<std::pair<int, std::string>> Refusal(const Request& request) {
+  const std::string& key = request.shared.options.admin_key;
+  if (key.empty()) {
+    return std::pair(403, std::string("no admin key is set: start the proxy with --admin-key-file, "
+                                      "or ADMIN_API_KEY in its environment"));
+  }
+  std::string_view given = request.asked.head.fields.Get("X-Api-Key");
+  constexpr std::string_view kBearer = "Bearer ";
+  if (given.empty()) {
+    given = request.asked.head.fields.Get("Authorization");
+    if (given.starts_with(kBearer)) given.remove_prefix(kBearer.size());
+  }
+  if (!SameSecret(given, key)) return std::pair(401, std::string("X-Api-Key is not the admin key"));
+  return std::nullopt;
+}
+
+struct Instances {
+  Role role = Role::kPrefill;
+  std::vector<EngineSpec> engines;
+};
+
+Result<Instances> Read(std::string_view body, bool is_unified) {
+  constexpr const char* kTypes = "\"prefill\" or \"decode\"; \"unified\" where no decoder is named";
+  const auto json = nlohmann::json::parse(body, nullptr, false);
+  if (!json.is_object()) return Fail("the body is no JSON object");
+  Instances read;
+  const auto type = json.contains("type") ? json["type"] : nlohmann::json();
+  if (is_unified) {
+    read.role = Role::kUnified;
+    if (type != "unified" && type != "prefill")
+      return Fail("cannot be used", "type", "\"unified\"");
+  } else if (type == "decode") {
+    read.role = Role::kDecode;
+  } else if (type != "prefill") {
+    return Fail("cannot be used", "type", kTypes);
+  }
+  nlohmann::json list = json.contains("instances") ? json["instances"] : nlohmann::json();
+  if (list.is_null() && json.contains("instance")) list = json["instance"];
+  if (list.is_string()) list = nlohmann::json::array({list});
+  if (!list.is_array() || list.empty()) {
+    return Fail("cannot be used", "instances", "an array of \"HOST:PORT\"");
+  }
+  for (const auto& text : list) {
+    if (!text.is_string()) return Fail("is no string", "instances", "\"HOST:PORT\"");
+    auto engine = EngineSpec::Parse(text.get<std::string>());
+    if (!engine) return tl::unexpected(std::move(engine.error()).Within("instances"));
+    read.engines.push_back(*std::move(engine));
+  }
+  return read;
+}
+
+std::string Names(const std::vector<EngineSpec>& engines) {
+  nlohmann::json names = nlohmann::json::array();
+  for (const EngineSpec& engine : engines) names.push_back(engine.Name());
+  return names.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+Awaitable<void> AddInstances(Request& request) {
+  const auto refusal = Refusal(request);
+  if (refusal) {
+    co_return co_await AnswerError(request, refusal->first, "authentication_error",
+                                   refusal->second);
+  }
+  const auto read = Read(request.asked.body, request.shared.options.is_unified());
+  if (!read) {
+    const std::string message = read.error().Message();
+    co_return co_await AnswerError(request, 400, "invalid_request_error", message);
+  }
+  // One that does not answer is not added.
+  std::vector<std::shared_ptr<Engine>> engines;
+  for (const EngineSpec& spec : read->engines) {
+    engines.push_back(std::make_shared<Engine>(read->role, spec));
+    // Names are looked up by a thread of their own later; here an address is enough.
+    (void)engines.back()->Resolve();
+  }
+  const auto answers = co_await AskEngines(request, engines, "/v1/models", kTimeLimit);
+  for (const EngineAnswer& answer : answers) {
+    if (answer.status == 200 || answer.status == 401) continue;
+    const std::string message =
+        answer.status == 0
+            ? answer.error
+            : fmt::format("{}: GET /v1/models answers {}", answer.engine->name(), answer.status);
+    co_return co_await AnswerError(request, 400, "invalid_request_error", message);
+  }
+  for (const EngineSpec& spec : read->engines) {
+    if (request.shared.fleet.Add(read->role, spec)) {
+      log::Info("{}: added as a {} engine", spec.Name(), RoleName(read->role));
+    }
+  }
+  const std::string body = fmt::format(R"({{"status": "ok", "added": {}}})", Names(read->engines));
+  co_await AnswerWhole(request, 200, "application/json", body);
+}
+
+Awaitable<void> RemoveInstances(Request& request) {
+  const auto refusal = Refusal(request);
+  if (refusal) {
+    co_return co_await AnswerError(request, refusal->first, "authentication_error",
+                                   refusal->second);
+  }
+  const auto read = Read(request.asked.body, request.shared.options.is_unified());
+  if (!read) {
+    const std::string message = read.error().Message();
+    co_return co_await AnswerError(request, 400, "invalid_request_error", message);
+  }
+  for (const EngineSpec& spec : read->engines) {
+    if (!request.shared.fleet.Remove(read->role, spec.Name())) {
+      const std::string message =
+          fmt::format("{} is no {} engine here", spec.Name(), RoleName(read->role));
+      co_return co_await AnswerError(request, 404, "not_found", message);
+    }
+    log::Info("{}: leaves; its requests are finished", spec.Name());
+  }
+  const std::string body =
+      fmt::format(R"({{"status": "ok", "removed": {}}})", Names(read->engines));
+  co_await AnswerWhole(request, 200, "application/json", body);
+}
+
+}  // namespace conductor::proxy

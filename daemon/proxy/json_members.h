@@ -1,0 +1,59 @@
+#ifndef CONDUCTOR_DAEMON_PROXY_JSON_MEMBERS_H_
+#define CONDUCTOR_DAEMON_PROXY_JSON_MEMBERS_H_
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/result.h"
+
+namespace conductor::proxy {
+
+// The members of a JSON object by their places in its text. A request is changed by putting other
+// text in the place of a few members; all else stays byte for byte as its client wrote it: numbers
+// of any length and form, the order of members, fields that nobody here knows. To parse and write
+// it anew would lose the first of these, and cost more.
+//
+// Only the structure of the top level is checked; what is in the values is their reader's.
+class JsonMembers {
+ public:
+  // `object` must outlive it. An error says what is wrong and at which byte.
+  [[nodiscard]] static Result<JsonMembers> Parse(std::string_view object);
+
+  // The text of a member's value: R"("text")", "17", "{...}". Of several with that name the last
+  // one, as engines take them. Nothing when there is none.
+  [[nodiscard]] std::optional<std::string_view> Find(std::string_view name) const;
+  // Find(), a string without escapes decoded, or with them; nothing when it is no string.
+  [[nodiscard]] std::optional<std::string> FindString(std::string_view name) const;
+  [[nodiscard]] bool IsTrue(std::string_view name) const { return Find(name) == "true"; }
+
+  struct Change {
+    std::string_view name;
+    std::optional<std::string_view> value;  // JSON text; nothing: without the member
+  };
+  // The object's text with the changes, of which each has another name. A member that is there is
+  // changed where it stands, another one comes behind the last.
+  [[nodiscard]] std::string With(std::span<const Change> changes) const;
+
+ private:
+  struct Member {
+    std::string name;
+    size_t begin = 0;  // of its name
+    size_t value_begin = 0;
+    size_t value_end = 0;
+  };
+
+  std::string_view text_;
+  std::vector<Member> members_;
+  size_t close_ = 0;  // of the brace at the end
+};
+
+// `text` as a JSON string. What is no UTF-8 is replaced.
+[[nodiscard]] std::string JsonString(std::string_view text);
+
+}  // namespace conductor::proxy
+
+#endif  // CONDUCTOR_DAEMON_PROXY_JSON_MEMBERS_H_

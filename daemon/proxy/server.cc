@@ -1,0 +1,195 @@
+#include "daemon/proxy/server.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "daemon/proxy/routes.h"
+#include "lib/base/log.h"
+
+namespace conductor::proxy {
+namespace {
+
+// When a connection cannot be taken: no file descriptor is free.
+constexpr std::chrono::milliseconds kAcceptPause(100);
+
+// Counts while it lives.
+class Counted {
+ public:
+  explicit Counted(std::atomic<uint64_t>& count) : count_(count) {
+    count_.fetch_add(1, std::memory_order_relaxed);
+  }
+  ~Counted() { count_.fetch_sub(1, std::memory_order_relaxed); }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+ private:
+  std::atomic<uint64_t>& count_;
+};
+
+std::string_view OutcomeOf(const Request& request) {
+  if (request.departure.happened()) return "client_left";
+  return request.record.status == 0 ? "cut" : "done";
+}
+
+// One request, from its coming until its answer's end.
+Awaitable<void> Handle(Shared& shared, Lane& lane, ClientConnection& client, ClientRequest& asked) {
+  Departure departure;
+  AccessRecord record;
+  record.request_id = RequestIdOf(asked.head.fields);
+  record.peer = client.peer();
+  record.method = asked.head.method;
+  record.path = asked.head.path();
+  record.request_bytes = asked.body.size();
+  Request request{shared,   lane, client, asked, departure, record, PathLabel(record.path),
+                  MonoNow()};
+  client.Watch(departure);
+  const bool is_work = IsWork(record.method, record.path);
+  const bool is_full =
+      is_work && shared.requests.load(std::memory_order_relaxed) >= shared.options.max_requests;
+  if (is_full) {
+    co_await AnswerError(request, 429, "rate_limit_exceeded",
+                         "the proxy has as many requests in hand as it may", 1);
+  } else if (is_work) {
+    const Counted in_hand(shared.requests);
+    co_await Route(request);
+  } else {
+    co_await Route(request);
+  }
+  client.Unwatch();
+  client.ReleaseBody(asked);
+  record.took = MonoNow() - request.began;
+  if (record.outcome.empty()) record.outcome = OutcomeOf(request);
+  if (departure.happened()) shared.metrics.ClientLeft(request.path_label);
+  if (record.status > 0) shared.metrics.Answered(request.path_label, record.status);
+  shared.access_log.Write(record);
+}
+
+// What could not be read as a request.
+Awaitable<void> Refuse(Shared& shared, ClientConnection& client, const RefusedRequest& refused) {
+  Fields more;
+  if (refused.status == 503) more.Add("Retry-After", "1");
+  const std::string body = ErrorBody(refused.status, "invalid_request_error", refused.what);
+  shared.metrics.Answered("other", refused.status);
+  const bool sent = co_await client.Answer(refused.status, "application/json", body, more);
+  if (sent) co_await client.Linger();
+}
+
+Awaitable<void> Serve(Shared& shared, Lane& lane, std::shared_ptr<ClientConnection> client) {
+  const Counted connected(shared.connections);
+  const Departure::Listener ends(lane.ending, [&client] { client->Cut(); });
+  while (true) {
+    auto next = co_await client->Next();
+    if (!next) co_return;
+    if (!*next) co_return co_await Refuse(shared, *client, next->error());
+    co_await Handle(shared, lane, *client, **next);
+  }
+}
+
+}  // namespace
+
+Server::Server(const ProxyOptions& options, const std::string& host, uint16_t port)
+    : options_(options), host_(host), port_(port) {
+  for (uint32_t i = 0; i < options.threads; ++i) {
+    strands_.push_back(std::make_unique<Strand>(options.upstreams));
+  }
+}
+
+Server::~Server() { Stop(); }
+
+Result<uint16_t> Server::Bind() {
+  net::io_context& io = strands_.front()->lane.io;
+  error_code error;
+  tcp::resolver resolver(io);
+  const std::string where = fmt::format("{}:{}", host_, port_);
+  const auto found = resolver.resolve(host_, std::to_string(port_), tcp::resolver::passive, error);
+  if (error || found.empty()) {
+    return Fail(fmt::format("cannot listen: {}", error.message()), where,
+                "an address of this machine");
+  }
+  const tcp::endpoint endpoint = found.begin()->endpoint();
+  acceptor_ = std::make_unique<tcp::acceptor>(io);
+  acceptor_->open(endpoint.protocol(), error);
+  if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor_->bind(endpoint, error);
+  if (!error) acceptor_->listen(tcp::acceptor::max_listen_connections, error);
+  if (error) return Fail(fmt::format("cannot listen: {}", error.message()), where);
+  return acceptor_->local_endpoint().port();
+}
+
+void Server::Start(Shared& shared) {
+  shared_ = &shared;
+  pause_ = std::make_unique<net::steady_timer>(strands_.front()->lane.io);
+  for (const auto& strand : strands_) {
+    work_.push_back(std::make_unique<net::executor_work_guard<net::io_context::executor_type>>(
+        strand->lane.io.get_executor()));
+  }
+  net::post(strands_.front()->lane.io, [this] { Accept(); });
+  for (const auto& strand : strands_) {
+    strand->thread = std::thread([&io = strand->lane.io] { io.run(); });
+  }
+}
+
+void Server::Accept() {
+  Strand& strand = *strands_[next_++ % strands_.size()];
+  acceptor_->async_accept(strand.lane.io, [this, &strand](error_code error, tcp::socket socket) {
+    if (error == net::error::operation_aborted || !acceptor_->is_open()) return;
+    if (error) {
+      log::Warn("a connection cannot be taken: {}", error.message());
+      pause_->expires_after(kAcceptPause);
+      return pause_->async_wait([this](error_code cancelled) {
+        if (!cancelled) Accept();
+      });
+    }
+    if (shared_->connections.load(std::memory_order_relaxed) >= options_.max_connections) {
+      socket.close(error);
+    } else {
+      Take(strand, std::move(socket));
+    }
+    Accept();
+  });
+}
+
+void Server::Take(Strand& strand, tcp::socket socket) {
+  net::post(strand.lane.io, [this, &strand, taken = std::move(socket)]() mutable {
+    const auto client = std::make_shared<ClientConnection>(std::move(taken), strand.lane.limits,
+                                                           shared_->bodies, options_.clients);
+    strand.clients.insert(client);
+    net::co_spawn(
+        strand.lane.io,
+        [this, &strand, client]() -> Awaitable<void> {
+          co_await Serve(*shared_, strand.lane, client);
+          strand.clients.erase(client);
+        },
+        net::detached);
+  });
+}
+
+void Server::Drain() {
+  if (shared_ == nullptr) return;
+  net::post(strands_.front()->lane.io, [this] {
+    error_code ignored;
+    acceptor_->close(ignored);
+    pause_->cancel();
+  });
+  for (const auto& strand : strands_) {
+    net::post(strand->lane.io, [&strand = *strand] {
+      for (const auto& client : strand.clients) client->Drain();
+    });
+  }
+}
+
+void Server::Stop() {
+  if (work_.empty()) return;
+  Drain();
+  for (const auto& strand : strands_) {
+    net::post(strand->lane.io, [&lane = strand->lane] {
+      lane.ending.Happen();
+      lane.upstreams.Clear();
+    });
+  }
+  work_.clear();
+  for (const auto& strand : strands_) strand->thread.join();
+}
+
+}  // namespace conductor::proxy

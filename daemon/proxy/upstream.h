@@ -1,0 +1,133 @@
+#ifndef CONDUCTOR_DAEMON_PROXY_UPSTREAM_H_
+#define CONDUCTOR_DAEMON_PROXY_UPSTREAM_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/proxy/asio.h"
+#include "daemon/proxy/body_decoder.h"
+#include "daemon/proxy/departure.h"
+#include "daemon/proxy/engine.h"
+#include "daemon/proxy/http_head.h"
+#include "daemon/proxy/time_limits.h"
+#include "lib/base/clock.h"
+
+namespace conductor::proxy {
+
+// One thread's connections to engines: those that are kept between two requests.
+class Upstreams {
+ public:
+  struct Options {
+    Duration connect = std::chrono::seconds(2);
+    Duration first_byte = std::chrono::minutes(10);
+    Duration idle = std::chrono::minutes(2);  // between two pieces of an answer
+    size_t max_kept = 128;                    // of each engine
+  };
+
+  Upstreams(net::io_context& io, TimeLimits& limits, const Options& options)
+      : io_(io), limits_(limits), options_(options) {}
+  Upstreams(const Upstreams&) = delete;
+  Upstreams& operator=(const Upstreams&) = delete;
+
+  [[nodiscard]] net::io_context& io() const { return io_; }
+  [[nodiscard]] TimeLimits& limits() const { return limits_; }
+  [[nodiscard]] const Options& options() const { return options_; }
+
+  // A connection that is still open, as far as that can be seen.
+  [[nodiscard]] std::optional<tcp::socket> Take(const std::string& engine);
+  void Keep(const std::string& engine, tcp::socket socket);
+  // Closes what is kept of an engine that left.
+  void Forget(const std::string& engine) { kept_.erase(engine); }
+  void Clear() { kept_.clear(); }
+
+ private:
+  net::io_context& io_;
+  TimeLimits& limits_;
+  const Options options_;
+  std::map<std::string, std::vector<tcp::socket>> kept_;  // the youngest last
+};
+
+// Why there is no answer, or no more of it.
+struct UpstreamError {
+  enum class Kind : uint8_t {
+    kConnect,    // nobody there, or not within the time
+    kFirstByte,  // no head within the time
+    kIdle,       // nothing more within the time
+    kBroken,     // it closed the connection too early, or sent what is no HTTP
+    kLeft,       // nobody wants it any more (Departure)
+  };
+
+  Kind kind = Kind::kBroken;
+  std::string what;  // "127.0.0.1:8100: cannot connect: Connection refused"
+};
+
+// "connect", "first_byte", "idle", "broken", "left": for metrics and logs.
+[[nodiscard]] std::string_view KindName(UpstreamError::Kind kind);
+
+// One request to one engine and its answer, piece by piece. Its connection is closed at once when
+// `departure` happens or this is destroyed before the answer's end; otherwise it is kept for the
+// next request. At most one coroutine at a time.
+class Exchange {
+ public:
+  Exchange(Upstreams& upstreams, Departure& departure);
+  ~Exchange() = default;
+
+  // Sends the request and waits for the head of the answer. `head` is the whole head; both must
+  // live until this is done. A kept connection that the engine had closed meanwhile is replaced by
+  // a new one: that is no failure of the engine.
+  [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> Ask(const Engine& engine,
+                                                                 std::string_view head,
+                                                                 std::string_view body);
+  [[nodiscard]] const ResponseHead& head() const { return head_; }
+
+  // The next bytes of the body as they come, without framing; empty at its end. They are valid
+  // until the next call. The first may take as long as the head: engines send the head of a stream
+  // before they begin to work.
+  [[nodiscard]] Awaitable<tl::expected<std::string_view, UpstreamError>> Read();
+  // Whether Read() will not have to wait.
+  [[nodiscard]] bool has_bytes() const { return decoder_.done() || begin_ < end_; }
+  // Whether the last piece that Read() gave was the end.
+  [[nodiscard]] bool is_done() const { return decoder_.done(); }
+
+  // The whole body; kBroken when it is larger than `limit` bytes.
+  [[nodiscard]] Awaitable<tl::expected<std::string, UpstreamError>> ReadAll(size_t limit);
+
+  void Close();
+
+ private:
+  [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> Connect(const Engine& engine);
+  // On the connection that there is.
+  [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> AskOnce(std::string_view head,
+                                                                     std::string_view body);
+  [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> ReadHead(bool to_head);
+  // More bytes behind end_; an error also at the end of the stream.
+  [[nodiscard]] Awaitable<error_code> Fill();
+  [[nodiscard]] tl::unexpected<UpstreamError> Failed(UpstreamError::Kind kind,
+                                                     std::string_view what);
+  void Finish();
+
+  Upstreams& upstreams_;
+  Departure& departure_;
+  tcp::socket socket_;
+  TimeLimits::Limit limit_;
+  Departure::Listener leaves_;
+  std::string engine_;  // its name
+  ResponseHead head_;
+  BodyDecoder decoder_;
+  std::vector<char> buffer_;
+  size_t begin_ = 0;  // of what was read and not given out
+  size_t end_ = 0;
+  bool got_bytes_ = false;  // of the answer
+  bool has_begun_ = false;  // Read() has given something
+  bool finished_ = false;
+};
+
+}  // namespace conductor::proxy
+
+#endif  // CONDUCTOR_DAEMON_PROXY_UPSTREAM_H_

@@ -1,0 +1,284 @@
+"""Every choreography of prefill and decode, against engines that know what they must be sent."""
+
+import json
+import socket
+import unittest
+
+from pd_engine import Fault
+from proxy import MODEL, ProxyTest, read_all, route
+
+
+class Choreographies(ProxyTest):
+    def pair(self, connector, *arguments, prefill=1, decode=1, **more):
+        prefillers = [self.engine("prefill", connector) for _ in range(prefill)]
+        decoders = [self.engine("decode", connector) for _ in range(decode)]
+        name = {"layerwise": "ascend-layerwise"}.get(connector, connector)
+        proxy = self.proxy("--connector", name, *arguments, prefill=prefillers, decode=decoders,
+                           **more)
+        return proxy, prefillers, decoders
+
+    def one(self, engine):
+        request, = engine.completions()
+        return request
+
+    # nixl
+
+    def test_nixl_params_are_relayed_whole_and_the_body_stays_as_it_was(self):
+        proxy, (prefill,), (decode,) = self.pair("nixl")
+        body = ('{"model": "test-model",  "prompt": "a b c", "max_tokens": 5, "min_tokens": 2, '
+                '"unknown": {"x": [1.0, 1e400, 12345678901234567890123]}, "temperature": 0.10, '
+                '"max_completion_tokens": 7, "stream": false, "name": "\\u00e9"}')
+        answer = proxy.ask(body, headers={"X-Request-Id": "mine-1", "X-Custom": "kept"})
+        self.assertEqual(answer.status, 200, answer.body)
+        self.assertEqual(answer.headers["X-Request-Id"], "mine-1")
+        self.assertEqual(answer.json["usage"]["completion_tokens"], 5)
+        first, second = self.one(prefill), self.one(decode)
+        self.assertEqual(first.body.decode(), (
+            '{"model": "test-model",  "prompt": "a b c", "max_tokens": 1, '
+            '"unknown": {"x": [1.0, 1e400, 12345678901234567890123]}, "temperature": 0.10, '
+            '"max_completion_tokens": 1, "stream": false, "name": "\\u00e9", "kv_transfer_params": '
+            '{"do_remote_decode": true, "do_remote_prefill": false, "remote_engine_id": null, '
+            '"remote_block_ids": null, "remote_host": null, "remote_port": null}}'))
+        self.assertTrue(second.body.decode().startswith(body[:-1]))
+        self.assertEqual(second.params, prefill.held["cmpl-mine-1-0"])
+        for request in (first, second):
+            self.assertEqual(request.path, "/v1/completions")
+            self.assertEqual(request.headers["x-request-id"], "mine-1")
+            self.assertEqual(request.headers["x-custom"], "kept")
+        self.assertEqual(route(answer)["prefill"], prefill.address)
+        self.assertEqual(route(answer)["decode"], decode.address)
+
+    def test_nixl_streams_chat_with_usage_and_removes_stream_options_from_prefill(self):
+        proxy, (prefill,), (decode,) = self.pair("nixl")
+        answer = proxy.ask({"model": MODEL, "messages": [{"role": "user", "content": "hi"}],
+                            "stream": True, "max_tokens": 3,
+                            "stream_options": {"include_usage": True}}, "/v1/chat/completions")
+        self.assertEqual(answer.status, 200)
+        self.assertIn("text/event-stream", answer.headers["Content-Type"])
+        self.assertEqual(answer.body.count(b"data: "), 4)
+        self.assertTrue(answer.body.endswith(b"data: [DONE]\n\n"))
+        self.assertNotIn("stream_options", self.one(prefill).json)
+        self.assertEqual(self.one(decode).json["stream_options"], {"include_usage": True})
+        self.assertEqual(self.one(prefill).path, "/v1/chat/completions")
+
+    def test_nixl_remote_host_is_overridden_where_told_to(self):
+        proxy, (prefill,), (decode,) = self.pair("nixl", "--override-remote-host")
+        self.assertEqual(proxy.complete().status, 200)
+        self.assertEqual(self.one(decode).params["remote_host"], prefill.host)
+        self.assertEqual(self.one(decode).params["remote_engine_id"], prefill.engine_id)
+
+    def test_without_params_from_prefill_decode_gets_the_clients_body(self):
+        proxy, (prefill,), (decode,) = self.pair("nixl")
+        prefill.connector = "store"
+        prefill._check_prefill = lambda *_: None
+        prefill._prefilled = lambda *_: None
+        self.assertEqual(proxy.complete().status, 200)
+        self.assertIsNone(self.one(decode).params)
+
+    def test_the_engines_key_is_sent_in_place_of_the_clients(self):
+        proxy, (prefill,), (decode,) = self.pair("nixl", environment={"OPENAI_API_KEY": "secret"})
+        proxy.complete(headers={"Authorization": "Bearer theirs"})
+        for engine in (prefill, decode):
+            self.assertEqual(self.one(engine).headers["authorization"], "Bearer secret")
+
+    # store, none, ascend
+
+    def test_store_and_none_need_no_params(self):
+        for connector in ("store", "none"):
+            with self.subTest(connector):
+                proxy, (prefill,), (decode,) = self.pair(connector)
+                self.assertEqual(proxy.complete(stream=True).status, 200)
+                self.assertEqual(self.one(prefill).json["max_tokens"], 1)
+                self.assertIsNone(self.one(prefill).params)
+                self.assertIsNone(self.one(decode).params)
+
+    def test_ascend_sets_min_tokens_to_one_and_relays_every_field(self):
+        proxy, (prefill,), (decode,) = self.pair("ascend")
+        self.assertEqual(proxy.complete(min_tokens=4).status, 200)
+        self.assertEqual(self.one(prefill).json["min_tokens"], 1)
+        self.assertEqual(self.one(decode).json["min_tokens"], 4)
+        held, = prefill.held.values()
+        self.assertEqual(self.one(decode).params, held)
+        self.assertEqual(held["last_token_id"], 17)
+
+    def test_ascend_holds_the_prefillers_load_until_decode_begins(self):
+        proxy, (prefill,), (decode,) = self.pair("ascend")
+        decode.fault = Fault(hang=True)
+        connection = proxy.open({"model": MODEL, "prompt": "a", "stream": True})
+        self.wait(lambda: decode.completions(), "decode to be asked")
+        self.assertEqual(proxy.engine(prefill)["in_flight"], 1)
+        connection.close()
+        self.wait_idle(proxy)
+
+    # mooncake
+
+    def mooncake(self, *arguments, ids=None):
+        prefill = self.engine("prefill", "mooncake", host="127.0.0.2")
+        decode = self.engine("decode", "mooncake")
+        decode.peers = [prefill]
+        bootstrap = self.bootstrap(ids or {0: prefill.engine_id}, host="127.0.0.2")
+        proxy = self.proxy("--connector", "mooncake", "--bootstrap-port", str(bootstrap.port),
+                           *arguments, prefill=[prefill], decode=[decode])
+        return proxy, prefill, decode, bootstrap
+
+    def test_mooncake_asks_both_at_once_and_names_transfer_and_engine(self):
+        proxy, prefill, decode, bootstrap = self.mooncake()
+        answer = proxy.complete(stream=True, headers={"X-Request-Id": "r7"})
+        self.assertEqual(answer.status, 200, answer.body)
+        self.assertEqual(self.one(prefill).params, {
+            "do_remote_decode": True, "do_remote_prefill": False, "transfer_id": "xfer-r7"})
+        self.assertEqual(self.one(prefill).headers["x-data-parallel-rank"], "0")
+        self.assertEqual(self.one(decode).params, {
+            "do_remote_decode": False, "do_remote_prefill": True,
+            "remote_bootstrap_addr": f"http://127.0.0.2:{bootstrap.port}",
+            "remote_engine_id": prefill.engine_id, "transfer_id": "xfer-r7"})
+        self.assertNotIn("x-data-parallel-rank", self.one(decode).headers)
+        self.wait_idle(proxy)
+
+    def test_mooncake_decode_is_asked_before_prefill_has_answered(self):
+        proxy, prefill, decode, _ = self.mooncake()
+        prefill.fault = Fault(hang=True)
+        connection = proxy.open({"model": MODEL, "prompt": "a"})
+        self.wait(lambda: prefill.completions() and decode.completions(), "both to be asked")
+        connection.close()
+        for engine in (prefill, decode):
+            self.assertTrue(self.one(engine).closed.wait(20))
+        self.wait_idle(proxy)
+
+    def test_mooncake_prefill_that_fails_cancels_decode_which_then_works_alone(self):
+        proxy, prefill, decode, _ = self.mooncake()
+        prefill.fault = Fault(status=500)
+        answer = proxy.complete(stream=True)
+        self.assertEqual(answer.status, 200)
+        first, second = decode.completions()
+        self.assertTrue(first.closed.wait(20))
+        self.assertIsNone(second.params)
+        self.assertIn("fallback=prefill_failed", answer.headers["X-Conductor-Route"])
+
+    def test_mooncake_prefill_that_fails_is_a_502_where_prefill_is_required(self):
+        proxy, prefill, decode, _ = self.mooncake("--prefill-required")
+        prefill.fault = Fault(status=500)
+        self.assertEqual(proxy.complete(stream=True).status, 502)
+        self.assertTrue(self.one(decode).closed.wait(20))
+        prefill.fault = Fault(status=400, error_body={"error": {"message": "too long"}})
+        answer = proxy.complete()
+        self.assertEqual((answer.status, answer.json["error"]["message"]), (400, "too long"))
+
+    def test_mooncake_without_bootstrap_is_not_ready(self):
+        prefill, decode = self.engine("prefill", "mooncake"), self.engine("decode", "mooncake")
+        spare = self.bootstrap({})
+        spare.stop()
+        proxy = self.proxy("--connector", "mooncake", "--bootstrap-port", str(spare.port),
+                           prefill=[prefill], decode=[decode])
+        answer = proxy.complete()
+        self.assertEqual((answer.status, answer.headers["Retry-After"]), (503, "1"))
+        decode.peers = [prefill]
+        self.bootstrap({3: prefill.engine_id}, port=spare.port)
+        self.wait(lambda: proxy.complete().status == 200, "the bootstrap server to be asked again")
+        self.assertEqual(self.one(prefill).headers["x-data-parallel-rank"], "3")
+
+    # layerwise
+
+    def test_layerwise_decode_calls_back_for_its_prefill(self):
+        proxy, (prefill,), (decode,) = self.pair("layerwise")
+        for path, body, name in (
+                ("/v1/completions", {"prompt": "a b"}, "cmpl-{}-0"),
+                ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]},
+                 "chatcmpl-{}")):
+            with self.subTest(path):
+                prefill.seen.clear()
+                decode.seen.clear()
+                answer = proxy.ask({"model": MODEL, "max_tokens": 5, "stream": True, **body}, path,
+                                   headers={"X-Request-Id": "q-1"})
+                self.assertEqual(answer.status, 200, answer.body)
+                self.assertEqual(self.one(decode).params, {
+                    "do_remote_decode": False, "do_remote_prefill": True,
+                    "metaserver": f"http://127.0.0.1:{proxy.port}/v1/metaserver"})
+                self.assertEqual(self.one(prefill).params, {
+                    "request_id": name.format("q-1"), "remote_host": decode.host,
+                    "remote_port": 9, "remote_block_ids": [4, 5]})
+                self.assertEqual(self.one(prefill).headers["x-request-id"], "q-1")
+                self.assertEqual(self.one(prefill).path, path)
+                self.assertEqual(decode.callbacks, [200])
+                self.assertEqual(route(answer)["prefill"], prefill.address)
+
+    def test_layerwise_waits_until_every_prompt_of_a_list_has_called(self):
+        proxy, (prefill,), (decode,) = self.pair("layerwise")
+        answer = proxy.ask({"model": MODEL, "prompt": ["a", "b", "c"], "max_tokens": 2})
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(decode.callbacks, [200] * 3)
+        self.assertTrue(self.one(prefill).params["request_id"].endswith("-0"))
+
+    def test_layerwise_unknown_id_is_404_and_a_prefill_that_fails_502(self):
+        proxy, (prefill,), (decode,) = self.pair("layerwise", "--prefill-required")
+        answer = proxy.ask({"request_id": "cmpl-nobody-0"}, "/v1/metaserver")
+        self.assertEqual(answer.status, 404)
+        self.assertEqual(proxy.ask({"request_id": "x"}, "/v1/metaserver").status, 400)
+        prefill.fault = Fault(status=503)
+        self.assertEqual(proxy.complete().status, 502)
+        self.wait(lambda: decode.callbacks == [502], "the call-back to be told")
+
+    # sglang
+
+    def test_sglang_sends_one_body_with_a_room_to_both(self):
+        proxy, (prefill,), (decode,) = self.pair("sglang")
+        answer = proxy.complete(stream=True)
+        self.assertEqual(answer.status, 200)
+        self.wait(lambda: prefill.completions(), "prefill to be asked")
+        first, second = self.one(prefill).json, self.one(decode).json
+        self.assertEqual(first, second)
+        self.assertEqual((first["bootstrap_host"], first["bootstrap_port"]), (prefill.host, 8998))
+        self.assertTrue(0 <= first["bootstrap_room"] < 1 << 63)
+        self.assertTrue(first["stream"])
+
+    def test_sglang_gives_every_prompt_of_a_batch_a_room_of_its_own(self):
+        proxy, (prefill,), (decode,) = self.pair("sglang")
+        answer = proxy.ask({"model": MODEL, "prompt": ["a", "b"], "max_tokens": 2})
+        self.assertEqual(answer.status, 200)
+        body = self.one(decode).json
+        self.assertEqual(body["bootstrap_host"], [prefill.host] * 2)
+        self.assertEqual(body["bootstrap_port"], [8998] * 2)
+        self.assertEqual(len(set(body["bootstrap_room"])), 2)
+
+    # Neither prefill nor decode.
+
+    def test_other_paths_pass_as_they_are_and_models_are_merged(self):
+        prefill = self.engine("prefill", "nixl", model="test-model")
+        decode = self.engine("decode", "nixl", model="other-model")
+        proxy = self.proxy(prefill=[prefill], decode=[decode])
+        answer = proxy.ask('{"input":  1.50}', "/v1/embeddings?x=1")
+        self.assertEqual(answer.json, {"path": "/v1/embeddings?x=1", "engine": decode.address,
+                                       "method": "POST", "got": '{"input":  1.50}'})
+        answer = proxy.ask(None, "/v1/whatever", method="GET")
+        self.assertEqual((answer.status, answer.json["method"]), (200, "GET"))
+        models = proxy.ask(None, "/v1/models", method="GET").json
+        self.assertEqual([model["id"] for model in models["data"]], ["other-model", "test-model"])
+        health = proxy.ask(None, "/healthcheck", method="GET")
+        self.assertEqual(health.json, {"status": "ok", "prefill_instances": 1,
+                                       "decode_instances": 1})
+        self.assertEqual(proxy.ask(None, "/nothing", method="GET").status, 404)
+        self.assertEqual(proxy.ask(None, "/v1/completions", method="GET").status, 405)
+
+    def test_unified_engines_share_the_load(self):
+        engines = [self.engine("both") for _ in range(3)]
+        proxy = self.proxy(unified=engines)
+        for _ in range(6):
+            self.assertEqual(proxy.complete().status, 200)
+        self.assertEqual([len(engine.completions()) for engine in engines], [2, 2, 2])
+        metrics = proxy.metrics()
+        self.assertEqual(
+            metrics['conductor_proxy_requests_total{code="200",path="/v1/completions"}'], 6)
+
+    def test_an_old_client_gets_its_answer_without_chunks(self):
+        proxy, _, _ = self.pair("nixl")
+        body = json.dumps({"model": MODEL, "prompt": "a", "stream": True, "max_tokens": 2})
+        with socket.create_connection((proxy.host, proxy.port)) as connection:
+            connection.sendall(f"POST /v1/completions HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
+                               f"\r\n{body}".encode())
+            answer = read_all(connection)
+        self.assertNotIn(b"chunked", answer)
+        self.assertTrue(answer.endswith(b"data: [DONE]\n\n"), answer)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,68 @@
+#include "daemon/proxy/json_members.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace conductor::proxy {
+namespace {
+
+using Changes = std::vector<JsonMembers::Change>;
+
+std::string Change(const std::string& text, const Changes& changes) {
+  const auto members = JsonMembers::Parse(text);
+  return members ? members->With(changes) : members.error().Message();
+}
+
+TEST(JsonMembersTest, ChangesLeaveAllElseAsItStands) {
+  const std::string text = R"( { "a" :1.50 ,"b":{"x":[1e400,"}]"]},
+  "c": "\"\\", "d":12345678901234567890123 } )";
+  EXPECT_EQ(Change(text, {}), text);
+  EXPECT_EQ(Change(text, {{"a", "2"}}), R"( { "a" :2 ,"b":{"x":[1e400,"}]"]},
+  "c": "\"\\", "d":12345678901234567890123 } )");
+  EXPECT_EQ(Change(text, {{"e", "[]"}}), R"( { "a" :1.50 ,"b":{"x":[1e400,"}]"]},
+  "c": "\"\\", "d":12345678901234567890123, "e": [] } )");
+}
+
+TEST(JsonMembersTest, RemovedMembersTakeTheirCommaWithThem) {
+  const std::string text = R"({"a": 1, "b": 2, "c": 3})";
+  EXPECT_EQ(Change(text, {{"a", {}}}), R"({"b": 2, "c": 3})");
+  EXPECT_EQ(Change(text, {{"b", {}}}), R"({"a": 1, "c": 3})");
+  EXPECT_EQ(Change(text, {{"c", {}}}), R"({"a": 1, "b": 2})");
+  EXPECT_EQ(Change(text, {{"a", {}}, {"b", {}}}), R"({"c": 3})");
+  EXPECT_EQ(Change(text, {{"a", {}}, {"b", {}}, {"c", {}}}), "{}");
+  EXPECT_EQ(Change(text, {{"a", {}}, {"b", {}}, {"c", {}}, {"d", "4"}}), R"({"d": 4})");
+  EXPECT_EQ(Change(text, {{"x", {}}}), text);
+  EXPECT_EQ(Change("{}", {{"a", "1"}}), R"({"a": 1})");
+}
+
+TEST(JsonMembersTest, OfANameThatStandsTwiceTheLastCountsAndAllAreChanged) {
+  const std::string text = R"({"a": 1, "b": 0, "a": 2})";
+  EXPECT_EQ(JsonMembers::Parse(text)->Find("a"), "2");
+  EXPECT_EQ(Change(text, {{"a", "3"}}), R"({"a": 3, "b": 0, "a": 3})");
+  EXPECT_EQ(Change(text, {{"a", {}}}), R"({"b": 0})");
+}
+
+TEST(JsonMembersTest, NamesAndStringsAreReadThroughTheirEscapes) {
+  const auto members = JsonMembers::Parse(R"({"\u0061": "x\ny", "b": true, "c": 5})");
+  ASSERT_TRUE(members);
+  EXPECT_EQ(members->FindString("a"), "x\ny");
+  EXPECT_TRUE(members->IsTrue("b"));
+  EXPECT_EQ(members->FindString("c"), std::nullopt);
+  EXPECT_EQ(members->Find("d"), std::nullopt);
+}
+
+TEST(JsonMembersTest, WhatIsNoObjectSaysWhere) {
+  for (const char* text :
+       {"", "[]", "{", R"({"a")", R"({"a":)", R"({"a":1)", R"({"a":1,})", R"({"a":"x)",
+        R"({"a":[1})", R"({"a":1} 2)", R"({a:1})", R"({"\x":1})"}) {
+    const auto members = JsonMembers::Parse(text);
+    ASSERT_FALSE(members) << text;
+    EXPECT_NE(members.error().Message().find("byte"), std::string::npos) << text;
+  }
+  EXPECT_FALSE(JsonMembers::Parse(R"({"a":)" + std::string(100000, '[')));
+}
+
+}  // namespace
+}  // namespace conductor::proxy

@@ -1,0 +1,115 @@
+#include "daemon/proxy/options.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "daemon/proxy/conductor_advisor.h"
+#include "daemon/proxy/keeper.h"
+
+namespace conductor::proxy {
+namespace {
+
+std::vector<std::string> Names(const std::vector<EngineSpec>& engines) {
+  std::vector<std::string> names;
+  for (const EngineSpec& engine : engines) names.push_back(engine.Name());
+  return names;
+}
+
+TEST(ProxyOptionsTest, HostsAndPortsGoTogetherByTheirPlaces) {
+  const auto of = [](const EngineLists& lists) { return Names(*EnginesOf(lists, "x", 8100)); };
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(of({.hosts = {"a", "b"}, .ports = {"1", "2"}}), (Texts{"a:1", "b:2"}));
+  EXPECT_EQ(of({.hosts = {"a", "b"}, .ports = {"1"}}), (Texts{"a:1", "b:1"}));
+  EXPECT_EQ(of({.hosts = {"a"}, .ports = {"1", "2"}}), (Texts{"a:1", "a:2"}));
+  EXPECT_EQ(of({.hosts = {"a"}}), (Texts{"a:8100"}));
+  EXPECT_EQ(of({.ports = {"1"}}), (Texts{"localhost:1"}));
+  EXPECT_EQ(of({.hosts = {"fd00::1"}}), (Texts{"[fd00::1]:8100"}));
+  EXPECT_EQ(of({.endpoints = {"a:1", "http://b:2"}}), (Texts{"a:1", "b:2"}));
+  EXPECT_EQ(of({}), Texts{});
+  EXPECT_FALSE(EnginesOf({.hosts = {"a"}, .endpoints = {"b:1"}}, "x", 1));
+}
+
+TEST(ProxyOptionsTest, EverySettingShowsWhatItReads) {
+  for (const ProxySetting& setting : ProxySettings()) {
+    ProxyOptions options;
+    const std::string value = setting.show(options);
+    if (value.empty()) continue;
+    EXPECT_TRUE(setting.set(value, options)) << setting.name;
+    EXPECT_EQ(setting.show(options), value) << setting.name;
+    EXPECT_FALSE(setting.set("x y", options)) << setting.name;
+  }
+}
+
+TEST(ProxyOptionsTest, TheFileOfTheExampleProxyIsRead) {
+  ProxyOptions options;
+  const auto read = ReadProxyJson(R"({
+    "conductor": {"address": "http://127.0.0.1:13333", "query_timeout_seconds": 0.5},
+    "prefill": {
+      "config": {"modelname": "m", "block_size": 128, "tenant_id": "t", "lora_name": "",
+                 "hash_profile": {"strategy": "vllm_v1", "algorithm": "sha256_cbor",
+                                  "python_hash_seed": "0", "index_projection": "low64_be"}},
+      "instances": [{"instance_id": "p0", "http_endpoint": "http://10.0.0.1:8100",
+                     "registrations": [{"endpoint": "tcp://10.0.0.1:5557", "dp_rank": 0},
+                                       {"endpoint": "tcp://10.0.0.1:5558", "dp_rank": 1}]}]},
+    "decode": {"instances": [{"http_endpoint": "http://10.0.0.2:8200"}]},
+    "proxy": {"port": 9000, "connector": "store", "retries": 1, "max_body": "1m"}})",
+                                  "f.json", options);
+  ASSERT_TRUE(read) << read.error().Message();
+  EXPECT_EQ(options.conductors, std::vector<std::string>{"http://127.0.0.1:13333"});
+  EXPECT_EQ(options.query_timeout, std::chrono::milliseconds(500));
+  EXPECT_EQ(options.prompts.block_size, 128u);
+  EXPECT_EQ(options.prompts.hash_algorithm, "sha256_cbor");
+  EXPECT_EQ(Names(options.prefillers), std::vector<std::string>{"10.0.0.1:8100"});
+  EXPECT_EQ(options.prefillers[0].events.size(), 2u);
+  EXPECT_EQ(Names(options.decoders), std::vector<std::string>{"10.0.0.2:8200"});
+  EXPECT_EQ(options.port, 9000);
+  EXPECT_EQ(options.choreography.connector, Connector::kStore);
+  EXPECT_EQ(options.clients.max_body, 1u << 20);
+  EXPECT_TRUE(CheckOptions(options));
+  EXPECT_EQ(options.effective_policy(), Policy::kScore);
+}
+
+TEST(ProxyOptionsTest, OnlyFiguresThatAreNotTooHighAreTrusted) {
+  client::InstanceFigures figures;
+  figures.tiers = {16, 32, 48};
+  for (const auto& [state, reason, is_trusted] :
+       std::vector<std::tuple<std::string, std::string, bool>>{
+           {"live", "", true},
+           {"replaying", "", true},
+           {"degraded", "incomplete", true},
+           {"degraded", "doubtful", false},
+           {"degraded", "shared_endpoint", false},
+           {"stale", "unreachable", false},
+           {"connecting", "", false},
+           {"new_state", "", false}}) {
+    figures.state = state;
+    figures.reason = reason;
+    EXPECT_EQ(TrustedHeld(figures).has_value(), is_trusted) << state << reason;
+  }
+}
+
+TEST(ProxyOptionsTest, TheBestRankIsPinnedWhereThereAreSeveral) {
+  client::InstanceFigures figures;
+  figures.state = "live";
+  figures.tiers = {16, 32, 48};
+  figures.ranks = {{0, {16, 32, 48}}};
+  EXPECT_EQ(TrustedHeld(figures)->rank, std::nullopt);
+  figures.ranks = {{0, {16, 16, 16}}, {1, {16, 32, 48}}, {2, {32, 32, 32}}};
+  EXPECT_EQ(TrustedHeld(figures)->rank, 1u);
+  EXPECT_EQ(TrustedHeld(figures)->gpu, 16u);
+  figures.ranks = {{0, {}}, {1, {}}};
+  EXPECT_EQ(TrustedHeld(figures)->rank, std::nullopt);
+}
+
+TEST(ProxyOptionsTest, BootstrapServersSayTheIdsOfTheirRanks) {
+  EXPECT_EQ(ReadBootstrap(R"({"0": {"engine_id": "a", "x": 1}, "3": {"engine_id": "b"}})"),
+            (BootstrapIds{{0, "a"}, {3, "b"}}));
+  EXPECT_FALSE(ReadBootstrap(R"({"x": {"engine_id": "a"}})"));
+  EXPECT_FALSE(ReadBootstrap(R"({"0": {}})"));
+  EXPECT_FALSE(ReadBootstrap("[]"));
+}
+
+}  // namespace
+}  // namespace conductor::proxy
