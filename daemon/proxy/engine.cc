@@ -66,9 +66,13 @@ Status Engine::Resolve() {
   if (error) return Fail(fmt::format("its name is not known: {}", error.message()), name_);
   std::vector<tcp::endpoint> addresses;
   for (const auto& entry : found) addresses.push_back(entry.endpoint());
+  SetAddresses(std::move(addresses));
+  return {};
+}
+
+void Engine::SetAddresses(std::vector<tcp::endpoint> addresses) {
   const std::lock_guard lock(mutex_);
   addresses_ = std::move(addresses);
-  return {};
 }
 
 std::vector<tcp::endpoint> Engine::addresses() const {

@@ -60,6 +60,8 @@ class Engine {
   // Looks its name up, and blocks for that; an address it is done with at once. Where that fails,
   // what was found before stands.
   Status Resolve();
+  // The same, by whoever looked it up without blocking.
+  void SetAddresses(std::vector<tcp::endpoint> addresses);
   [[nodiscard]] std::vector<tcp::endpoint> addresses() const;
 
   [[nodiscard]] BootstrapIds bootstrap() const;

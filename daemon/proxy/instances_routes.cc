@@ -69,6 +69,34 @@ Result<Instances> Read(std::string_view body, bool is_unified) {
   return read;
 }
 
+// What the request is about; nothing when it has been refused.
+Awaitable<std::optional<Instances>> Admit(Request& request) {
+  const auto refusal = Refusal(request);
+  if (refusal) {
+    co_await AnswerError(request, refusal->first, "authentication_error", refusal->second);
+    co_return std::nullopt;
+  }
+  auto read = Read(request.asked.body, request.shared.options.is_unified());
+  if (!read) {
+    const std::string message = read.error().Message();
+    co_await AnswerError(request, 400, "invalid_request_error", message);
+    co_return std::nullopt;
+  }
+  co_return *std::move(read);
+}
+
+// Engine::Resolve() would hold up the lane's streams.
+Awaitable<void> LookUp(Engine& engine, Lane& lane) {
+  if (!engine.addresses().empty()) co_return;
+  tcp::resolver resolver(lane.io);
+  error_code error;
+  const auto found = co_await resolver.async_resolve(
+      engine.spec().host, std::to_string(engine.spec().port), Into(error));
+  std::vector<tcp::endpoint> addresses;
+  for (const auto& entry : found) addresses.push_back(entry.endpoint());
+  engine.SetAddresses(std::move(addresses));
+}
+
 std::string Names(const std::vector<EngineSpec>& engines) {
   nlohmann::json names = nlohmann::json::array();
   for (const EngineSpec& engine : engines) names.push_back(engine.Name());
@@ -78,22 +106,13 @@ std::string Names(const std::vector<EngineSpec>& engines) {
 }  // namespace
 
 Awaitable<void> AddInstances(Request& request) {
-  const auto refusal = Refusal(request);
-  if (refusal) {
-    co_return co_await AnswerError(request, refusal->first, "authentication_error",
-                                   refusal->second);
-  }
-  const auto read = Read(request.asked.body, request.shared.options.is_unified());
-  if (!read) {
-    const std::string message = read.error().Message();
-    co_return co_await AnswerError(request, 400, "invalid_request_error", message);
-  }
+  const auto read = co_await Admit(request);
+  if (!read) co_return;
   // One that does not answer is not added.
   std::vector<std::shared_ptr<Engine>> engines;
   for (const EngineSpec& spec : read->engines) {
     engines.push_back(std::make_shared<Engine>(read->role, spec));
-    // Names are looked up by a thread of their own later; here an address is enough.
-    (void)engines.back()->Resolve();
+    co_await LookUp(*engines.back(), request.lane);
   }
   const auto answers = co_await AskEngines(request, engines, "/v1/models", kTimeLimit);
   for (const EngineAnswer& answer : answers) {
@@ -114,16 +133,8 @@ Awaitable<void> AddInstances(Request& request) {
 }
 
 Awaitable<void> RemoveInstances(Request& request) {
-  const auto refusal = Refusal(request);
-  if (refusal) {
-    co_return co_await AnswerError(request, refusal->first, "authentication_error",
-                                   refusal->second);
-  }
-  const auto read = Read(request.asked.body, request.shared.options.is_unified());
-  if (!read) {
-    const std::string message = read.error().Message();
-    co_return co_await AnswerError(request, 400, "invalid_request_error", message);
-  }
+  const auto read = co_await Admit(request);
+  if (!read) co_return;
   for (const EngineSpec& spec : read->engines) {
     if (!request.shared.fleet.Remove(read->role, spec.Name())) {
       const std::string message =

@@ -24,12 +24,15 @@ Metaserver::Waiting::Waiting(Metaserver& server, std::string request_id, size_t 
                              Called called)
     : server_(server), request_id_(std::move(request_id)) {
   const std::lock_guard lock(server_.mutex_);
-  server_.waiting_[request_id_] = Entry{prompts, {}, std::move(called)};
+  server_.waiting_[request_id_] = Entry{this, prompts, {}, std::move(called)};
 }
 
 Metaserver::Waiting::~Waiting() {
   const std::lock_guard lock(server_.mutex_);
-  server_.waiting_.erase(request_id_);
+  const auto found = server_.waiting_.find(request_id_);
+  if (found != server_.waiting_.end() && found->second.owner == this) {
+    server_.waiting_.erase(found);
+  }
 }
 
 Status Metaserver::Call(std::string_view body, Done done) {

@@ -49,6 +49,7 @@ class Metaserver {
 
  private:
   struct Entry {
+    const Waiting* owner = nullptr;  // of two that wait under one id the younger one
     size_t prompts = 1;
     std::map<size_t, std::string> params;  // by the prompt's number
     Called called;
