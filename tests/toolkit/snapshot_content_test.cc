@@ -1,6 +1,7 @@
 #include "daemon/toolkit/snapshot_content.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <map>
@@ -54,8 +55,8 @@ class SnapshotContentTest : public testing::Test {
   }
 
   std::string NewPath() {
-    paths_.push_back(testing::TempDir() + "snapshot_content_test_" + std::to_string(paths_.size()) +
-                     ".db");
+    paths_.push_back(testing::TempDir() + "snapshot_content_test_" + std::to_string(getpid()) +
+                     "_" + std::to_string(paths_.size()) + ".db");
     std::remove(paths_.back().c_str());
     return paths_.back();
   }
