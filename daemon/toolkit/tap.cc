@@ -73,6 +73,15 @@ struct Run {
 
   explicit Run(const TapOptions& given) : options(given) {}
 
+  // The code of a run that has ended, as long as all that it printed was written.
+  [[nodiscard]] int Exit(bool done) const {
+    if (output.problem()) {
+      TapNote(output.problem()->Message());
+      return kFailed;
+    }
+    return done ? kDone : kFailed;
+  }
+
   int Fail(const Error& error) {
     output.Flush();
     TapNote(error.Message());
@@ -84,7 +93,7 @@ struct Run {
     view.Finish(UnixNanos());
     output.Flush();
     recorder.Close();
-    if (output.closed()) return;
+    if (output.closed()) return;  // Exit() says why, if it is not that
     std::string text = view.Summary();
     if (recorder.recording()) text += "; " + recorder.Summary();
     if (output.left_out() > 0) {
@@ -131,7 +140,7 @@ int TapFiles(Run& run) {
                         reader->counters().unknown_records));
   }
   run.End();
-  return damaged && !run.output.closed() ? kFailed : kDone;
+  return run.Exit(!damaged || run.output.closed());
 }
 
 // Live messages, or a daemon's events, until something ends it.
@@ -195,7 +204,7 @@ int TapStream(Run& run) {
   run.End();
   if (!problem) problem = run.recorder.problem();
   if (problem) return run.Fail(*problem);
-  return reached || signalled || run.output.closed() ? kDone : kFailed;
+  return run.Exit(reached || signalled || run.output.closed());
 }
 
 }  // namespace

@@ -343,6 +343,20 @@ class Pipes(TapTest):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         json.loads(done.stdout)
 
+    def test_a_full_disk_behind_it_is_an_error(self):
+        file = self.path("kv.rec")
+        publisher, tap = self.followed("--record", file)
+        publisher.publish(stored(1))
+        tap.wait_for_type("stored")
+        self.assertEqual(tap.stop(), 0)
+        publisher = self.publishing()
+        for source in (file, publisher.endpoint):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([binary(), "tap", source, "--json"], stdout=full, text=True,
+                                      stderr=subprocess.PIPE, timeout=DEADLINE, check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("standard output: cannot be written: No space left on device", done.stderr)
+
     def test_a_reader_that_leaves_ends_it_without_another_event(self):
         publisher = self.publisher(see_subscribers=True)
         reading, writing = os.pipe()
