@@ -571,6 +571,8 @@ class CommandLines(TapTest):
             (["tcp://a:1", "--filter", "colour=red"], "no key of a filter"),
             (["tcp://a:1", "--type", "GPT"], "vLLM, vLLM-Ascend"),
             (["tcp://a:1", "--count", "0"], "1 to"),
+            (["tcp://a:1", "--stats", "--interval", "0s"], "10ms or more"),
+            (["tcp://a:1", "--duration", "9000h"], "'9000h' is not a time"),
             (["tcp://a:1", "--fact", "model=m"], "--record FILE"),
             (["tcp://a:1", "--record", "f", "--fact", "model"], "NAME=VALUE"),
             (["tcp://a:1", "--conductor", "http://h"], "two sources"),
