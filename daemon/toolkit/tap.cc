@@ -152,7 +152,11 @@ int TapStream(Run& run) {
     if (!opened) return run.Fail(opened.error());
     daemon = *std::move(opened);
   } else {
-    if (auto opened = run.recorder.Open(run.options); !opened) return run.Fail(opened.error());
+    const auto stopped = [&run] { return run.stop.came(); };
+    if (auto opened = run.recorder.Open(run.options, stopped); !opened) {
+      (void)run.Fail(opened.error());
+      return stopped() ? kDone : kFailed;
+    }
     live = std::make_unique<TapLive>(run.options, run.view, run.recorder);
     if (auto opened = live->Open(); !opened) return run.Fail(opened.error());
   }
