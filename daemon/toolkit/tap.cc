@@ -164,6 +164,7 @@ int TapStream(Run& run) {
   if (run.options.duration) until = MonoNow() + *run.options.duration;
   std::vector<zmq_pollitem_t> items;
   std::optional<Error> problem;
+  NotesOnce unread;
   bool more = false;
   bool signalled = false;
   while (!run.view.done() && !run.output.closed() && !problem) {
@@ -192,7 +193,7 @@ int TapStream(Run& run) {
         if (event) {
           run.view.Event(*event);
         } else {
-          TapNote(event.error().Message());
+          unread.Tell(event.error().Message());
         }
       }
       problem = daemon->Refusal();
@@ -215,7 +216,9 @@ int TapStream(Run& run) {
 
 bool IsEndpoint(const std::string& source) { return source.find("://") != std::string::npos; }
 
-void TapNote(const std::string& text) { std::fprintf(stderr, "conductor tap: %s\n", text.c_str()); }
+void TapNote(const std::string& text) {
+  std::fprintf(stderr, "conductor tap: %s\n", Printable(text).c_str());
+}
 
 int64_t UnixNanos() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
@@ -502,6 +503,31 @@ class Daemons(TapTest):
         os.chmod(tokens, 0o600)
         daemon = self.daemon("--auth-token-file", tokens)
         self.assertIn("a token: --token-file", run("--conductor", daemon.url, code=1).stderr)
+
+
+    def test_a_type_that_is_not_known_is_told_once_and_moves_no_cursor(self):
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        tap = self.tap("--conductor", f"http://127.0.0.1:{server.getsockname()[1]}", "--json")
+        connection, _ = server.accept()
+        self.addCleanup(connection.close)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        for _ in range(3):
+            connection.sendall(b'data: {"type":"\\u001b[2J"}\n\n')
+        connection.sendall(b'data: {"type":"cleared"}\n\n')
+        tap.wait_for_type("cleared")
+        self.assertEqual(tap.stop(), 0)
+        told = [note for note in tap.notes if "is no type" in note]
+        self.assertEqual(len(told), 1, tap.notes)
+        self.assertIn("'\\x1b[2J' is no type", told[0])
+
+    def test_a_token_file_holds_one_word(self):
+        tokens = self.path("tokens")
+        for text, message in (("", "is empty"), ("two words", "holds more than one word")):
+            with open(tokens, "w", encoding="ascii") as file:
+                file.write(text)
+            done = run("--conductor", "http://127.0.0.1:1", "--token-file", tokens, code=1)
+            self.assertIn(f"{tokens}: {message}", done.stderr)
 
 
 class Terminals(TapTest):
