@@ -203,6 +203,8 @@ int TapStream(Run& run) {
     run.view.Tick(now, UnixNanos());
     run.output.Flush();
   }
+  // Who closed the output does not wait for what comes behind it.
+  if (live && !problem && (run.recorder.recording() || !run.output.closed())) live->Drain();
   const bool reached = live ? live->reached() : daemon->reached();
   live.reset();
   daemon.reset();

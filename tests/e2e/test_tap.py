@@ -455,6 +455,10 @@ class Recordings(TapTest):
         self.assertTrue(os.path.exists(file + ".0001"))
         types = [json.loads(line)["type"] for line in run(file, "--json").stdout.splitlines()]
         self.assertEqual([name for name in types if name != "connected"], ["stored"] * 3 + ["end"])
+        # As a shell makes it of kv.rec*: no part is read twice.
+        parts = [self.path(name) for name in sorted(os.listdir(self.folder))]
+        self.assertGreater(len(parts), 1)
+        self.assertEqual(run(*parts, "--json").stdout, run(file, "--json").stdout)
 
     def test_a_full_disk_ends_it_with_an_error_and_leaves_what_was_written(self):
         file = self.path("kv.rec")
