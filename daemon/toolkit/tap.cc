@@ -1,20 +1,18 @@
 #include "daemon/toolkit/tap.h"
 
 #include <fmt/format.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <utility>
 
-#include "daemon/serve/file_descriptor.h"
 #include "daemon/toolkit/line_output.h"
+#include "daemon/toolkit/stop_signal.h"
 #include "daemon/toolkit/table.h"
 #include "daemon/toolkit/tap_daemon.h"
 #include "daemon/toolkit/tap_live.h"
@@ -29,38 +27,6 @@ namespace {
 
 constexpr int kDone = 0;
 constexpr int kFailed = 1;
-
-// The signals that end the command, as a descriptor, so that whatever waits sees them. To be made
-// before any thread. When it is gone a signal ends the process at once: its end may take a while.
-class StopSignal {
- public:
-  StopSignal() {
-    std::signal(SIGPIPE, SIG_IGN);
-    std::signal(SIGXFSZ, SIG_IGN);  // a recording that may not grow is an error
-    sigemptyset(&set_);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set_, signal);
-    sigprocmask(SIG_BLOCK, &set_, nullptr);
-    fd_ = serve::FileDescriptor(::signalfd(-1, &set_, SFD_NONBLOCK | SFD_CLOEXEC));
-  }
-  ~StopSignal() {
-    signalfd_siginfo taken{};
-    while (::read(fd_.get(), &taken, sizeof taken) > 0) {
-    }
-    sigprocmask(SIG_UNBLOCK, &set_, nullptr);
-  }
-  StopSignal(const StopSignal&) = delete;
-  StopSignal& operator=(const StopSignal&) = delete;
-
-  [[nodiscard]] int fd() const { return fd_.get(); }
-  [[nodiscard]] bool came() const {
-    zmq_pollitem_t item = {nullptr, fd_.get(), ZMQ_POLLIN, 0};
-    return zmq_poll(&item, 1, 0) > 0;
-  }
-
- private:
-  sigset_t set_{};
-  serve::FileDescriptor fd_;
-};
 
 Status CheckEndpoint(const std::string& text, bool bind) {
   std::string address = text;
@@ -107,6 +73,15 @@ struct Run {
 
   explicit Run(const TapOptions& given) : options(given) {}
 
+  // The code of a run that has ended, as long as all that it printed was written.
+  [[nodiscard]] int Exit(bool done) const {
+    if (output.problem()) {
+      TapNote(output.problem()->Message());
+      return kFailed;
+    }
+    return done ? kDone : kFailed;
+  }
+
   int Fail(const Error& error) {
     output.Flush();
     TapNote(error.Message());
@@ -118,7 +93,7 @@ struct Run {
     view.Finish(UnixNanos());
     output.Flush();
     recorder.Close();
-    if (output.closed()) return;
+    if (output.closed()) return;  // Exit() says why, if it is not that
     std::string text = view.Summary();
     if (recorder.recording()) text += "; " + recorder.Summary();
     if (output.left_out() > 0) {
@@ -130,11 +105,7 @@ struct Run {
 };
 
 int TapFiles(Run& run) {
-  std::vector<std::string> files;
-  for (const std::string& source : run.options.sources) {
-    for (std::string& file : trace::RecordingFiles(source)) files.push_back(std::move(file));
-  }
-  auto reader = trace::RecordingReader::Open(files);
+  auto reader = trace::RecordingReader::Open(trace::RecordingFiles(run.options.sources));
   if (!reader) return run.Fail(reader.error());
   const MonoTime begin = MonoNow();
   bool damaged = false;
@@ -169,7 +140,7 @@ int TapFiles(Run& run) {
                         reader->counters().unknown_records));
   }
   run.End();
-  return damaged && !run.output.closed() ? kFailed : kDone;
+  return run.Exit(!damaged || run.output.closed());
 }
 
 // Live messages, or a daemon's events, until something ends it.
@@ -181,7 +152,11 @@ int TapStream(Run& run) {
     if (!opened) return run.Fail(opened.error());
     daemon = *std::move(opened);
   } else {
-    if (auto opened = run.recorder.Open(run.options); !opened) return run.Fail(opened.error());
+    const auto stopped = [&run] { return run.stop.came(); };
+    if (auto opened = run.recorder.Open(run.options, stopped); !opened) {
+      (void)run.Fail(opened.error());
+      return stopped() ? kDone : kFailed;
+    }
     live = std::make_unique<TapLive>(run.options, run.view, run.recorder);
     if (auto opened = live->Open(); !opened) return run.Fail(opened.error());
   }
@@ -189,6 +164,7 @@ int TapStream(Run& run) {
   if (run.options.duration) until = MonoNow() + *run.options.duration;
   std::vector<zmq_pollitem_t> items;
   std::optional<Error> problem;
+  NotesOnce unread;
   bool more = false;
   bool signalled = false;
   while (!run.view.done() && !run.output.closed() && !problem) {
@@ -217,7 +193,7 @@ int TapStream(Run& run) {
         if (event) {
           run.view.Event(*event);
         } else {
-          TapNote(event.error().Message());
+          unread.Tell(event.error().Message());
         }
       }
       problem = daemon->Refusal();
@@ -227,20 +203,24 @@ int TapStream(Run& run) {
     run.view.Tick(now, UnixNanos());
     run.output.Flush();
   }
+  // Who closed the output does not wait for what comes behind it.
+  if (live && !problem && (run.recorder.recording() || !run.output.closed())) live->Drain();
   const bool reached = live ? live->reached() : daemon->reached();
   live.reset();
   daemon.reset();
   run.End();
   if (!problem) problem = run.recorder.problem();
   if (problem) return run.Fail(*problem);
-  return reached || signalled || run.output.closed() ? kDone : kFailed;
+  return run.Exit(reached || signalled || run.output.closed());
 }
 
 }  // namespace
 
 bool IsEndpoint(const std::string& source) { return source.find("://") != std::string::npos; }
 
-void TapNote(const std::string& text) { std::fprintf(stderr, "conductor tap: %s\n", text.c_str()); }
+void TapNote(const std::string& text) {
+  std::fprintf(stderr, "conductor tap: %s\n", Printable(text).c_str());
+}
 
 int64_t UnixNanos() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
