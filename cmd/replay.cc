@@ -160,7 +160,9 @@ void AddSinks(CLI::App& replay, toolkit::ReplayOptions& options) {
   Hide(AddFlag(replay, "--rotate-size", options.rotate_bytes, ParseSize, "SIZE",
                "begin another file of the recording when it is that large"));
   AddFlag(replay, "--into", options.into, ParseUrl, "URL", "feed a daemon: http://HOST:PORT");
-  Hide(replay.add_option("--token-file", options.token_file, "holds the daemon's bearer token")
+  Hide(replay
+           .add_option("--token-file", options.token_file,
+                       "holds the daemon's bearer token [$CONDUCTOR_TOKEN]")
            ->type_name("FILE"));
   Hide(replay.add_option("--ca-file", options.ca_file, "who may sign its certificate, PEM")
            ->type_name("FILE"));
