@@ -121,10 +121,10 @@ struct RecordingReader::Impl {
   }
 
   Status OpenNext() {
-    const std::string path = paths[next_path++];
-    auto read = OpenFile(path);
+    file = paths[next_path++];
+    auto read = OpenFile(file);
     if (!read) return tl::unexpected(std::move(read).error());
-    return Begin(*std::move(read), path);
+    return Begin(*std::move(read), file);
   }
 
   Damage Count(Damage damage) {
@@ -208,6 +208,8 @@ struct RecordingReader::Impl {
     if (!blocks) {
       if (next_path == paths.size()) return false;
       if (auto opened = OpenNext(); !opened) {
+        // That it is this file is said by the damage.
+        opened.error().where.clear();
         item = Count({.file = file, .to_end = true, .what = opened.error().Message()});
       }
       return true;

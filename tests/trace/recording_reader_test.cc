@@ -257,6 +257,23 @@ TEST(RecordingReader, AFileThatIsMissingBetweenOthersIsTold) {
   EXPECT_TRUE(Has(told, "damage 0+0")) << testing::PrintToString(told);
 }
 
+TEST(RecordingReader, ADamageNamesTheFileThatCouldNotBeRead) {
+  const TemporaryFolder folder;
+  const Sample sample;
+  Write(folder.File("a"), sample.whole());
+  Write(folder.File("c"), "notes");
+  auto reader = RecordingReader::Open({folder.File("a"), folder.File("b"), folder.File("c")});
+  ASSERT_TRUE(reader);
+  Strings said;
+  while (const auto item = reader->Next()) {
+    if (const auto* damage = std::get_if<Damage>(&*item)) said.push_back(damage->Describe());
+  }
+  ASSERT_EQ(said.size(), 2u);
+  EXPECT_TRUE(said[0].starts_with(folder.File("b") + ": byte 0: cannot be opened: No such file"))
+      << said[0];
+  EXPECT_TRUE(said[1].starts_with(folder.File("c") + ": byte 0: this is no recording")) << said[1];
+}
+
 TEST(RecordingReader, FilesOfARotationComeOldestFirst) {
   const TemporaryFolder folder;
   for (const char* name :
