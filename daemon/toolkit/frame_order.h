@@ -45,7 +45,7 @@ class FrameOrder {
   [[nodiscard]] std::vector<std::string> Notes() const;
 
  private:
-  static constexpr size_t kRemembered = 1 << 19;  // messages of a publisher, at least
+  static constexpr size_t kRemembered = 1 << 17;  // messages of a publisher, at least
 
   // A message that was handed on.
   struct Known {

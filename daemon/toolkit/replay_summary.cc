@@ -270,7 +270,7 @@ std::string CheckText(const ReplaySummary::Check& check, const Terminal& termina
 
 std::optional<bool> ReplaySummary::Check::Same() const {
   if (!difference.empty()) return false;
-  if (batches == 0) return std::nullopt;
+  if (batches == 0 || comparisons == 0) return std::nullopt;
   return true;
 }
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -279,6 +280,20 @@ class Sinks(ReplayTest):
         done = self.replay(TRACE, "--into", f"http://127.0.0.1:{port}", code=FAILED)
         self.assertIn(f"127.0.0.1:{port}", done.stderr)
 
+    def test_a_daemon_is_shown_the_token_of_the_file_or_the_environment(self):
+        token = "0123456789abcdef0123456789abcdef"
+        for name, text in [("tokens", f"admin {token}\n"), ("mine", token + "\n")]:
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(self.path(name), 0o600)
+        daemon = self.daemon("--auth-token-file", self.path("tokens"))
+        done = self.replay(TRACE, "--into", daemon.url, code=FAILED)
+        self.assertIn("/v1/ingest: status 401", done.stderr)
+        self.replay(TRACE, "--into", daemon.url, "--token-file", self.path("mine"))
+        done = run_to_end("replay", TRACE, "--into", daemon.url, seconds=DEADLINE,
+                          environment={"CONDUCTOR_TOKEN": token})
+        self.assertEqual(done.returncode, DONE, done.stderr)
+
     def test_it_is_a_publisher_that_a_daemon_follows(self):
         path = self.recorded_traffic()
         first = publishers.free_ports(2)
@@ -449,6 +464,15 @@ class Sinks(ReplayTest):
                                       check=False)
                 self.assertEqual(done.returncode, FAILED)
                 self.assertIn("standard output: cannot be written: No space left", done.stderr)
+
+    def test_a_recording_that_may_not_grow_is_an_error(self):
+        done = subprocess.run(
+            [binary(), "replay", TRACE, "--record", self.path("small.rec"), "--json"],
+            capture_output=True, text=True, timeout=DEADLINE, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048)))
+        self.assertEqual(done.returncode, FAILED, done.stderr)
+        self.assertIn("small.rec", done.stderr)
+        self.assertFalse(json.loads(done.stdout)["whole"])
 
     def test_a_signal_ends_it_with_its_summary(self):
         played = self.start("replay", TRACE, "--publish",
