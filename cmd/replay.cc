@@ -161,7 +161,9 @@ void AddSinks(CLI::App& replay, toolkit::ReplayOptions& options) {
   replay.add_option("--snapshot", options.snapshot, "write a snapshot of what it comes to")
       ->type_name("FILE");
   AddFlag(replay, "--into", options.into, ParseUrl, "URL", "feed a daemon: http://HOST:PORT");
-  Hide(replay.add_option("--token-file", options.token_file, "holds the daemon's bearer token")
+  Hide(replay
+           .add_option("--token-file", options.token_file,
+                       "holds the daemon's bearer token [$CONDUCTOR_TOKEN]")
            ->type_name("FILE"));
   Hide(replay.add_option("--ca-file", options.ca_file, "who may sign its certificate, PEM")
            ->type_name("FILE"));

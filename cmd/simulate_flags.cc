@@ -25,6 +25,9 @@ constexpr const char* kNames[] = {
     "--decode-speed", "--max-batch", "--policy",           "--weights",       "--event-delay",
     "--rate-scale",   "--requests",  "--trace-block-size", "--seed",          "--svg"};
 
+// What goes with it and is not its own.
+constexpr const char* kShared[] = {"--simulate", "--json", "--strict"};
+
 Result<double> ParsePositive(std::string_view text, std::string_view what, double min, double max) {
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -160,9 +163,13 @@ void AddSimulateFlags(CLI::App& app, SimulateFlags& flags) {
 
 void CheckSimulateFlags(const CLI::App& app, const SimulateFlags& flags) {
   if (flags.simulate) {
-    for (const char* sink : {"--publish", "--record", "--into", "--check"}) {
-      const CLI::Option* const option = app.get_option_no_throw(sink);
-      if (option != nullptr && option->count() > 0) throw CLI::ExcludesError("--simulate", sink);
+    for (const CLI::Option* const option : app.get_options()) {
+      if (option->count() == 0 || option->get_lnames().empty()) continue;  // SOURCE has none
+      const std::string name = "--" + option->get_lnames().front();
+      const auto is_name = [&name](const char* of) { return name == of; };
+      if (std::ranges::none_of(kNames, is_name) && std::ranges::none_of(kShared, is_name)) {
+        throw CLI::ExcludesError("--simulate", name);
+      }
     }
     return;
   }

@@ -17,8 +17,8 @@ struct SimulateFlags {
 // added before are left to it, to set in `flags.options`. `flags` must live as long as `app`.
 void AddSimulateFlags(CLI::App& app, SimulateFlags& flags);
 
-// A usage error where one of them was given without --simulate, or --simulate with what the caller
-// does with frames (--publish, --record, --into, --check): for the caller's final callback.
+// A usage error where one of them was given without --simulate, or --simulate with any other flag
+// of `app`, which would mean nothing: for the caller's final callback.
 void CheckSimulateFlags(const CLI::App& app, const SimulateFlags& flags);
 
 // Shows the flags in the help: for the caller's --help-all.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "daemon/toolkit/terminal.h"
 
@@ -55,5 +56,22 @@ std::string DumpJson(const Json& json) {
 }
 
 std::string ShownJson(const Json& json) { return Cut(Printable(DumpJson(json)), kMostShown); }
+
+Result<std::vector<TokenId>> ReadTokenIds(std::string_view name, const Json& value) {
+  if (!value.is_array()) {
+    return Fail(fmt::format("{} is {}", name, ShownJson(value)), {},
+                "an array of integers from 0 to 4294967295");
+  }
+  std::vector<TokenId> tokens;
+  tokens.reserve(value.size());
+  for (const Json& item : value) {
+    if (!item.is_number_unsigned() || item.get<uint64_t>() > std::numeric_limits<TokenId>::max()) {
+      return Fail(fmt::format("{}[{}] is {}", name, tokens.size(), ShownJson(item)), {},
+                  "an integer from 0 to 4294967295");
+    }
+    tokens.push_back(item.get<TokenId>());
+  }
+  return tokens;
+}
 
 }  // namespace conductor::toolkit

@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lib/base/result.h"
+#include "lib/hash/block_hash.h"
 
 namespace conductor::toolkit {
 
@@ -18,6 +20,10 @@ namespace conductor::toolkit {
 [[nodiscard]] std::string DumpJson(const nlohmann::ordered_json& json);
 // The same for a message: printable, and short.
 [[nodiscard]] std::string ShownJson(const nlohmann::ordered_json& json);
+
+// Token ids of an array; `name` is what errors call it: "NAME[3] is -1".
+[[nodiscard]] Result<std::vector<TokenId>> ReadTokenIds(std::string_view name,
+                                                        const nlohmann::ordered_json& value);
 
 inline constexpr size_t kMostNested = 256;
 

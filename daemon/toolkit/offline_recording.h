@@ -42,10 +42,9 @@ struct LoadedRecording {
 };
 
 // Feeds a conductor all that recordings have, read one after the other as if they were one
-// (RecordingFiles() of each path), until it is applied. Answers of a replay endpoint come before
-// the live messages that they are to be followed by; what is damaged is left out, as a daemon would
-// have missed it. An error: a file that cannot be opened or is no recording, or nothing in them
-// that could be used.
+// (RecordingFiles() of the paths), until it is applied, in the order of FrameOrder. What is damaged
+// is left out, as a daemon would have missed it. An error: a file that cannot be opened or is no
+// recording, or nothing in them that could be used.
 [[nodiscard]] Result<LoadedRecording> LoadRecordings(OfflineConductor& conductor,
                                                      const std::vector<std::string>& paths,
                                                      const TakenFor& taken_for,

@@ -5,11 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -17,7 +15,9 @@
 #include <thread>
 #include <utility>
 
+#include "daemon/toolkit/bearer_token.h"
 #include "daemon/toolkit/frame_order.h"
+#include "daemon/toolkit/print_result.h"
 #include "daemon/toolkit/rebuild.h"
 #include "daemon/toolkit/rebuild_check.h"
 #include "daemon/toolkit/replay_engine_source.h"
@@ -29,6 +29,7 @@
 #include "daemon/toolkit/replay_snapshot.h"
 #include "daemon/toolkit/replay_summary.h"
 #include "daemon/toolkit/replay_trace_source.h"
+#include "daemon/toolkit/stop_signal.h"
 #include "daemon/toolkit/terminal.h"
 #include "lib/base/number.h"
 
@@ -42,20 +43,21 @@ constexpr uint32_t kTraceBlockSize = 16;
 constexpr Duration kLook = std::chrono::milliseconds(50);  // between two looks at whether to stop
 constexpr const char* kAll = "all";
 
-// Set by a signal: end soon.
-std::atomic<bool> stop_asked = false;
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-bool StopAsked() { return stop_asked.load(std::memory_order_relaxed); }
-
 // The first signal ends the replay, the second one the process.
-void CatchSignals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { stop_asked.store(true, std::memory_order_relaxed); };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  for (const int number : {SIGINT, SIGTERM}) ::sigaction(number, &action, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-}
+class Stop {
+ public:
+  [[nodiscard]] bool Asked() {
+    if (signal_ && signal_->came()) signal_.reset();
+    return !signal_;
+  }
+  // For whoever waits on this thread.
+  [[nodiscard]] Stopped Ask() {
+    return [this] { return Asked(); };
+  }
+
+ private:
+  std::optional<StopSignal> signal_{std::in_place};
+};
 
 void Say(const std::string& text) {
   std::fputs(fmt::format("conductor replay: {}\n", Printable(text)).c_str(), stderr);
@@ -63,19 +65,35 @@ void Say(const std::string& text) {
 
 bool IsAddress(const std::string& source) { return source.find("://") != std::string::npos; }
 
-// Whether it may be a trace: what is no file (a pipe) cannot be looked at twice.
-Result<bool> MayBeTrace(const std::string& path) {
+enum class FileKind { kRecording, kTrace, kOther };
+
+// What is no file (a pipe) cannot be looked at twice: it is a trace, as recordings need a file.
+Result<FileKind> KindOf(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return Fail(std::strerror(errno), path);
   if (S_ISDIR(status.st_mode)) return Fail("is a directory", path, "a recording or a trace");
-  if (!S_ISREG(status.st_mode)) return true;
+  if (!S_ISREG(status.st_mode)) return FileKind::kTrace;
+  if (trace::IsRecording(path)) return FileKind::kRecording;
   std::ifstream file(path);
   char first = 0;
   if (!(file >> first)) return Fail("is empty or cannot be read", path, "a recording or a trace");
-  return first == '{';
+  return first == '{' ? FileKind::kTrace : FileKind::kOther;
 }
 
-Result<std::unique_ptr<ReplaySource>> OpenSource(const ReplayOptions& options) {
+// A recording that reads what it writes would never end.
+Status CheckRecord(const std::string& path, const ReplaySource& source) {
+  struct stat written {};
+  if (path.empty() || ::stat(path.c_str(), &written) != 0) return {};
+  for (const std::string& file : source.Files()) {
+    struct stat read {};
+    if (::stat(file.c_str(), &read) != 0) continue;
+    if (read.st_dev != written.st_dev || read.st_ino != written.st_ino) continue;
+    return Fail(fmt::format("{} is what is replayed", path), "--record", "another file");
+  }
+  return {};
+}
+
+Result<std::unique_ptr<ReplaySource>> OpenSource(const ReplayOptions& options, Stop& stop) {
   const std::string& first = options.sources.front();
   if (IsAddress(first)) {
     return EngineSource::Open({.endpoint = first,
@@ -83,12 +101,12 @@ Result<std::unique_ptr<ReplaySource>> OpenSource(const ReplayOptions& options) {
                                .timeout = options.timeout,
                                .max_bytes = options.max_bytes,
                                .as = options.as,
-                               .stopped = StopAsked});
+                               .stopped = stop.Ask()});
   }
-  if (trace::IsRecording(first)) return RecordingSource::Open(options.sources, options.as);
-  const auto may_be_trace = MayBeTrace(first);
-  if (!may_be_trace) return tl::unexpected(may_be_trace.error());
-  if (!*may_be_trace) {
+  const auto kind = KindOf(first);
+  if (!kind) return tl::unexpected(kind.error());
+  if (*kind == FileKind::kRecording) return RecordingSource::Open(options.sources, options.as);
+  if (*kind == FileKind::kOther) {
     return Fail("is neither a recording nor a workload trace", first,
                 "a file that conductor tap --record made, or JSON lines with hash_ids");
   }
@@ -143,19 +161,10 @@ Status CheckKeys(const std::vector<SourcePublisher>& publishers, std::optional<u
   return {};
 }
 
-Result<std::string> ReadToken(const std::string& path) {
-  std::ifstream file(path);
-  std::string token;
-  std::string more;
-  if (!(file >> token)) return Fail("holds no token, or cannot be read", path, "a bearer token");
-  if (file >> more) return Fail("holds more than one word", path, "a token and nothing else");
-  return token;
-}
-
 // Waits until a frame's turn, by the times of the source.
 class Pace {
  public:
-  explicit Pace(double speed) : speed_(speed) {}
+  Pace(double speed, Stop& stop) : speed_(speed), stop_(stop) {}
 
   void Wait(double at) {
     if (speed_ <= 0) return;
@@ -166,7 +175,7 @@ class Pace {
     const double seconds = std::clamp((at - *first_) / speed_, 0.0, kLongest);
     const MonoTime due =
         begun_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-    for (MonoTime now = MonoNow(); now < due && !StopAsked(); now = MonoNow()) {
+    for (MonoTime now = MonoNow(); now < due && !stop_.Asked(); now = MonoNow()) {
       std::this_thread::sleep_for(std::min<Duration>(due - now, kLook));
     }
   }
@@ -175,6 +184,7 @@ class Pace {
   static constexpr double kLongest = 1e8;  // seconds
 
   const double speed_;
+  Stop& stop_;
   std::optional<double> first_;
   MonoTime begun_{};
 };
@@ -182,12 +192,14 @@ class Pace {
 // One run: a source, the index that it comes to, and the sinks.
 class Run {
  public:
-  Run(const ReplayOptions& options, ReplaySource& source, std::optional<uint32_t> picked)
+  Run(const ReplayOptions& options, ReplaySource& source, std::optional<uint32_t> picked,
+      Stop& stop)
       : options_(options),
         source_(source),
+        stop_(stop),
         picked_(picked),
         order_(source.publishers()),
-        pace_(options.speed.value_or(options.publish.empty() ? 0 : 1)),
+        pace_(options.speed.value_or(options.publish.empty() ? 0 : 1), stop),
         rebuild_(Rebuild::Options(), source.publishers(), options.check ? &check_ : nullptr),
         checked_(rebuild_.index()),
         check_(checked_, rebuild_.index().options().hash_seed),
@@ -205,6 +217,7 @@ class Run {
 
   const ReplayOptions& options_;
   ReplaySource& source_;
+  Stop& stop_;
   const std::optional<uint32_t> picked_;
   FrameOrder order_;
   Pace pace_;
@@ -220,6 +233,7 @@ class Run {
 
 Status Run::OpenSinks() {
   const auto& publishers = source_.publishers();
+  if (auto checked = CheckRecord(options_.record, source_); !checked) return checked;
   if (!options_.record.empty()) {
     auto record = RecordSink::Open({.path = options_.record, .rotate_bytes = options_.rotate_bytes},
                                    publishers);
@@ -228,15 +242,13 @@ Status Run::OpenSinks() {
   }
   if (!options_.into.empty()) {
     if (auto checked = CheckKeys(publishers, picked_); !checked) return checked;
-    IntoSink::Options into{.ca_file = options_.ca_file, .stopped = StopAsked};
+    IntoSink::Options into{.ca_file = options_.ca_file, .stopped = stop_.Ask()};
     auto url = client::ConductorUrl::Parse(options_.into);
     if (!url) return tl::unexpected(std::move(url.error()));
     into.url = std::move(*url);
-    if (!options_.token_file.empty()) {
-      auto token = ReadToken(options_.token_file);
-      if (!token) return tl::unexpected(std::move(token.error()));
-      into.token = std::move(*token);
-    }
+    auto token = ReadBearerToken(options_.token_file);
+    if (!token) return tl::unexpected(std::move(token.error()).Within("--token-file"));
+    into.token = std::move(*token);
     sinks_.push_back(std::make_unique<IntoSink>(into, publishers));
   }
   if (!options_.snapshot.empty()) {
@@ -253,7 +265,7 @@ Status Run::OpenSinks() {
                                         .wait_subscriber = options_.wait_subscriber,
                                         .ring_batches = options_.ring,
                                         .stay = options_.stay,
-                                        .stopped = StopAsked},
+                                        .stopped = stop_.Ask()},
                                        publishers, picked_);
     if (!publish) return tl::unexpected(std::move(publish.error()));
     const std::string& replays = (*publish)->replay_endpoint();
@@ -265,7 +277,7 @@ Status Run::OpenSinks() {
 }
 
 void Run::Ordered(const SourceFrame& frame) {
-  if (!failed_ || StopAsked() || Differs()) return;
+  if (!failed_ || stop_.Asked() || Differs()) return;
   pace_.Wait(frame.at);
   rebuild_.Feed(frame);
   for (const auto& sink : sinks_) {
@@ -279,14 +291,15 @@ Status Run::Play() {
   }
   const FrameOrder::Out out = [this](const SourceFrame& frame) { Ordered(frame); };
   SourceFrame frame;
-  while (failed_ && !StopAsked() && !Differs()) {
+  while (failed_ && !stop_.Asked() && !Differs()) {
     const auto more = source_.Next(frame);
     if (!more) {
       failed_ = tl::unexpected(more.error());
       break;
     }
     if (!*more) break;
-    if (picked_ && frame.publisher != *picked_) continue;
+    const bool of_all = frame.kind == SourceFrame::Kind::kStopped;
+    if (picked_ && frame.publisher != *picked_ && !of_all) continue;
     messages_ += frame.IsMessage() ? 1 : 0;
     progress_.Show(MonoNow(), source_.Progress(), messages_);
     if (record_) failed_ = record_->Take(frame);
@@ -302,7 +315,7 @@ Status Run::Play() {
   for (const auto& sink : sinks_) {
     if (failed_ && !Differs()) failed_ = sink->Finish();
   }
-  if (options_.check && failed_ && !StopAsked()) check_.Finish();
+  if (options_.check && failed_ && !stop_.Asked()) check_.Finish();
   return failed_;
 }
 
@@ -311,7 +324,7 @@ ReplaySummary Run::Result(bool whole) {
   for (const std::string& source : options_.sources) {
     summary.source += (summary.source.empty() ? "" : ", ") + source;
   }
-  summary.whole = whole && !StopAsked() && !Differs();
+  summary.whole = whole && !stop_.Asked() && !Differs();
   if (picked_) {
     auto picked = std::move(summary.publishers.at(*picked_));
     summary.publishers.clear();
@@ -321,22 +334,17 @@ ReplaySummary Run::Result(bool whole) {
   const auto add = [&](std::vector<std::string> notes) {
     std::ranges::move(notes, std::back_inserter(summary.notes));
   };
+  add(order_.Notes());
   if (record_) add(record_->Notes());
   for (const auto& sink : sinks_) add(sink->Notes());
   if (options_.check) {
     add(check_.Notes());
-    summary.check = {.same = !check_.difference(),
-                     .batches = check_.batches(),
+    summary.check = {.batches = check_.batches(),
                      .comparisons = check_.compared(),
-                     .difference = check_.difference() ? check_.difference()->Describe() : ""};
+                     .difference = check_.difference() ? check_.difference()->Describe() : "",
+                     .sound = source_.Sound()};
   }
   return summary;
-}
-
-// Whoever reads it may be gone, which is nothing to complain of.
-void Print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
 }
 
 int Failed(const Error& error) {
@@ -388,23 +396,27 @@ Status CheckReplay(const ReplayOptions& options) {
 }
 
 int RunReplay(const ReplayOptions& options) {
-  CatchSignals();
-  auto source = OpenSource(options);
+  Stop stop;
+  auto source = OpenSource(options, stop);
   if (!source) return Failed(source.error());
   const auto picked = Pick(options, (*source)->publishers());
   if (!picked) {
     Say(picked.error().Message());
     return kUsage;
   }
-  Run run(options, **source, *picked);
+  Run run(options, **source, *picked, stop);
   if (auto opened = run.OpenSinks(); !opened) return Failed(opened.error());
   const Status played = run.Play();
   const ReplaySummary summary = run.Result(played.has_value());
   for (const std::string& note : summary.notes) Say(note);
-  Print(options.json ? RenderSummaryJson(summary)
-                     : RenderSummary(summary, TerminalOf(STDOUT_FILENO)));
+  const Status printed =
+      PrintResult(options.json ? RenderSummaryJson(summary)
+                               : RenderSummary(summary, TerminalOf(STDOUT_FILENO)));
   if (!played) return Failed(played.error());
-  return summary.check && !summary.check->same ? kFailed : kDone;
+  if (!printed) return Failed(printed.error());
+  if (!summary.check || summary.check->Passed()) return kDone;
+  // Who ended it early did not ask for all of it to be compared.
+  return stop.Asked() && summary.check->difference.empty() ? kDone : kFailed;
 }
 
 }  // namespace conductor::toolkit

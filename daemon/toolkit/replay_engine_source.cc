@@ -24,30 +24,30 @@ std::string_view Plural(uint64_t count) { return count == 1 ? "" : "es"; }
 }  // namespace
 
 void AnswerCheck::Take(const SourceFrame& frame) {
-  if (frame.IsEnd()) {
+  const auto message = frame.Message();
+  if (message && message->replay_end) {
     ended_ = true;
     return;
   }
-  const auto sequence = frame.Sequence();
-  const bool is_number = sequence && *sequence != ~uint64_t{0};
-  if (!is_number || (frame.frames.size() != 3 && frame.frames.size() != 4)) {
+  if (!message || message->sequence == kEndOfReplay) {
     ++malformed_;
     return;
   }
+  const uint64_t sequence = message->sequence;
   ++batches_;
   ++(frame.frames.size() == 3 ? plain_ : with_topic_);
-  if (*sequence < from_) ++before_;
-  if (last_ && *sequence <= *last_) {
+  if (sequence < from_) ++before_;
+  if (last_ && sequence <= *last_) {
     ++out_of_order_;
     return;
   }
-  if (last_ && *sequence > *last_ + 1) {
+  if (last_ && sequence > *last_ + 1) {
     ++holes_;
-    missing_ += *sequence - *last_ - 1;
-    if (!first_hole_) first_hole_ = Hole{*last_ + 1, *sequence};
+    missing_ += sequence - *last_ - 1;
+    if (!first_hole_) first_hole_ = Hole{*last_ + 1, sequence};
   }
-  first_ = first_.value_or(*sequence);
-  last_ = *sequence;
+  first_ = first_.value_or(sequence);
+  last_ = sequence;
 }
 
 bool AnswerCheck::sound() const {
@@ -124,7 +124,8 @@ EngineSource::EngineSource(const Options& options)
       context_(zmq_ctx_new()),
       check_(options.endpoint, options.from) {
   SourcePublisher publisher = Described(options.endpoint, options.as);
-  publisher.has_whole_answer = true;
+  publisher.has_answers = true;
+  publisher.answer_ends = 1;
   publishers_.push_back(std::move(publisher));
 }
 

@@ -4,37 +4,43 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
 
+#include "daemon/serve/document.h"
 #include "lib/client/http_transport.h"
 #include "lib/wire/msgpack_writer.h"
 
 namespace conductor::toolkit {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr int kOk = 200;
 constexpr int kFull = 429;
 constexpr Duration kWait = std::chrono::milliseconds(200);  // for a full queue
 constexpr Duration kConnect = std::chrono::seconds(5);
 
-Json Parse(const client::Reply& reply) {
-  Json answer = reply.form == client::Form::kMsgpack ? Json::from_msgpack(reply.body, true, false)
-                                                     : Json::parse(reply.body, nullptr, false);
-  return answer.is_object() ? answer : Json::object();
-}
+struct Answer {
+  size_t accepted = 0;
+  std::string state;
+  std::string detail;
+  std::string error;
+};
 
-std::string TextOf(const Json& answer, const char* name) {
-  const auto member = answer.find(name);
-  return member != answer.end() && member->is_string() ? member->get<std::string>() : "";
-}
-
-size_t NumberOf(const Json& answer, const char* name) {
-  const auto member = answer.find(name);
-  return member != answer.end() && member->is_number_unsigned() ? member->get<size_t>() : 0;
+// Whoever it is that answers, nothing is read that is nested deep. What is no answer has nothing.
+Answer ReadAnswer(const client::Reply& reply) {
+  Answer answer;
+  const auto form = reply.form == client::Form::kMsgpack ? serve::BodyForm::kMsgpack  //
+                                                         : serve::BodyForm::kJson;
+  const auto document = serve::Document::Parse(reply.body, form);
+  if (!document) return answer;
+  document->root().ForEachEntry([&](std::optional<std::string_view> name, serve::Value value) {
+    if (name == "accepted") answer.accepted = value.AsUint64().value_or(0);
+    if (name == "state") answer.state = value.AsText().value_or("");
+    if (name == "detail") answer.detail = value.AsText().value_or("");
+    if (name == "error") answer.error = value.AsText().value_or("");
+    return true;
+  });
+  return answer;
 }
 
 void WriteRegistration(const serve::Registration& as, wire::MsgpackWriter& out) {
@@ -79,8 +85,8 @@ IntoSink::IntoSink(const Options& options, const std::vector<SourcePublisher>& p
 
 Status IntoSink::Take(const SourceFrame& frame) {
   if (!frame.IsMessage()) return {};
-  const auto sequence = frame.Sequence();
-  if (frame.frames.size() != 3 || !sequence) {
+  const auto message = frame.Message();
+  if (!message) {
     ++malformed_;
     return {};
   }
@@ -90,8 +96,9 @@ Status IntoSink::Take(const SourceFrame& frame) {
   if (lane.frames.size() >= options_.body_frames || lane.bytes >= options_.body_bytes) {
     if (auto done = HandIn(lane, /*wait=*/false); !done) return done;
   }
-  lane.frames.push_back({*sequence, frame.frames[0], frame.frames[2]});
-  lane.bytes += frame.frames[2].size();
+  lane.frames.push_back(
+      {message->sequence, std::string(message->topic), std::string(message->payload)});
+  lane.bytes += message->payload.size();
   return {};
 }
 
@@ -137,22 +144,20 @@ Status IntoSink::HandIn(Lane& lane, bool wait) {
   while (true) {
     auto reply = Ask(Body(lane, from, wait));
     if (!reply) return tl::unexpected(std::move(reply.error()));
-    const Json answer = Parse(*reply);
+    const Answer answer = ReadAnswer(*reply);
     if (reply->status != kOk && reply->status != kFull) {
-      return Fail(fmt::format("status {}: {}", reply->status, TextOf(answer, "error")), path);
+      return Fail(fmt::format("status {}: {}", reply->status, answer.error), path);
     }
     const size_t left = lane.frames.size() - from;
-    const size_t taken = std::min(NumberOf(answer, "accepted"), left);
+    const size_t taken = std::min(answer.accepted, left);
     from += taken;
     lane.taken += taken;
     if (reply->status == kOk) {
       if (taken < left) {
         return Fail(fmt::format("took {} of {} frames and does not say why", taken, left), path);
       }
-      lane.state = TextOf(answer, "state");
-      if (const auto detail = TextOf(answer, "detail"); !detail.empty()) {
-        lane.state += ": " + detail;
-      }
+      lane.state = answer.state;
+      if (!answer.detail.empty()) lane.state += ": " + answer.detail;
       break;
     }
     ++waits_;

@@ -90,12 +90,13 @@ Status PublishSink::Start() {
 
 Status PublishSink::Take(const SourceFrame& frame) {
   if (!frame.IsMessage() || (picked_ && *picked_ != frame.publisher)) return {};
-  const auto sequence = frame.Sequence();
-  if (frame.frames.size() != 3 || !sequence) {
+  const auto message = frame.Message();
+  if (!message) {
     if (unusable_++ == 0) first_unusable_ = "no message of topic, sequence and payload";
     return {};
   }
-  const auto number = numbering_.Take(picked_ ? 0 : frame.publisher, *sequence, frame.Payload());
+  const auto number =
+      numbering_.Take(picked_ ? 0 : frame.publisher, message->sequence, message->payload);
   if (!number) {
     ++repeated_;
     return {};
@@ -106,12 +107,13 @@ Status PublishSink::Take(const SourceFrame& frame) {
     publisher_->NewLife();
     if (redialect) redialect->NewLife();
   }
-  std::string payload(frame.Payload());
+  std::string payload(message->payload);
   if (redialect) {
     auto encoded = redialect->Encode(payload);
     if (!encoded) {
       if (unusable_++ == 0) {
-        first_unusable_ = fmt::format("sequence {}: {}", *sequence, encoded.error().Message());
+        first_unusable_ =
+            fmt::format("sequence {}: {}", message->sequence, encoded.error().Message());
       }
       return {};
     }
@@ -119,7 +121,7 @@ Status PublishSink::Take(const SourceFrame& frame) {
   }
   ++published_;
   if (number->what == Numbering::What::kRepeated) ++repeated_;
-  publisher_->Send(frame.frames.front(), number->sequence, std::move(payload));
+  publisher_->Send(message->topic, number->sequence, std::move(payload));
   return {};
 }
 

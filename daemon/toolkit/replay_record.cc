@@ -19,6 +19,19 @@ constexpr double kLatest = 9e9;  // Unix seconds; in nanoseconds it fits 64 bits
 
 int64_t Nanoseconds(double at) { return std::llround(std::clamp(at, 0.0, kLatest) * kNanoseconds); }
 
+trace::MarkKind MarkOf(SourceFrame::Kind kind) {
+  switch (kind) {
+    case SourceFrame::Kind::kConnected:
+      return trace::MarkKind::kConnected;
+    case SourceFrame::Kind::kDisconnected:
+      return trace::MarkKind::kDisconnected;
+    case SourceFrame::Kind::kAnswerEnd:
+      return trace::MarkKind::kReplayEnd;
+    default:
+      return trace::MarkKind::kLost;
+  }
+}
+
 // What reading the recording needs.
 std::string FactsOf(const SourcePublisher& publisher) {
   const serve::Registration& as = publisher.read_as;
@@ -64,15 +77,16 @@ Result<uint32_t> RecordSink::NumberOf(uint32_t publisher) {
 }
 
 Status RecordSink::Take(const SourceFrame& frame) {
+  stopped_ = frame.kind == SourceFrame::Kind::kStopped;
+  last_ns_ = Nanoseconds(frame.at);
+  if (stopped_) return writer_.Mark(MonoNow(), {.time_ns = last_ns_});
   const auto publisher = NumberOf(frame.publisher);
   if (!publisher) return tl::unexpected(publisher.error());
-  last_ns_ = Nanoseconds(frame.at);
   if (!frame.IsMessage()) {
-    trace::RecordedMark mark{.time_ns = last_ns_, .publisher = *publisher, .count = frame.count};
-    mark.kind = trace::MarkKind::kLost;
-    if (frame.kind == SourceFrame::Kind::kConnected) mark.kind = trace::MarkKind::kConnected;
-    if (frame.kind == SourceFrame::Kind::kDisconnected) mark.kind = trace::MarkKind::kDisconnected;
-    return writer_.Mark(MonoNow(), mark);
+    return writer_.Mark(MonoNow(), {.time_ns = last_ns_,
+                                    .publisher = *publisher,
+                                    .kind = MarkOf(frame.kind),
+                                    .count = frame.count});
   }
   ++messages_;
   const std::vector<std::string_view> views(frame.frames.begin(), frame.frames.end());
@@ -81,7 +95,9 @@ Status RecordSink::Take(const SourceFrame& frame) {
 }
 
 Status RecordSink::Finish() {
-  if (auto marked = writer_.Mark(MonoNow(), {.time_ns = last_ns_}); !marked) return marked;
+  if (!stopped_) {
+    if (auto marked = writer_.Mark(MonoNow(), {.time_ns = last_ns_}); !marked) return marked;
+  }
   return writer_.Close();
 }
 

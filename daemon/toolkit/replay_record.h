@@ -41,6 +41,7 @@ class RecordSink : public ReplaySink {
   std::vector<std::optional<uint32_t>> numbers_;  // in the recording, by publisher
   uint64_t messages_ = 0;
   int64_t last_ns_ = 0;
+  bool stopped_ = false;  // the source's recorder was, last
 };
 
 }  // namespace conductor::toolkit

@@ -1,13 +1,13 @@
 #include "daemon/toolkit/replay_recording_source.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
-#include <algorithm>
-#include <nlohmann/json.hpp>
 #include <utility>
 #include <variant>
 
 #include "daemon/serve/registration_json.h"
+#include "daemon/toolkit/json_text.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -15,15 +15,11 @@ namespace {
 constexpr double kNanoseconds = 1e9;
 constexpr size_t kMostNotes = 16;
 
-// All files of the recordings, each once.
-std::vector<std::string> AllFiles(const std::vector<std::string>& paths) {
-  std::vector<std::string> files;
-  for (const std::string& path : paths) {
-    for (std::string& file : trace::RecordingFiles(path)) {
-      if (std::ranges::find(files, file) == files.end()) files.push_back(std::move(file));
-    }
-  }
-  return files;
+// It is read twice, as a pipe cannot be.
+Status CheckFile(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode)) return {};
+  return Fail("is no file", path, "a recording in a file, which can be read twice");
 }
 
 }  // namespace
@@ -32,8 +28,9 @@ SourcePublisher DescribedBy(const trace::RecordedPublisher& recorded, const Read
                             std::vector<std::string>& notes) {
   SourcePublisher publisher =
       Described(recorded.endpoint.empty() ? recorded.replay_endpoint : recorded.endpoint, ReadAs());
-  const auto facts = nlohmann::ordered_json::parse(recorded.facts, nullptr, false);
-  if (facts.is_object()) {
+  const auto parsed = ParseJson(recorded.facts);
+  if (parsed && parsed->is_object()) {
+    const auto& facts = *parsed;
     const std::string model = publisher.read_as.model;
     auto fields = serve::ReadRegistration(facts, publisher.read_as.instance_id);
     for (const serve::FieldProblem& problem : fields.problems) {
@@ -57,12 +54,16 @@ SourcePublisher DescribedBy(const trace::RecordedPublisher& recorded, const Read
 
 Result<std::unique_ptr<RecordingSource>> RecordingSource::Open(
     const std::vector<std::string>& paths, const ReadAs& as) {
-  const std::vector<std::string> files = AllFiles(paths);
+  std::vector<std::string> files = trace::RecordingFiles(paths);
+  for (const std::string& file : files) {
+    if (auto checked = CheckFile(file); !checked) return tl::unexpected(checked.error());
+  }
   auto scanned = trace::RecordingReader::Open(files);
   if (!scanned) return tl::unexpected(std::move(scanned.error()));
   auto reader = trace::RecordingReader::Open(files);
   if (!reader) return tl::unexpected(std::move(reader.error()));
-  std::unique_ptr<RecordingSource> source(new RecordingSource(std::move(*reader)));
+  std::unique_ptr<RecordingSource> source(
+      new RecordingSource(std::move(*reader), std::move(files)));
   source->Scan(*scanned, as);
   return source;
 }
@@ -74,17 +75,33 @@ void RecordingSource::Scan(trace::RecordingReader& reader, const ReadAs& as) {
       publishers_.push_back(DescribedBy(reader.publishers().at(added->number), as, notes_));
     } else if (const auto* recorded = std::get_if<trace::RecordedFrame>(&*item)) {
       SourcePublisher& publisher = publishers_.at(recorded->publisher);
-      const bool known = publisher.has_live || publisher.has_whole_answer;
-      if (known && !recorded->replayed) continue;
-      Take(*recorded, frame);
-      if (!known) GuessType(publisher, frame);
+      const bool known = publisher.has_live || publisher.has_answers;
       publisher.has_live = publisher.has_live || !recorded->replayed;
-      publisher.has_whole_answer = publisher.has_whole_answer || frame.IsEnd();
+      publisher.has_answers = publisher.has_answers || recorded->replayed;
+      if (known && !recorded->replayed) continue;
+      if (const auto message = ReadMessage(recorded->frames, recorded->replayed)) {
+        publisher.answer_ends += message->replay_end ? 1 : 0;
+      }
+      if (known) continue;
+      Take(*recorded, frame);
+      GuessType(publisher, frame);
+    } else if (const auto* mark = std::get_if<trace::RecordedMark>(&*item)) {
+      const bool ends = mark->kind == trace::MarkKind::kReplayEnd;
+      if (ends && mark->publisher < publishers_.size()) {
+        publishers_[mark->publisher].answer_ends += 1;
+      }
     } else if (const auto* damage = std::get_if<trace::Damage>(&*item)) {
-      if (notes_.size() < kMostNotes) notes_.push_back(damage->Describe());
+      if (damages_.size() < kMostNotes) damages_.push_back(damage->Describe());
     }
   }
+  recorded_ = reader.publishers();
   bytes_ = reader.bytes_read();
+}
+
+std::vector<std::string> RecordingSource::Notes() const {
+  std::vector<std::string> notes = notes_;
+  notes.insert(notes.end(), damages_.begin(), damages_.end());
+  return notes;
 }
 
 Result<bool> RecordingSource::Next(SourceFrame& frame) {
@@ -107,7 +124,8 @@ void RecordingSource::Take(const trace::RecordedFrame& recorded, SourceFrame& fr
 }
 
 bool RecordingSource::Take(const trace::RecordedMark& mark, SourceFrame& frame) const {
-  if (mark.publisher >= publishers_.size()) return false;
+  const bool stopped = mark.kind == trace::MarkKind::kEnd;
+  if (!stopped && mark.publisher >= publishers_.size()) return false;
   frame = {.publisher = mark.publisher,
            .at = static_cast<double>(mark.time_ns) / kNanoseconds,
            .count = mark.count};
@@ -122,8 +140,11 @@ bool RecordingSource::Take(const trace::RecordedMark& mark, SourceFrame& frame) 
       frame.kind = SourceFrame::Kind::kLost;
       return true;
     case trace::MarkKind::kReplayEnd:
+      frame.kind = SourceFrame::Kind::kAnswerEnd;
+      return true;
     case trace::MarkKind::kEnd:
-      return false;
+      frame.kind = SourceFrame::Kind::kStopped;
+      return true;
   }
   return false;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/toolkit/replay_source.h"
@@ -21,7 +22,7 @@ namespace conductor::toolkit {
 // be known before the first frame.
 class RecordingSource : public ReplaySource {
  public:
-  // `paths`: at least one. Of a rotated recording all parts are read.
+  // `paths`: at least one. Of a rotated recording all parts are read, and no file twice.
   [[nodiscard]] static Result<std::unique_ptr<RecordingSource>> Open(
       const std::vector<std::string>& paths, const ReadAs& as);
 
@@ -30,10 +31,18 @@ class RecordingSource : public ReplaySource {
   }
   [[nodiscard]] Result<bool> Next(SourceFrame& frame) override;
   [[nodiscard]] std::optional<double> Progress() const override;
-  [[nodiscard]] std::vector<std::string> Notes() const override { return notes_; }
+  [[nodiscard]] bool Sound() const override { return damages_.empty(); }
+  [[nodiscard]] std::vector<std::string> Notes() const override;
+
+  // What the recordings say of publishers, by number.
+  [[nodiscard]] const std::vector<trace::RecordedPublisher>& recorded() const { return recorded_; }
+  // The first of what could not be read, a sentence each.
+  [[nodiscard]] const std::vector<std::string>& damages() const { return damages_; }
+  [[nodiscard]] std::vector<std::string> Files() const override { return files_; }
 
  private:
-  explicit RecordingSource(trace::RecordingReader reader) : reader_(std::move(reader)) {}
+  RecordingSource(trace::RecordingReader reader, std::vector<std::string> files)
+      : reader_(std::move(reader)), files_(std::move(files)) {}
 
   // What there is of whom.
   void Scan(trace::RecordingReader& reader, const ReadAs& as);
@@ -42,8 +51,11 @@ class RecordingSource : public ReplaySource {
   [[nodiscard]] bool Take(const trace::RecordedMark& mark, SourceFrame& frame) const;
 
   trace::RecordingReader reader_;
+  std::vector<std::string> files_;
   std::vector<SourcePublisher> publishers_;
+  std::vector<trace::RecordedPublisher> recorded_;
   std::vector<std::string> notes_;
+  std::vector<std::string> damages_;
   uint64_t bytes_ = 0;  // of all files
 };
 

@@ -1,16 +1,19 @@
 #include "daemon/toolkit/replay_source.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 #include <variant>
 
-#include "lib/base/bytes.h"
 #include "lib/wire/decoder.h"
 
 namespace conductor::toolkit {
 namespace {
 
-constexpr uint64_t kEndMarker = ~uint64_t{0};
+constexpr size_t kMostFrames = 8;  // of what may be a message
 
 bool IsOfPools(const wire::KvEvent& event) {
   return std::holds_alternative<wire::ObjectStored>(event) ||
@@ -19,17 +22,17 @@ bool IsOfPools(const wire::KvEvent& event) {
 
 }  // namespace
 
-std::optional<uint64_t> SourceFrame::Sequence() const {
-  if (frames.size() < 2 || frames[frames.size() - 2].size() != 8) return std::nullopt;
-  return LoadBigEndian64(frames[frames.size() - 2]);
+Result<RecordedMessage> SourceFrame::Message() const {
+  std::array<std::string_view, kMostFrames> views;
+  if (frames.size() > views.size()) {
+    return Fail(fmt::format("a message of {} frames", frames.size()));
+  }
+  std::ranges::copy(frames, views.begin());
+  return ReadMessage(std::span(views).first(frames.size()), kind == Kind::kAnswer);
 }
 
 std::string_view SourceFrame::Payload() const {
   return frames.empty() ? std::string_view() : std::string_view(frames.back());
-}
-
-bool SourceFrame::IsEnd() const {
-  return kind == Kind::kAnswer && Payload().empty() && Sequence() == kEndMarker;
 }
 
 SourcePublisher Described(std::string name, const ReadAs& as) {

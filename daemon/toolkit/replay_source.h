@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_TOOLKIT_REPLAY_SOURCE_H_
 #define CONDUCTOR_DAEMON_TOOLKIT_REPLAY_SOURCE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "daemon/serve/registration.h"
+#include "daemon/toolkit/recorded_message.h"
 #include "lib/base/result.h"
 
 namespace conductor::toolkit {
@@ -19,10 +21,11 @@ struct SourcePublisher {
   serve::Registration read_as;
   // The type is known, not only supposed: otherwise a stream of pool objects is taken for a pool's.
   bool type_known = false;
-  // What there is of it: messages as they were published; an answer to a replay request, to its
-  // end.
+  // What there is of it: messages as they were published; answers to replay requests, and how many
+  // of their ends (end markers, and recorded marks of an end).
   bool has_live = false;
-  bool has_whole_answer = false;
+  bool has_answers = false;
+  size_t answer_ends = 0;
 
   friend bool operator==(const SourcePublisher&, const SourcePublisher&) = default;
 };
@@ -34,20 +37,21 @@ struct SourceFrame {
     kAnswer,  // of an answer to a replay request: [delimiter] [topic] sequence payload
     kConnected,
     kDisconnected,
-    kLost,  // `count` live messages that came could not be recorded
+    kLost,       // `count` live messages that came could not be recorded
+    kAnswerEnd,  // what was asked of its replay endpoint is complete
+    kStopped,    // the recorder was, for all publishers: what it asked for comes no more
   };
-  uint32_t publisher = 0;  // position in publishers()
+  uint32_t publisher = 0;  // position in publishers(); of kStopped any
   Kind kind = Kind::kLive;
   double at = 0;  // Unix seconds at which it was received
   std::vector<std::string> frames;
   uint64_t count = 0;
 
   [[nodiscard]] bool IsMessage() const { return kind == Kind::kLive || kind == Kind::kAnswer; }
-  // The last but one frame as a number, and the last; nothing where there is no such number.
-  [[nodiscard]] std::optional<uint64_t> Sequence() const;
+  // Its parts, which view its frames. The error says what it is instead.
+  [[nodiscard]] Result<RecordedMessage> Message() const;
+  // The last frame.
   [[nodiscard]] std::string_view Payload() const;
-  // An answer's end marker.
-  [[nodiscard]] bool IsEnd() const;
 };
 
 // Where the frames of a replay come from. One thread.
@@ -64,6 +68,12 @@ class ReplaySource {
 
   // How far it is, from 0 to 1; nothing where its length is not known.
   [[nodiscard]] virtual std::optional<double> Progress() const { return std::nullopt; }
+
+  // The files that it reads while it goes on.
+  [[nodiscard]] virtual std::vector<std::string> Files() const { return {}; }
+
+  // Whether nothing in it was damaged, so far.
+  [[nodiscard]] virtual bool Sound() const { return true; }
 
   // What is to be told of it, a sentence each: holes in an answer, a recording that ends in the
   // middle of a record. Complete at the end.

@@ -249,7 +249,30 @@ Json OfRank(const index::RankStats& rank) {
           {"blocks", std::move(blocks)}};
 }
 
+std::string CheckText(const ReplaySummary::Check& check, const Terminal& terminal) {
+  const std::string bad = terminal.Paint(Colour::kRed, "!");
+  const std::optional<bool> same = check.Same();
+  if (!same) return fmt::format("{} nothing could be compared with the reference model\n", bad);
+  if (!*same) {
+    return fmt::format("{} the index and the reference model differ\n{}", bad, check.difference);
+  }
+  std::string text = fmt::format(
+      "{} the index and the reference model agree: {} batches, {} comparisons\n",
+      terminal.Paint(Colour::kGreen, "="), Grouped(check.batches), Grouped(check.comparisons));
+  if (!check.sound) {
+    text +=
+        fmt::format("{} the source is damaged: of what is lost nothing could be compared\n", bad);
+  }
+  return text;
+}
+
 }  // namespace
+
+std::optional<bool> ReplaySummary::Check::Same() const {
+  if (!difference.empty()) return false;
+  if (batches == 0 || comparisons == 0) return std::nullopt;
+  return true;
+}
 
 ReplaySummary Summarize(const Rebuild& rebuild) {
   ReplaySummary summary;
@@ -277,15 +300,7 @@ std::string RenderSummary(const ReplaySummary& summary, const Terminal& terminal
   if (!total.by_type.empty()) text += Events(total, terminal);
   text += Index(summary, terminal);
   text += Problems(summary, terminal);
-  if (summary.check && summary.check->same) {
-    text +=
-        fmt::format("\n{} the index and the reference model agree: {} batches, {} comparisons\n",
-                    terminal.Paint(Colour::kGreen, "="), Grouped(summary.check->batches),
-                    Grouped(summary.check->comparisons));
-  } else if (summary.check) {
-    text += fmt::format("\n{} the index and the reference model differ\n{}",
-                        terminal.Paint(Colour::kRed, "!"), summary.check->difference);
-  }
+  if (summary.check) text += "\n" + CheckText(*summary.check, terminal);
   return text;
 }
 
@@ -319,10 +334,13 @@ std::string RenderSummaryJson(const ReplaySummary& summary) {
                 {"check", nullptr},
                 {"notes", summary.notes}};
   if (summary.check) {
-    document["check"] = {{"same", summary.check->same},
-                         {"batches", summary.check->batches},
-                         {"comparisons", summary.check->comparisons},
-                         {"difference", summary.check->difference}};
+    const ReplaySummary::Check& check = *summary.check;
+    const std::optional<bool> same = check.Same();
+    document["check"] = {{"same", same ? Json(*same) : Json()},
+                         {"batches", check.batches},
+                         {"comparisons", check.comparisons},
+                         {"difference", check.difference},
+                         {"sound", check.sound}};
   }
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

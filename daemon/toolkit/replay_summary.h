@@ -22,10 +22,14 @@ struct ReplaySummary {
   std::vector<index::RankStats> ranks;
   std::vector<index::NamespaceStats> name_spaces;
   struct Check {
-    bool same = true;
     uint64_t batches = 0;
     uint64_t comparisons = 0;
-    std::string difference;  // where, what, index, model: a line each
+    std::string difference;  // where, what, index, model: a line each; empty: there is none
+    bool sound = true;       // all of the source could be read
+
+    // Nothing: there was nothing that could be compared.
+    [[nodiscard]] std::optional<bool> Same() const;
+    [[nodiscard]] bool Passed() const { return Same() == true && sound; }
   };
   std::optional<Check> check;
   std::vector<std::string> notes;  // of the source, of sinks

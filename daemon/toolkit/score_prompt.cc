@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -17,7 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kTokens = "an array of integers from 0 to 4294967295";
 constexpr size_t kMostShown = 40;
 
 const std::set<std::string>& ForTokenizer() {
@@ -109,20 +107,6 @@ class Members {
   std::optional<Error> error_;
 };
 
-Result<std::vector<TokenId>> ReadTokens(std::string_view name, const Json& value) {
-  if (!value.is_array()) return Wrong(name, value, kTokens);
-  std::vector<TokenId> tokens;
-  tokens.reserve(value.size());
-  for (const Json& item : value) {
-    if (!item.is_number_unsigned() || item.get<uint64_t>() > std::numeric_limits<TokenId>::max()) {
-      return Wrong(fmt::format("{}[{}]", name, tokens.size()), item,
-                   "an integer from 0 to 4294967295");
-    }
-    tokens.push_back(item.get<TokenId>());
-  }
-  return tokens;
-}
-
 Result<std::map<std::string, client::InstanceLoad>> ReadLoad(const Json& value) {
   constexpr const char* kExpected = R"(an object: {"INSTANCE": {"waiting": 2, "kv_use": 0.5}})";
   if (!value.is_object()) return Wrong("load", value, kExpected);
@@ -169,7 +153,7 @@ Status ReadPrompt(Members& members, bool chat, ScorePrompt& prompt) {
   }
   if (text != nullptr && text->is_array()) std::swap(tokens, text);
   if (tokens != nullptr) {
-    auto read = ReadTokens("token_ids", *tokens);
+    auto read = ReadTokenIds("token_ids", *tokens);
     if (!read) return tl::unexpected(std::move(read.error()));
     prompt.tokens = *std::move(read);
     return {};
@@ -258,7 +242,7 @@ Result<ScorePrompt> ParsePromptLine(std::string_view line, const ScorePrompt& de
   const Json& json = *parsed;
   ScorePrompt prompt = defaults;
   if (json.is_array()) {
-    auto tokens = ReadTokens("the array", json);
+    auto tokens = ReadTokenIds("the array", json);
     if (!tokens) return tl::unexpected(std::move(tokens.error()));
     prompt.tokens = *std::move(tokens);
     return prompt;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <future>
@@ -14,6 +13,7 @@
 #include <iterator>
 #include <utility>
 
+#include "daemon/toolkit/print_result.h"
 #include "daemon/toolkit/simulation_report.h"
 #include "daemon/toolkit/terminal.h"
 #include "lib/simulate/prepared_trace.h"
@@ -91,19 +91,10 @@ Status WriteFile(const std::string& path, const std::string& text) {
               "a file that can be made or replaced");
 }
 
-// A reader that is gone has seen what it wanted.
-int Print(const std::string& text) {
-  std::signal(SIGPIPE, SIG_IGN);
-  errno = 0;
-  const bool written =
-      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-  if (written || errno == EPIPE) return kDone;
-  return Tell({fmt::format("cannot be written: {}", std::strerror(errno)), "standard output", {}});
-}
-
 }  // namespace
 
 int RunSimulation(const SimulateOptions& options, const std::vector<std::string>& traces) {
+  std::signal(SIGPIPE, SIG_IGN);
   auto read = ReadTraces(traces, options);
   if (!read) return Tell(read.error());
   TellOfLines(read->counters);
@@ -146,8 +137,10 @@ int RunSimulation(const SimulateOptions& options, const std::vector<std::string>
       return Tell(written.error());
     }
   }
-  return Print(options.json ? SimulationDocument(report)
-                            : SimulationTables(report, TerminalOf(STDOUT_FILENO)));
+  const Status printed =
+      PrintResult(options.json ? SimulationDocument(report)
+                               : SimulationTables(report, TerminalOf(STDOUT_FILENO)));
+  return printed ? kDone : Tell(printed.error());
 }
 
 }  // namespace conductor::toolkit

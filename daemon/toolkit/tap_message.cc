@@ -4,36 +4,12 @@
 
 #include <algorithm>
 
-#include "lib/base/bytes.h"
-
 namespace conductor::toolkit {
 namespace {
 
-constexpr size_t kSequenceBytes = 8;
-constexpr uint64_t kEndOfReplay = ~uint64_t{0};
 constexpr size_t kBytesOfLine = 16;
 
 }  // namespace
-
-Result<TapMessage> ReadMessage(std::span<const std::string_view> frames, bool replayed) {
-  if (replayed ? frames.size() < 3 || frames.size() > 4 : frames.size() != 3) {
-    return Fail(
-        fmt::format("a message of {} frame{}", frames.size(), frames.size() == 1 ? "" : "s"), {},
-        replayed ? "empty, perhaps topic, sequence, payload" : "topic, sequence, payload");
-  }
-  TapMessage message;
-  message.payload = frames.back();
-  const std::string_view sequence = frames[frames.size() - 2];
-  if (sequence.size() != kSequenceBytes) {
-    return Fail(fmt::format("a sequence of {} bytes", sequence.size()), {},
-                fmt::format("{}, big-endian", kSequenceBytes));
-  }
-  message.sequence = LoadBigEndian64(sequence);
-  if (!replayed) message.topic = frames[0];
-  if (replayed && frames.size() == 4) message.topic = frames[1];
-  message.replay_end = replayed && message.sequence == kEndOfReplay && message.payload.empty();
-  return message;
-}
 
 std::string HexDump(std::span<const std::string_view> frames, const std::vector<std::string>& said,
                     const Terminal& terminal) {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -120,19 +119,11 @@ Result<std::vector<TokenId>> ReadTokenizerAnswer(std::string_view text) {
   if (tokens == json.end() || !tokens->is_array()) {
     return Fail("its answer has no array of tokens", {}, kExpected);
   }
-  std::vector<TokenId> ids;
-  ids.reserve(tokens->size());
-  for (const Json& token : *tokens) {
-    if (!token.is_number_unsigned() ||
-        token.get<uint64_t>() > std::numeric_limits<TokenId>::max()) {
-      return Fail(fmt::format("its answer: tokens[{}] is {}", ids.size(), ShownJson(token)), {},
-                  "an integer from 0 to 4294967295");
-    }
-    ids.push_back(token.get<TokenId>());
-  }
+  auto ids = ReadTokenIds("its answer: tokens", *tokens);
+  if (!ids) return ids;
   const auto count = json.find("count");
-  if (count != json.end() && count->is_number_unsigned() && count->get<uint64_t>() != ids.size()) {
-    return Fail(fmt::format("its answer has {} tokens and says that they are {}", ids.size(),
+  if (count != json.end() && count->is_number_unsigned() && count->get<uint64_t>() != ids->size()) {
+    return Fail(fmt::format("its answer has {} tokens and says that they are {}", ids->size(),
                             count->get<uint64_t>()));
   }
   return ids;

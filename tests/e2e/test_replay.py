@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -60,17 +61,20 @@ class ReplayTest(EndToEndTest):
         return process
 
     @contextlib.contextmanager
-    def tapped(self, publisher, name, batches):
-        """What is published within is in the recording of that name: so many batches of events."""
+    def tapped(self, publisher, name, last):
+        """What is published within, up to the sequence last(), is in the recording of that name."""
         tap = self.start("tap", publisher.endpoint, "--record", self.path(name), "--json")
         publisher.wait_for_subscriber()
         yield self.path(name)
-        seen = set()
-        while len(seen) < batches():
+        self.stop_at(tap, last())
+
+    def stop_at(self, tap, last):
+        """Ends it once it has told of a message of that sequence."""
+        sequence = None  # as lines have that are of none
+        while sequence != last:
             line = tap.stdout.readline()
-            self.assertTrue(line, f"tap ended after {len(seen)} batches")
-            seen.add(json.loads(line).get("sequence"))
-            seen.discard(None)  # of what is no message
+            self.assertTrue(line, f"tap ended before {last}")
+            sequence = json.loads(line).get("sequence")
         tap.send_signal(signal.SIGINT)
         self.assertEqual(tap.wait(DEADLINE), DONE)
 
@@ -81,7 +85,7 @@ class ReplayTest(EndToEndTest):
         """A recording of an engine that evicts and offloads: its path."""
         publisher = self.publisher(see_subscribers=True, replay=None)
         engine = self.engine(publisher, instance, capacity=60, offload=0.4)
-        with self.tapped(publisher, name, lambda: publisher.last_sequence + 1) as path:
+        with self.tapped(publisher, name, lambda: publisher.last_sequence) as path:
             for i in range(requests):
                 engine.run(prompt(i % 7, 5 + i % 9))
         return path
@@ -163,7 +167,7 @@ class Sources(ReplayTest):
 
     def test_a_recording_tells_gaps_restarts_and_duplicates(self):
         publisher = self.publisher(see_subscribers=True, replay=None)
-        with self.tapped(publisher, "faults.rec", lambda: 5) as path:
+        with self.tapped(publisher, "faults.rec", lambda: 8) as path:
             for i in range(3):
                 publisher.publish(events.Stored([i + 1], None, prompt(i, 1), BLOCK_SIZE))
             publisher.repeat(1)
@@ -191,10 +195,7 @@ class Sources(ReplayTest):
         master.wait_for_subscriber()
         for i in range(3):
             master.put(vllm_key(bytes([i]) * 32))
-        for _ in range(3):
-            self.assertTrue(tap.stdout.readline())
-        tap.send_signal(signal.SIGINT)
-        self.assertEqual(tap.wait(DEADLINE), DONE)
+        self.stop_at(tap, 3)  # a master counts from 1
         found, = self.summary(self.path("pool.rec"), *AS_TEST)["publishers"]
         self.assertEqual(found["ingest"]["objects"], 3, found)
 
@@ -209,6 +210,25 @@ class Sources(ReplayTest):
                 self.assertIn(part, done.stderr)
                 self.assertIn(source, done.stderr)
                 self.assertEqual(done.stdout, "")
+
+    def test_a_trace_comes_through_a_pipe(self):
+        with open(TRACE, "rb") as file:
+            trace = file.read()
+        piped = subprocess.run([binary(), "replay", "/dev/stdin", "--json"], input=trace,
+                               capture_output=True, timeout=DEADLINE, check=False)
+        self.assertEqual(piped.returncode, DONE, piped.stderr)
+        self.assertEqual(json.loads(piped.stdout)["counts"], self.summary(TRACE)["counts"])
+
+    def test_parts_that_are_named_twice_are_read_once(self):
+        self.replay(TRACE, "--record", self.path("parts.rec"), "--rotate-size", "64k")
+        parts = sorted(name for name in os.listdir(self.folder) if name.startswith("parts.rec"))
+        self.assertGreater(len(parts), 1)
+        once = self.summary(self.path("parts.rec"))
+        for names in (parts, [*parts[1:], parts[0]], ["./parts.rec", "parts.rec"]):
+            with self.subTest(names):
+                again = self.summary(*(self.path(name) for name in names), "--check")
+                self.assertEqual(again["counts"], once["counts"])
+                self.assertEqual(again["index"], once["index"])
 
     def test_a_torn_recording_is_read_as_far_as_it_goes(self):
         self.replay(TRACE, "--record", self.path("whole.rec"))
@@ -259,6 +279,20 @@ class Sinks(ReplayTest):
         port = publishers.free_ports()
         done = self.replay(TRACE, "--into", f"http://127.0.0.1:{port}", code=FAILED)
         self.assertIn(f"127.0.0.1:{port}", done.stderr)
+
+    def test_a_daemon_is_shown_the_token_of_the_file_or_the_environment(self):
+        token = "0123456789abcdef0123456789abcdef"
+        for name, text in [("tokens", f"admin {token}\n"), ("mine", token + "\n")]:
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(self.path(name), 0o600)
+        daemon = self.daemon("--auth-token-file", self.path("tokens"))
+        done = self.replay(TRACE, "--into", daemon.url, code=FAILED)
+        self.assertIn("/v1/ingest: status 401", done.stderr)
+        self.replay(TRACE, "--into", daemon.url, "--token-file", self.path("mine"))
+        done = run_to_end("replay", TRACE, "--into", daemon.url, seconds=DEADLINE,
+                          environment={"CONDUCTOR_TOKEN": token})
+        self.assertEqual(done.returncode, DONE, done.stderr)
 
     def test_it_is_a_publisher_that_a_daemon_follows(self):
         path = self.recorded_traffic()
@@ -325,7 +359,7 @@ class Sinks(ReplayTest):
     def test_every_dialect_says_the_same_events(self):
         publisher = self.publisher(see_subscribers=True, replay=None)
         big = (1 << 63) + 5
-        with self.tapped(publisher, "dialects.rec", lambda: 3) as path:
+        with self.tapped(publisher, "dialects.rec", lambda: 2) as path:
             publisher.publish(events.Stored([7, big], None, prompt(1, 2), BLOCK_SIZE), timestamp=2.5)
             publisher.publish(events.placeholder(7, "CPU"), events.Removed([big]), timestamp=3.5)
             publisher.publish(events.Cleared(), timestamp=4.5)
@@ -375,6 +409,79 @@ class Sinks(ReplayTest):
         done = self.replay(first, second, "--into", "http://127.0.0.1:1", "--instance", "i",
                            code=FAILED)
         self.assertIn("are both i|default|0", done.stderr)
+
+    def test_a_recording_does_not_go_into_itself(self):
+        self.replay(TRACE, "--record", self.path("own.rec"))
+        os.link(self.path("own.rec"), self.path("link.rec"))
+        for name in ("own.rec", "link.rec"):
+            with self.subTest(name):
+                done = self.replay(self.path("own.rec"), "--record", self.path(name), code=FAILED)
+                self.assertIn(f"--record: {self.path(name)} is what is replayed", done.stderr)
+
+    def test_an_answer_to_an_engine_that_started_anew_is_read_too(self):
+        path = self.path("restart.rec")
+        first = publishers.free_ports(2)
+        told = []
+        for life in range(2):
+            publisher = self.publisher(see_subscribers=True, ports=(first, first + 1))
+            engine = self.engine(publisher, "engine")
+            for i in range(3):
+                engine.run(prompt(10 * life + i, 3))
+            tap = self.start("tap", publisher.endpoint, "--replay-endpoint",
+                             publisher.replay_endpoint, "--from", "0", "--record", path, "--json")
+            publisher.wait_for_subscriber()
+            engine.run(prompt(10 * life + 5, 3))
+            self.stop_at(tap, publisher.last_sequence)
+            told.append(publisher.last_sequence + 1)
+            publisher.die()
+        summary = self.summary(path)
+        self.assertEqual(summary["counts"]["batches"], sum(told))
+        self.assertEqual(summary["publishers"][0]["stream"]["restarts"], 1)
+
+    def test_a_check_that_compares_nothing_has_not_passed(self):
+        self.replay(TRACE, "--record", self.path("pool.rec"))
+        done = self.replay(self.path("pool.rec"), "--type", "Mooncake", "--check", "--json",
+                           code=FAILED)
+        check = json.loads(done.stdout)["check"]
+        self.assertIsNone(check["same"])
+        self.assertEqual(check["comparisons"], 0)
+        done = self.replay(self.path("pool.rec"), "--type", "Mooncake", "--check", code=FAILED)
+        self.assertIn("nothing could be compared", done.stdout)
+
+    def test_a_check_of_a_damaged_recording_has_not_passed(self):
+        self.replay(TRACE, "--record", self.path("whole.rec"))
+        with open(self.path("whole.rec"), "r+b") as file:
+            file.truncate(os.path.getsize(file.name) * 2 // 3)
+        done = self.replay(self.path("whole.rec"), "--check", "--json", code=FAILED)
+        check = json.loads(done.stdout)["check"]
+        self.assertEqual((check["same"], check["sound"]), (True, False))
+
+    def test_a_full_disk_is_an_error(self):
+        for flags in (("--json",), (), ("--simulate",), ("--simulate", "--json")):
+            with self.subTest(flags), open("/dev/full", "wb") as full:
+                done = subprocess.run([binary(), "replay", TRACE, *flags], stdout=full,
+                                      stderr=subprocess.PIPE, text=True, timeout=DEADLINE,
+                                      check=False)
+                self.assertEqual(done.returncode, FAILED)
+                self.assertIn("standard output: cannot be written: No space left", done.stderr)
+
+    def test_a_recording_that_may_not_grow_is_an_error(self):
+        done = subprocess.run(
+            [binary(), "replay", TRACE, "--record", self.path("small.rec"), "--json"],
+            capture_output=True, text=True, timeout=DEADLINE, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048)))
+        self.assertEqual(done.returncode, FAILED, done.stderr)
+        self.assertIn("small.rec", done.stderr)
+        self.assertFalse(json.loads(done.stdout)["whole"])
+
+    def test_a_signal_ends_it_with_its_summary(self):
+        played = self.start("replay", TRACE, "--publish",
+                            f"tcp://127.0.0.1:{publishers.free_ports()}", "--wait-subscriber",
+                            errors=subprocess.PIPE)
+        self.addCleanup(played.stderr.close)
+        self.assertIn("publishing at", played.stderr.readline())
+        played.send_signal(signal.SIGINT)
+        self.assertEqual(played.wait(DEADLINE), DONE)
 
     def test_the_model_agrees_on_what_an_engine_said(self):
         path = self.recorded_traffic(requests=40)

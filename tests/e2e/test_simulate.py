@@ -199,9 +199,11 @@ class Simulate(unittest.TestCase):
         without = simulate(OWN_TRACE, "--engines", "3")
         self.assertEqual(without.returncode, USAGE)
         self.assertIn("--engines requires --simulate", without.stderr)
-        both = simulate(OWN_TRACE, "--simulate", "--into", "http://127.0.0.1:1")
-        self.assertEqual(both.returncode, USAGE)
-        self.assertIn("--simulate excludes --into", both.stderr)
+        for flags in (["--into", "http://127.0.0.1:1"], ["--speed", "2"], ["--capacity", "9"],
+                      ["--publisher", "0"], ["--model", "m"], ["--check"], ["--ring", "5"]):
+            both = simulate(OWN_TRACE, "--simulate", *flags)
+            self.assertEqual(both.returncode, USAGE)
+            self.assertIn(f"--simulate excludes {flags[0]}", both.stderr)
 
     def test_a_file_that_cannot_be_read_or_written_fails(self):
         for arguments, said in [(["/no/such/trace.jsonl"], "/no/such/trace.jsonl: cannot be read"),

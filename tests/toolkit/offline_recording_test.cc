@@ -168,6 +168,21 @@ TEST_F(LoadRecordingsTest, ALaterAnswerFillsAHole) {
   EXPECT_EQ(Matched("a"), std::pair(uint64_t{16}, std::string("live")));
 }
 
+TEST_F(LoadRecordingsTest, AMarkEndsAnAnswerTooAndPartsNamedTwiceAreReadOnce) {
+  Record([&](auto& writer) {
+    const uint32_t a = Engine(writer, "a");
+    Live(writer, a, 4);
+    for (const uint64_t sequence : {0, 1, 2, 3}) Answer(writer, a, sequence);
+    ASSERT_TRUE(writer.Mark({}, {.time_ns = 1, .publisher = a, .kind = trace::MarkKind::kReplayEnd})
+                    .has_value());
+    for (const uint64_t sequence : {5, 6, 7}) Live(writer, a, sequence);
+  });
+  const auto loaded = LoadRecordings(conductor_, {path_, path_}, {});
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().Message();
+  EXPECT_EQ(loaded->messages, 8U);
+  EXPECT_EQ(Matched("a"), std::pair(uint64_t{16}, std::string("live")));
+}
+
 TEST_F(LoadRecordingsTest, AnAnswerWithoutAnEndHoldsNothingUp) {
   Record([&](auto& writer) {
     const uint32_t a = Engine(writer, "a");

@@ -169,6 +169,18 @@ class IntoSinkTest : public testing::Test {
   int pauses_ = 0;
 };
 
+TEST_F(IntoSinkTest, AnAnswerThatIsNestedWithoutEndIsNone) {
+  IntoSink sink = Sink();
+  ASSERT_TRUE(sink.Take(Live(0, Payload({}))));
+  const std::string arrays(2'000'000, '\x91');
+  daemon_.answers = {{.status = 200, .form = client::Form::kMsgpack, .body = arrays}};
+  EXPECT_EQ(sink.Finish().error().Message(),
+            "http://d:1/v1/ingest: took 0 of 1 frames and does not say why");
+  daemon_.answers = {
+      {.status = 403, .form = client::Form::kJson, .body = std::string(2'000'000, '[')}};
+  EXPECT_EQ(sink.Finish().error().Message(), "http://d:1/v1/ingest: status 403: ");
+}
+
 TEST_F(IntoSinkTest, FramesGatherAndTheLastOnesAreWaitedFor) {
   daemon_.answers = {Says(200, R"({"accepted": 3})"), Says(200, R"({"accepted": 1})")};
   IntoSink sink = Sink();

@@ -119,8 +119,8 @@ TEST(TraceSource, ABatchForEachPromptThatChangedTheCache) {
          {"timestamp": 1500, "input_length": 1536, "output_length": 1, "hash_ids": [1, 2, 3]})");
   const auto frames = FramesOf(source);
   ASSERT_EQ(frames.size(), 2U);
-  EXPECT_EQ(frames[0].Sequence(), 0U);
-  EXPECT_EQ(frames[1].Sequence(), 1U);
+  EXPECT_EQ(frames[0].Message()->sequence, 0U);
+  EXPECT_EQ(frames[1].Message()->sequence, 1U);
   EXPECT_EQ(frames[1].at, TraceSource::kEpoch + 1.5);
   EXPECT_EQ(source.Notes().at(0),
             "3 requests of a mooncake trace; 1 of them found their prompt cached");
