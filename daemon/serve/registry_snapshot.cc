@@ -91,6 +91,7 @@ class Joining : public store::ChainVisitor {
       restore_.HoldSpecial(run - 1, block, *id, tier, span, copies);
     }
   }
+  void OnNamesAhead(uint64_t count) override { restore_.ExpectNames(count); }
   void OnNames(uint32_t run, uint32_t space, uint64_t blocks,
                std::span<const EngineHash> names) override {
     const auto& to = At(spaces_, space);

@@ -1,6 +1,7 @@
 // PrefixIndex: blocks, their lifetime, their names.
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "lib/index/prefix_index_impl.h"
@@ -205,6 +206,13 @@ void PrefixIndex::Impl::Bind(AliasSpace id, Space& space, EngineHash name, Targe
   ++aliases;
   SetSpan(space, name, target.span);
   JoinName(space, name, Target{target.block, target.span});
+}
+
+void PrefixIndex::Impl::Bound(Space& space, uint32_t run, const RunStore::AddedNames& added) {
+  if (added.first) space.runs.Add(run);
+  const auto count = static_cast<uint64_t>(std::popcount(added.blocks));
+  space.names += count;
+  aliases += count;
 }
 
 void PrefixIndex::Impl::Unbind(AliasSpace id, Space& space, EngineHash name, BlockRef block) {

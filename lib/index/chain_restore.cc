@@ -91,14 +91,31 @@ void ChainRestore::HoldSpecial(uint32_t run, uint32_t block_at, HolderId id, Tie
   impl_.EraseHolding(holder, id, tier, Target{block, held});
 }
 
+void ChainRestore::ExpectNames(uint64_t count) { impl_.store.ReserveNames(count); }
+
 void ChainRestore::Name(uint32_t run, AliasSpace id, uint64_t blocks,
                         std::span<const EngineHash> names) {
   Space& space = impl_.spaces.at(id);
   impl_.Prefetch(names, 0, names.size());
+  // Nearly always all at once.
+  uint64_t bound = 0;
+  if (!apart_.contains(run)) {
+    const BlockRef first(first_[run]);
+    const auto added = impl_.store.AddNamesOfRun(static_cast<uint32_t>(id), first.run(),
+                                                 blocks << first.offset(), names.data());
+    impl_.Bound(space, first.run(), added);
+    bound = added.blocks >> first.offset();
+    if (bound == blocks && impl_.NamespaceOf(first)->domain == nullptr) return;
+  }
   for (size_t i = 0; blocks != 0 && i < names.size(); ++i, blocks &= blocks - 1) {
+    const auto at = static_cast<uint32_t>(std::countr_zero(blocks));
+    const BlockRef block(At(run, at));
+    if ((bound & RunStore::Bit(at)) != 0) {
+      impl_.JoinName(space, names[i], Target{block, 1});
+      continue;
+    }
     bool heard = false;
     if (impl_.FindName(id, space, names[i], &heard)) continue;
-    const BlockRef block(At(run, static_cast<uint32_t>(std::countr_zero(blocks))));
     impl_.Bind(id, space, names[i], Target{block, 1}, heard, names.size() - i - 1);
   }
 }

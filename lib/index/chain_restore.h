@@ -41,6 +41,9 @@ class ChainRestore {
   // What is held so is the end of a span, or there more than once. After Hold().
   void HoldSpecial(uint32_t run, uint32_t block, HolderId holder, Tier tier, uint32_t span,
                    uint32_t copies);
+  // So many names are about to come, of all spaces together; that they do not is no harm. Before
+  // Name().
+  void ExpectNames(uint64_t count);
   // The space calls the blocks of the mask so, one name for each bit. A name that it has for
   // another block already is passed over.
   void Name(uint32_t run, AliasSpace space, uint64_t blocks, std::span<const EngineHash> names);

@@ -61,6 +61,28 @@ class IdTable {
   IdTable(const IdTable&) = delete;
   IdTable& operator=(const IdTable&) = delete;
 
+  // Room for so many ids, where there are none yet: none of them makes a segment be rebuilt, as
+  // long as their hashes are spread. Nearly all of the time that it takes to fill a table goes into
+  // that.
+  void Reserve(uint64_t count) {
+    if (size_ > 0) return;
+    unsigned depth = 0;
+    while (BucketsFor(count >> depth) > kMaxBuckets) ++depth;
+    Directory* old = directory_.load();
+    auto* larger = new Directory(depth);
+    for (auto& entry : larger->segments) {
+      entry.store(NewSegment(std::min(BucketsFor(count >> depth), kMaxBuckets), depth));
+    }
+    directory_.store(larger);
+    Segment* last = nullptr;
+    for (auto& entry : old->segments) {
+      Segment* segment = entry.load();
+      if (segment != last) Retire([this, segment] { FreeSegment(segment); });
+      last = segment;
+    }
+    Retire([old] { delete old; });
+  }
+
   void Insert(uint64_t hash, uint32_t id) {
     Segment* segment = SegmentOf(hash);
     while ((segment->used + 1) * uint64_t{100} > segment->buckets * kPlaces * kFullPercent ||

@@ -235,6 +235,8 @@ struct PrefixIndex::Impl {
   [[nodiscard]] std::optional<Target> FindName(AliasSpace id, const Space& space, EngineHash name,
                                                bool* heard = nullptr) const;
   void Bind(AliasSpace id, Space& space, EngineHash name, Target target, bool heard, size_t more);
+  // The space has these names more, each for one block; JoinName is still to come.
+  void Bound(Space& space, uint32_t run, const RunStore::AddedNames& added);
   void Unbind(AliasSpace id, Space& space, EngineHash name, BlockRef block);
   // Before the space gets one more name for the block: where it has kMaxNamesOfBlock, its publisher
   // does not hold the block any more, and the names go.

@@ -549,6 +549,37 @@ bool RunStore::AddName(uint32_t space, EngineHash name, BlockRef block, bool hea
   return first;
 }
 
+RunStore::AddedNames RunStore::AddNamesOfRun(uint32_t space, uint32_t id, uint64_t blocks,
+                                             const EngineHash* names) {
+  Run& it = run(id);
+  const uint64_t key = Key(space, 0);
+  const uint64_t occupied = Occupied(it, 0);
+  const uint64_t known = Get(it, Set::kNames, key);
+  AddedNames added;
+  for (; blocks != 0; blocks &= blocks - 1, ++names) {
+    const auto offset = static_cast<uint32_t>(std::countr_zero(blocks));
+    const uint64_t bit = Bit(offset);
+    const bool named = (occupied & bit) != 0;
+    if ((known & bit) != 0 || (named && NameAt(it, 0, offset) != *names)) continue;
+    const uint32_t here = BlockRef(id, offset).value;
+    const uint64_t hash = HashOfName(*names);
+    const uint32_t elsewhere = names_.Find(
+        hash, [&](uint32_t candidate) { return candidate != here && NameOf(candidate) == *names; });
+    if (elsewhere != names_.kNone) continue;
+    if (!named) {
+      SetCell(it, 0, offset, *names, 0);
+      names_.Insert(hash, here);
+    }
+    added.blocks |= bit;
+  }
+  if (added.blocks == 0) return added;
+  const Change change(it);
+  added.first = !HasNamesOf(space, id);
+  Put(it, Set::kNames, key, known | added.blocks);
+  SetOccupied(it, 0, occupied | added.blocks);
+  return added;
+}
+
 void RunStore::FreeCell(Run& it, uint32_t lower, BlockRef block) {
   names_.Erase(HashOfName(NameAt(it, lower, block.offset())), IdOf(lower, block));
   const uint64_t left = Occupied(it, lower) & ~Bit(block.offset());
@@ -695,11 +726,14 @@ void RunStore::PrefetchNames(const EngineHash* names, size_t count) const {
   for (size_t i = 0; i < found; ++i) name_keys_.PrefetchSecond(candidates[i]);
 }
 
-uint64_t RunStore::NameKeys::HashOf(uint32_t id) const {
+EngineHash RunStore::NameOf(uint32_t id) const {
   const uint32_t at = (id & ~kColumnBit) >> 6;
   const bool column = (id & kColumnBit) != 0;
-  const Run& run = store.runs_[column ? store.columns_[at].run : at];
-  return store.HashOfName(store.NameAt(run, column ? at + 1 : 0, id & 63));
+  return NameAt(runs_[column ? columns_[at].run : at], column ? at + 1 : 0, id & 63);
+}
+
+uint64_t RunStore::NameKeys::HashOf(uint32_t id) const {
+  return store.HashOfName(store.NameOf(id));
 }
 
 void RunStore::NameKeys::PrefetchFirst(uint32_t id) const {

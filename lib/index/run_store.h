@@ -246,6 +246,17 @@ class RunStore {
   // `heard`: false when nobody calls any block so. `more`: so many of the space's names for blocks
   // behind this one are about to follow.
   bool AddName(uint32_t space, EngineHash name, BlockRef block, bool heard, size_t more);
+  // Names of a run's blocks, one for each bit, as AddName would add them one by one: those that it
+  // can add without looking further than the run's own names. That is all of them where nobody has
+  // other names there, nor these anywhere else. The others are left, and so are known ones.
+  struct AddedNames {
+    uint64_t blocks = 0;
+    bool first = false;  // the space had no name in that run before
+  };
+  [[nodiscard]] AddedNames AddNamesOfRun(uint32_t space, uint32_t run, uint64_t blocks,
+                                         const EngineHash* names);
+  // So many names are about to be added, where there are none yet.
+  void ReserveNames(uint64_t count) { names_.Reserve(count); }
   // Requires that it calls the block so. True when it has no name in that run any more.
   bool DropName(uint32_t space, EngineHash name, BlockRef block);
   // Everybody's names of the block, each told as take(space, name, none left in that run).
@@ -359,6 +370,8 @@ class RunStore {
   void CountChild(uint32_t run, int more, int more_retained);
 
   [[nodiscard]] uint64_t HashOfName(EngineHash name) const;
+  // The name that an id of the table of names says.
+  [[nodiscard]] EngineHash NameOf(uint32_t id) const;
   [[nodiscard]] uint64_t HashOfRun(uint32_t name_space, uint64_t prefix) const;
   // Where column `lower` (of a key of names) has its cells.
   [[nodiscard]] const Word* Cells(const Run& run, uint32_t lower) const {

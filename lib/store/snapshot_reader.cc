@@ -76,7 +76,7 @@ struct SnapshotReader::Impl {
   [[nodiscard]] Status VisitHoldings(ChainVisitor& visitor);
   [[nodiscard]] Status VisitSpecial(ChainVisitor& visitor);
   [[nodiscard]] Status VisitNames(ChainVisitor& visitor, bool of_pools);
-  [[nodiscard]] Status DigestNames();
+  [[nodiscard]] Status DigestNames(ChainVisitor& visitor);
   [[nodiscard]] Status VisitSpans(ChainVisitor& visitor);
 
   // `visit(row)` for each; it returns what is wrong with the row, or nothing.
@@ -552,13 +552,17 @@ Status SnapshotReader::Impl::VisitSpecial(ChainVisitor& visitor) {
       });
 }
 
-Status SnapshotReader::Impl::DigestNames() {
-  return ForEach("names", "SELECT id, run, blocks, names FROM names ORDER BY id",
-                 [&](const Statement& row) -> const char* {
-                   digest.Add(ContentDigest::kNames,
-                              {row.Integer(0), row.Integer(1), row.Integer(2)}, row.Blob(3));
-                   return nullptr;
-                 });
+Status SnapshotReader::Impl::DigestNames(ChainVisitor& visitor) {
+  uint64_t count = 0;
+  auto done = ForEach("names", "SELECT id, run, blocks, names FROM names ORDER BY id",
+                      [&](const Statement& row) -> const char* {
+                        digest.Add(ContentDigest::kNames,
+                                   {row.Integer(0), row.Integer(1), row.Integer(2)}, row.Blob(3));
+                        count += row.Blob(3).size() / sizeof(EngineHash);
+                        return nullptr;
+                      });
+  if (done) visitor.OnNamesAhead(count);
+  return done;
 }
 
 Status SnapshotReader::Impl::VisitNames(ChainVisitor& visitor, bool of_pools) {
@@ -606,7 +610,7 @@ Status SnapshotReader::VisitChains(ChainVisitor& visitor) {
   if (auto done = impl.VisitRuns(visitor); !done) return done;
   if (auto done = impl.VisitHoldings(visitor); !done) return done;
   if (auto done = impl.VisitSpecial(visitor); !done) return done;
-  if (auto done = impl.DigestNames(); !done) return done;
+  if (auto done = impl.DigestNames(visitor); !done) return done;
   if (auto done = impl.VisitNames(visitor, /*of_pools=*/false); !done) return done;
   if (auto done = impl.VisitSpans(visitor); !done) return done;
   if (impl.digest.Total() == impl.digest_written) return {};

@@ -47,6 +47,8 @@ class ChainVisitor {
                          uint32_t copies) {
     (void)run, (void)holder, (void)tier, (void)block, (void)span, (void)copies;
   }
+  // So many names are in the file; those that several spaces share count once. Before the first.
+  virtual void OnNamesAhead(uint64_t count) { (void)count; }
   // One name for each bit of `blocks`.
   virtual void OnNames(uint32_t run, uint32_t space, uint64_t blocks,
                        std::span<const EngineHash> names) {

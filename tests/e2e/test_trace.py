@@ -4,8 +4,6 @@ testdata/traces/README.md has the form of a trace. The one that is there is alwa
 is every other in the folder that $CONDUCTOR_TRACES names.
 """
 
-import glob
-import json
 import os
 import subprocess
 import sys
@@ -14,38 +12,11 @@ import unittest
 from daemon import key
 from engine import Engine
 from model import Model
-from suite import EndToEndTest, prompt
+from suite import EndToEndTest
+from traces import OWN_TRACE, TRACES, other_traces, prompts
 
-REQUESTS = 300
-TRACE_BLOCK = 512
 BLOCK_SIZE = 128
 CAPACITY = 1000  # blocks
-
-
-TRACES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "testdata", "traces")
-OWN_TRACE = os.path.join(TRACES, "conversation.jsonl")
-
-
-def other_traces():
-    """Those of $CONDUCTOR_TRACES. None is an error where a folder was named."""
-    folder = os.environ.get("CONDUCTOR_TRACES")
-    if not folder:
-        return []
-    found = sorted(glob.glob(os.path.join(folder, "*.jsonl")))
-    if not found:
-        raise RuntimeError(f"CONDUCTOR_TRACES: no *.jsonl in {folder}")
-    return found
-
-
-def prompts(path):
-    """The requests' token ids, made from their hash ids."""
-    with open(path, encoding="utf-8") as file:
-        for _, line in zip(range(REQUESTS), file):
-            request = json.loads(line)
-            tokens = []
-            for block in request["hash_ids"]:
-                tokens += prompt(f"trace {block}", 1, TRACE_BLOCK)
-            yield tokens[:request["input_length"]]
 
 
 class ConversationTrace(EndToEndTest):

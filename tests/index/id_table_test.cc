@@ -41,6 +41,30 @@ TEST_F(IdTableTest, FindsAllOfManyAfterSegmentsWereSplit) {
   EXPECT_EQ(table_.Find(random(), [](uint32_t) { return false; }), table_.kNone);
 }
 
+TEST_F(IdTableTest, NeverGrowsWhereRoomWasReserved) {
+  std::mt19937_64 random(4);
+  constexpr uint32_t kMany = 200'000;
+  table_.Reserve(kMany);
+  const uint64_t bytes = table_.bytes();
+  EXPECT_LT(bytes, kMany * 7);
+  for (uint32_t i = 0; i < kMany; ++i) Add(random());
+  EXPECT_EQ(table_.bytes(), bytes);
+  for (uint32_t i = 0; i < kMany; ++i) ASSERT_TRUE(Finds(i)) << i;
+  // What is there is not put anywhere else.
+  table_.Reserve(2 * kMany);
+  EXPECT_EQ(table_.bytes(), bytes);
+  ASSERT_TRUE(Finds(kMany - 1));
+}
+
+TEST_F(IdTableTest, TakesMoreThanWasReserved) {
+  std::mt19937_64 random(5);
+  constexpr uint32_t kMany = 50'000;
+  table_.Reserve(kMany / 10);
+  for (uint32_t i = 0; i < kMany; ++i) Add(random());
+  for (uint32_t i = 0; i < kMany; ++i) ASSERT_TRUE(Finds(i)) << i;
+  EXPECT_LT(table_.bytes(), kMany * 7);
+}
+
 TEST_F(IdTableTest, KeepsVeryManyIdsOfOneHash) {
   std::mt19937_64 random(2);
   for (uint32_t i = 0; i < 50'000; ++i) Add(i % 2 == 0 ? random() : 42);
