@@ -1,20 +1,18 @@
 #include "daemon/toolkit/tap.h"
 
 #include <fmt/format.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <utility>
 
-#include "daemon/serve/file_descriptor.h"
 #include "daemon/toolkit/line_output.h"
+#include "daemon/toolkit/stop_signal.h"
 #include "daemon/toolkit/table.h"
 #include "daemon/toolkit/tap_daemon.h"
 #include "daemon/toolkit/tap_live.h"
@@ -29,38 +27,6 @@ namespace {
 
 constexpr int kDone = 0;
 constexpr int kFailed = 1;
-
-// The signals that end the command, as a descriptor, so that whatever waits sees them. To be made
-// before any thread. When it is gone a signal ends the process at once: its end may take a while.
-class StopSignal {
- public:
-  StopSignal() {
-    std::signal(SIGPIPE, SIG_IGN);
-    std::signal(SIGXFSZ, SIG_IGN);  // a recording that may not grow is an error
-    sigemptyset(&set_);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set_, signal);
-    sigprocmask(SIG_BLOCK, &set_, nullptr);
-    fd_ = serve::FileDescriptor(::signalfd(-1, &set_, SFD_NONBLOCK | SFD_CLOEXEC));
-  }
-  ~StopSignal() {
-    signalfd_siginfo taken{};
-    while (::read(fd_.get(), &taken, sizeof taken) > 0) {
-    }
-    sigprocmask(SIG_UNBLOCK, &set_, nullptr);
-  }
-  StopSignal(const StopSignal&) = delete;
-  StopSignal& operator=(const StopSignal&) = delete;
-
-  [[nodiscard]] int fd() const { return fd_.get(); }
-  [[nodiscard]] bool came() const {
-    zmq_pollitem_t item = {nullptr, fd_.get(), ZMQ_POLLIN, 0};
-    return zmq_poll(&item, 1, 0) > 0;
-  }
-
- private:
-  sigset_t set_{};
-  serve::FileDescriptor fd_;
-};
 
 Status CheckEndpoint(const std::string& text, bool bind) {
   std::string address = text;
@@ -130,11 +96,7 @@ struct Run {
 };
 
 int TapFiles(Run& run) {
-  std::vector<std::string> files;
-  for (const std::string& source : run.options.sources) {
-    for (std::string& file : trace::RecordingFiles(source)) files.push_back(std::move(file));
-  }
-  auto reader = trace::RecordingReader::Open(files);
+  auto reader = trace::RecordingReader::Open(trace::RecordingFiles(run.options.sources));
   if (!reader) return run.Fail(reader.error());
   const MonoTime begin = MonoNow();
   bool damaged = false;

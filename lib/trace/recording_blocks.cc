@@ -22,22 +22,23 @@ bool RecordingBlocks::Fill(size_t size) {
     buffer_.resize(had + kPiece);
     const auto got = read_(buffer_.data() + had, kPiece);
     buffer_.resize(had + (got ? std::min(*got, kPiece) : 0));
-    if (!got) read_error_ = got.error().Message();
+    if (!got) read_failure_ = Error{got.error().what, file_, got.error().expected};
     over_ = !got || *got == 0;
   }
   return buffer_.size() >= size;
 }
 
 Result<RecordingHeader> RecordingBlocks::ReadHeader() {
+  const auto failed = [this](Error error) -> Result<RecordingHeader> {
+    if (read_failure_) return tl::unexpected(*read_failure_);
+    return tl::unexpected(std::move(error).Within(file_));
+  };
   Fill(kFixedHeaderBytes);
   auto size = HeaderSize(Ahead().substr(0, kFixedHeaderBytes));
-  if (!size) {
-    if (!read_error_.empty()) return Fail(read_error_, file_);
-    return tl::unexpected(std::move(size).error().Within(file_));
-  }
+  if (!size) return failed(std::move(size).error());
   Fill(*size);
   auto header = DecodeHeader(Ahead().substr(0, *size));
-  if (!header) return tl::unexpected(std::move(header).error().Within(file_));
+  if (!header) return failed(std::move(header).error());
   Pass(*size);
   whole_bytes_ = Offset();
   return header;
@@ -46,7 +47,9 @@ Result<RecordingHeader> RecordingBlocks::ReadHeader() {
 Damage RecordingBlocks::DamageFrom(uint64_t from, std::string what) {
   Damage damage{.file = file_, .offset = from, .bytes = Offset() - from, .what = std::move(what)};
   damage.to_end = !Fill(1);
-  if (damage.to_end && !read_error_.empty()) damage.what = std::exchange(read_error_, {});
+  if (damage.to_end && read_failure_ && !std::exchange(failure_told_, true)) {
+    damage.what = read_failure_->what;
+  }
   return damage;
 }
 
@@ -76,7 +79,7 @@ RecordingBlocks::Piece RecordingBlocks::Search(std::string what) {
 
 std::optional<RecordingBlocks::Piece> RecordingBlocks::Next() {
   if (!Fill(1)) {
-    if (read_error_.empty()) return std::nullopt;
+    if (!read_failure_ || failure_told_) return std::nullopt;
     return Piece{.offset = Offset(), .damage = DamageFrom(Offset(), {})};
   }
   Piece piece{.offset = Offset()};
@@ -93,7 +96,11 @@ std::optional<RecordingBlocks::Piece> RecordingBlocks::Next() {
   const std::string_view stored = Ahead().substr(0, head->stored_bytes);
   const bool damaged = cut || Checksum(stored) != head->checksum;
   // Records have checksums of their own: those before the damage are as good as any.
-  const Status decompressed = DecompressBlock(stored, head->raw_bytes, records_);
+  records_.clear();
+  Status decompressed;
+  if (damaged || contents_ == Contents::kAll) {
+    decompressed = DecompressBlock(stored, head->raw_bytes, records_);
+  }
   Pass(stored.size());
   piece.records = records_;
   if (!damaged && decompressed) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "lib/base/result.h"
 #include "lib/trace/recording_format.h"
@@ -17,8 +18,10 @@ namespace conductor::trace {
 // RecordingReader, which knows of records.
 class RecordingBlocks {
  public:
-  RecordingBlocks(ReadBytes read, std::string file)
-      : read_(std::move(read)), file_(std::move(file)) {}
+  // Whether blocks are decompressed: all, or only those that their checksums say are damaged.
+  enum class Contents { kAll, kDamagedOnly };
+  RecordingBlocks(ReadBytes read, std::string file, Contents contents = Contents::kAll)
+      : read_(std::move(read)), file_(std::move(file)), contents_(contents) {}
 
   [[nodiscard]] Result<RecordingHeader> ReadHeader();
 
@@ -37,6 +40,9 @@ class RecordingBlocks {
   // Where the last whole block, or the header, ended.
   [[nodiscard]] uint64_t whole_bytes() const { return whole_bytes_; }
   [[nodiscard]] uint64_t bytes_read() const { return offset_ + buffer_.size(); }
+  // Why the file could not be read further; nothing when its end was reached, or not yet. The last
+  // piece's damage says it, too, but what stands there may be as good as any.
+  [[nodiscard]] const std::optional<Error>& read_failure() const { return read_failure_; }
 
  private:
   // Whether `size` bytes stand in Ahead(), after reading what is missing of them.
@@ -50,12 +56,14 @@ class RecordingBlocks {
 
   ReadBytes read_;
   const std::string file_;
+  const Contents contents_;
   std::string buffer_;  // bytes of the file from offset_ on
   size_t at_ = 0;       // those before were used
   uint64_t offset_ = 0;
   uint64_t whole_bytes_ = 0;
-  bool over_ = false;       // there is nothing more to read
-  std::string read_error_;  // because of this
+  bool over_ = false;  // there is nothing more to read
+  std::optional<Error> read_failure_;
+  bool failure_told_ = false;  // in a damage
   std::string records_;
 };
 

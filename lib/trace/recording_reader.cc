@@ -2,14 +2,16 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <system_error>
 #include <tuple>
 #include <utility>
@@ -19,7 +21,9 @@
 namespace conductor::trace {
 namespace {
 
-constexpr size_t kRotationDigits = 4;
+constexpr size_t kFewestPartDigits = 4;
+// Dates, which other programs rotate by, have eight.
+constexpr size_t kMostPartDigits = 7;
 
 Result<ReadBytes> OpenFile(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -42,9 +46,27 @@ Result<ReadBytes> OpenFile(const std::string& path) {
   };
 }
 
-bool IsRotation(std::string_view suffix) {
-  return suffix.size() >= kRotationDigits + 1 && suffix.front() == '.' &&
-         std::ranges::all_of(suffix.substr(1), [](char c) { return c >= '0' && c <= '9'; });
+// What was rotated away from `path`, by number.
+std::map<uint64_t, std::string> PartsOf(const std::string& path) {
+  namespace fs = std::filesystem;
+  const fs::path newest(path);
+  const std::string name = newest.filename().string();
+  std::map<uint64_t, std::string> parts;
+  std::error_code error;
+  const fs::path folder = newest.has_parent_path() ? newest.parent_path() : fs::path(".");
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    const std::string other = at->path().filename().string();
+    const auto number = PartNumber(name, other);
+    if (number) parts[*number] = newest.has_parent_path() ? at->path().string() : other;
+  }
+  return parts;
+}
+
+// What a file is, under whatever name: its device and inode. Nothing where there is none.
+std::optional<std::pair<uint64_t, uint64_t>> Identity(const std::string& path) {
+  struct stat found {};
+  if (::stat(path.c_str(), &found) != 0) return std::nullopt;
+  return std::pair<uint64_t, uint64_t>(found.st_dev, found.st_ino);
 }
 
 }  // namespace
@@ -99,10 +121,10 @@ struct RecordingReader::Impl {
   }
 
   Status OpenNext() {
-    const std::string path = paths[next_path++];
-    auto read = OpenFile(path);
+    file = paths[next_path++];
+    auto read = OpenFile(file);
     if (!read) return tl::unexpected(std::move(read).error());
-    return Begin(*std::move(read), path);
+    return Begin(*std::move(read), file);
   }
 
   Damage Count(Damage damage) {
@@ -186,6 +208,8 @@ struct RecordingReader::Impl {
     if (!blocks) {
       if (next_path == paths.size()) return false;
       if (auto opened = OpenNext(); !opened) {
+        // That it is this file is said by the damage.
+        opened.error().where.clear();
         item = Count({.file = file, .to_end = true, .what = opened.error().Message()});
       }
       return true;
@@ -253,23 +277,37 @@ uint64_t RecordingReader::bytes_read() const {
   return impl_->bytes_of_others + (impl_->blocks ? impl_->blocks->bytes_read() : 0);
 }
 
+std::optional<uint64_t> PartNumber(std::string_view newest, std::string_view other) {
+  if (!other.starts_with(newest)) return std::nullopt;
+  other.remove_prefix(newest.size());
+  if (!other.starts_with('.')) return std::nullopt;
+  const std::string_view digits = other.substr(1);
+  if (digits.size() < kFewestPartDigits || digits.size() > kMostPartDigits) return std::nullopt;
+  if (digits.size() > kFewestPartDigits && digits.front() == '0') return std::nullopt;
+  uint64_t number = 0;
+  const char* const end = digits.data() + digits.size();
+  const auto [rest, error] = std::from_chars(digits.data(), end, number);
+  if (error != std::errc() || rest != end) return std::nullopt;
+  return number;
+}
+
 std::vector<std::string> RecordingFiles(const std::string& path) {
-  namespace fs = std::filesystem;
-  const fs::path newest(path);
-  const std::string name = newest.filename().string();
+  return RecordingFiles(std::span(&path, 1));
+}
+
+std::vector<std::string> RecordingFiles(std::span<const std::string> paths) {
   std::vector<std::string> files;
-  std::error_code error;
-  const fs::path folder = newest.has_parent_path() ? newest.parent_path() : fs::path(".");
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-    const std::string other = at->path().filename().string();
-    if (other.starts_with(name) && IsRotation(std::string_view(other).substr(name.size()))) {
-      files.push_back(newest.has_parent_path() ? at->path().string() : other);
-    }
+  std::set<std::pair<uint64_t, uint64_t>> known;
+  const auto add = [&](std::string file) {
+    const auto identity = Identity(file);
+    // What is not there is told by who opens it.
+    if (!identity || known.insert(*identity).second) files.push_back(std::move(file));
+  };
+  for (const std::string& path : paths) {
+    const auto parts = PartsOf(path);
+    for (const auto& [number, part] : parts) add(part);
+    if (parts.empty() || Identity(path)) add(path);
   }
-  std::ranges::sort(files, {}, [](const std::string& file) {
-    return std::pair(file.size(), file);  // .0002 before .0010 before .10000
-  });
-  if (files.empty() || fs::exists(newest, error)) files.push_back(path);
   return files;
 }
 

@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -86,8 +88,17 @@ class RecordingReader {
 };
 
 // `path` and what was rotated away from it (PATH.0001, PATH.0002, ...), oldest first. Of a path
-// that is itself one of those, only that.
+// that is itself one of those, only that. No file twice, under whatever names it is there: a
+// recorder that ends amid a rotation leaves FILE and its newest part as one.
 [[nodiscard]] std::vector<std::string> RecordingFiles(const std::string& path);
+// Those of several, in their order, and each once: where parts are named beside the path that they
+// belong to ("FILE*"), they come where they come first.
+[[nodiscard]] std::vector<std::string> RecordingFiles(std::span<const std::string> paths);
+
+// Which part of the recording `newest` a file in the same folder is, by its name: 2 for "r.0002" of
+// "r". Nothing for any other file, as "r.20261126": parts have four digits, and up to seven where
+// there are so many.
+[[nodiscard]] std::optional<uint64_t> PartNumber(std::string_view newest, std::string_view other);
 
 // Whether a file begins as a recording does.
 [[nodiscard]] bool IsRecording(const std::string& path);

@@ -12,13 +12,13 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <utility>
 #include <vector>
 
-#include "lib/trace/recording_reader.h"
+#include "lib/trace/recording_rotation.h"
+#include "lib/trace/recording_survey.h"
 
 namespace conductor::trace {
 namespace {
@@ -132,7 +132,10 @@ class LockedFile {
   // Its first bytes, through this very file.
   [[nodiscard]] ReadBytes Reading() const {
     return [fd = fd_, at = uint64_t{0}](char* to, size_t size) mutable -> Result<size_t> {
-      const ssize_t got = ::pread(fd, to, size, static_cast<off_t>(at));
+      ssize_t got = -1;
+      do {
+        got = ::pread(fd, to, size, static_cast<off_t>(at));
+      } while (got < 0 && errno == EINTR);
       if (got < 0) return Fail(fmt::format("cannot be read: {}", std::strerror(errno)));
       at += static_cast<uint64_t>(got);
       return static_cast<size_t>(got);
@@ -147,15 +150,6 @@ class LockedFile {
   std::string path_;
   uint64_t bytes_ = 0;
 };
-
-// The first free name FILE.0001, FILE.0002, ... behind those that are there.
-std::string NextRotation(const std::string& path) {
-  uint64_t last = 0;
-  for (const std::string& file : RecordingFiles(path)) {
-    if (file != path) last = std::max<uint64_t>(last, std::stoull(file.substr(path.size() + 1)));
-  }
-  return fmt::format("{}.{:04}", path, last + 1);
-}
 
 }  // namespace
 
@@ -191,28 +185,32 @@ struct RecordingWriter::Impl {
   // Goes on with what is in the file, or begins it.
   Status Begin() {
     if (file.bytes() == 0) return file.Append(Header());
-    auto reader = RecordingReader::From(file.Reading(), options.path);
-    if (!reader) {
+    auto survey = SurveyRecording(file.Reading(), options.path, options.stopped);
+    if (!survey) {
       const std::string header = Header();
       // A recorder that ended before the header was whole; of anything else nothing is touched.
       if (file.bytes() >= header.size() || !BeginsAsHeader(header)) {
-        return tl::unexpected(std::move(reader).error());
+        return tl::unexpected(std::move(survey).error());
       }
-      found = {.truncated_bytes = file.bytes(), .torn = reader.error().Message()};
+      found = {.truncated_bytes = file.bytes(), .torn = survey.error().Message()};
       if (auto cut = file.Truncate(0); !cut) return cut;
       return file.Append(header);
     }
     found.recording = true;
-    while (const auto item = reader->Next()) {
-      if (const auto* damage = std::get_if<Damage>(&*item)) found.torn = damage->Describe();
+    begun = survey->has_blocks;
+    found.truncated_bytes = file.bytes() - survey->whole_bytes;
+    if (found.truncated_bytes == 0) return {};
+    found.torn = std::move(survey->torn);
+    found.kept_records = survey->record_count;
+    std::string kept;
+    if (survey->record_count > 0) {
+      auto encoded = EncodeBlock(survey->records, survey->record_count, options.level);
+      if (!encoded) return tl::unexpected(std::move(encoded).error());
+      kept = *std::move(encoded);
+      begun = true;
     }
-    begun = reader->counters().blocks > 0;
-    found.truncated_bytes = file.bytes() - reader->whole_bytes();
-    if (found.truncated_bytes == 0) {
-      found.torn.clear();
-      return {};
-    }
-    return file.Truncate(reader->whole_bytes());
+    if (auto cut = file.Truncate(survey->whole_bytes); !cut) return cut;
+    return file.Append(kept);
   }
 
   [[nodiscard]] bool BeginsAsHeader(std::string_view header) const {
@@ -253,12 +251,12 @@ struct RecordingWriter::Impl {
     return {};
   }
 
-  // FILE exists and is locked by this process at every moment, so that no other can step in.
+  // FILE exists and is locked by this process at every moment, so that no other can step in (but on
+  // a file system without hard links).
   Status Rotate() {
-    const std::string old = NextRotation(options.path);
-    const std::string made = options.path + ".new";
-    ::unlink(made.c_str());  // of a recorder that ended here
-    auto next = LockedFile::Open(made);
+    const auto made = FreeNameBeside(options.path);
+    if (!made) return tl::unexpected(made.error());
+    auto next = LockedFile::Open(*made);
     if (!next) return tl::unexpected(std::move(next).error());
     std::string publishers_block;
     uint32_t count = 0;
@@ -271,16 +269,12 @@ struct RecordingWriter::Impl {
       if (!encoded) return tl::unexpected(std::move(encoded).error());
       written = next->Append(*encoded);
     }
+    if (written) written = NameAsPart(options.path).map([](const std::string&) {});
     if (!written) {
-      ::unlink(made.c_str());
+      ::unlink(made->c_str());
       return written;
     }
-    // Not every file system has hard links; without them FILE is away for a moment.
-    if (::link(options.path.c_str(), old.c_str()) != 0 &&
-        ::rename(options.path.c_str(), old.c_str()) != 0) {
-      return FailErrno(fmt::format("cannot be rotated to {}", old), options.path);
-    }
-    if (::rename(made.c_str(), options.path.c_str()) != 0) {
+    if (::rename(made->c_str(), options.path.c_str()) != 0) {
       return FailErrno("cannot be begun anew", options.path);
     }
     (void)file.Sync();

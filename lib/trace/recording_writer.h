@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,7 +27,8 @@ namespace conductor::trace {
 // size of files the system sends SIGXFSZ, which ends a process that does not ignore it.)
 //
 // With `rotate_bytes` the file that is full becomes FILE.0001, FILE.0002 and so on, and FILE is
-// begun anew with all publishers: the newest part is always FILE, and each can be read alone.
+// begun anew with all publishers: the newest part is always FILE, and each can be read alone. No
+// file that is there already is overwritten.
 //
 // Of one thread.
 class RecordingWriter {
@@ -38,16 +40,20 @@ class RecordingWriter {
     Duration flush_after = std::chrono::milliseconds(1000);  // of the block's first record
     std::string written_by = "conductor " CONDUCTOR_VERSION;
     int level = 3;  // zstd's
+    // Asked while Open() looks through a recording that exists, which takes as long as reading it:
+    // true ends it with an error, and nothing is touched. Empty: never.
+    std::function<bool()> stopped;
   };
   // What was found at `path`.
   struct Found {
     bool recording = false;        // there was one, and it is gone on with
     uint64_t truncated_bytes = 0;  // a torn end that was cut off
+    uint64_t kept_records = 0;     // of it, which were whole and are written again
     std::string torn;              // what was wrong with it, and where
   };
 
   // An error when another writer has the file (and which process that is), when it is no recording
-  // or one of another version, or cannot be opened.
+  // or one of another version, or cannot be opened, or be read to its end.
   [[nodiscard]] static Result<RecordingWriter> Open(const Options& options);
   RecordingWriter(RecordingWriter&& other) noexcept;
   RecordingWriter& operator=(RecordingWriter&& other) noexcept;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <filesystem>
 #include <fstream>
 
 #include "lib/base/bytes.h"
@@ -256,6 +257,23 @@ TEST(RecordingReader, AFileThatIsMissingBetweenOthersIsTold) {
   EXPECT_TRUE(Has(told, "damage 0+0")) << testing::PrintToString(told);
 }
 
+TEST(RecordingReader, ADamageNamesTheFileThatCouldNotBeRead) {
+  const TemporaryFolder folder;
+  const Sample sample;
+  Write(folder.File("a"), sample.whole());
+  Write(folder.File("c"), "notes");
+  auto reader = RecordingReader::Open({folder.File("a"), folder.File("b"), folder.File("c")});
+  ASSERT_TRUE(reader);
+  Strings said;
+  while (const auto item = reader->Next()) {
+    if (const auto* damage = std::get_if<Damage>(&*item)) said.push_back(damage->Describe());
+  }
+  ASSERT_EQ(said.size(), 2u);
+  EXPECT_TRUE(said[0].starts_with(folder.File("b") + ": byte 0: cannot be opened: No such file"))
+      << said[0];
+  EXPECT_TRUE(said[1].starts_with(folder.File("c") + ": byte 0: this is no recording")) << said[1];
+}
+
 TEST(RecordingReader, FilesOfARotationComeOldestFirst) {
   const TemporaryFolder folder;
   for (const char* name :
@@ -267,6 +285,28 @@ TEST(RecordingReader, FilesOfARotationComeOldestFirst) {
                      folder.File("r.10000"), folder.File("r")}));
   EXPECT_EQ(RecordingFiles(folder.File("r.0002")), (Strings{folder.File("r.0002")}));
   EXPECT_EQ(RecordingFiles(folder.File("none")), (Strings{folder.File("none")}));
+}
+
+TEST(RecordingReader, OnlyNamesThatARotationGivesAreParts) {
+  EXPECT_EQ(PartNumber("r", "r.0002"), 2u);
+  EXPECT_EQ(PartNumber("r", "r.9999999"), 9'999'999u);
+  for (const char* other : {"r", "r.", "r.12", "r.02026", "r.20261126", "r.99999999999999999999999",
+                            "r.00x1", "r.-001", "rr.0001", "R.0001", "r.0001.gz"}) {
+    EXPECT_EQ(PartNumber("r", other), std::nullopt) << other;
+  }
+}
+
+TEST(RecordingReader, NoFileIsReadTwice) {
+  const TemporaryFolder folder;
+  for (const char* name : {"r", "r.0001", "s"}) Write(folder.File(name), "");
+  // As a recorder leaves them that ends between the two steps of a rotation.
+  std::filesystem::create_hard_link(folder.File("r"), folder.File("r.0002"));
+  const Strings parts = {folder.File("r.0001"), folder.File("r.0002")};
+  EXPECT_EQ(RecordingFiles(folder.File("r")), parts);
+  const Strings named = {folder.File("r"), folder.File("r.0001"), folder.File("r.0002"),
+                         folder.File("s"), folder.File("./s"),    folder.File("none")};
+  EXPECT_EQ(RecordingFiles(named),
+            (Strings{parts[0], parts[1], folder.File("s"), folder.File("none")}));
 }
 
 // A block of 64 bytes that claims to hold 64 MiB costs no more than what it has.

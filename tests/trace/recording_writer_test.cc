@@ -151,6 +151,44 @@ TEST(RecordingWriter, CutsOffATornEndBeforeItGoesOn) {
   }
 }
 
+TEST(RecordingWriter, WholeRecordsOfATornBlockAreWrittenAgain) {
+  const TemporaryFolder folder;
+  const std::string path = folder.File("r");
+  {
+    RecordingWriter writer = Open({.path = path, .block_bytes = 1 << 20});
+    ASSERT_TRUE(writer.AddPublisher(kStart, kPublisher));
+    for (int64_t i = 0; i < 400; ++i) {
+      ASSERT_TRUE(WriteFrame(writer, kStart, i, Noise(1000, static_cast<uint64_t>(i))));
+    }
+  }
+  const std::string whole = Contents(path);
+  Write(path, whole.substr(0, whole.size() - 50'000));
+  Strings expected = ToldOf(path);
+  ASSERT_GT(expected.size(), 100u);
+  expected.pop_back();  // the damage
+  RecordingWriter writer = Open({.path = path});
+  EXPECT_EQ(writer.found().kept_records, expected.size());
+  EXPECT_EQ(ToldOf(path), expected);
+  EXPECT_EQ(*writer.AddPublisher(kStart, {.endpoint = "tcp://b:1"}), 0u);
+  ASSERT_TRUE(WriteFrame(writer, kStart, 400, "new"));
+  ASSERT_TRUE(writer.Close());
+  expected.insert(expected.end(), {"publisher 1 tcp://b:1", "frame 1 @400 t|s|new"});
+  EXPECT_EQ(ToldOf(path), expected);
+}
+
+TEST(RecordingWriter, OneThatIsStoppedWhileItLooksThroughAFileLeavesItAlone) {
+  const TemporaryFolder folder;
+  const std::string path = folder.File("r");
+  {
+    RecordingWriter writer = Open({.path = path});
+    ASSERT_TRUE(writer.AddPublisher(kStart, kPublisher));
+  }
+  const std::string bytes = Contents(path) + "torn";
+  Write(path, bytes);
+  EXPECT_FALSE(RecordingWriter::Open({.path = path, .stopped = [] { return true; }}));
+  EXPECT_EQ(Contents(path), bytes);
+}
+
 TEST(RecordingWriter, NeverTouchesAFileThatIsNoRecording) {
   const TemporaryFolder folder;
   const std::string newer = EncodeHeader({.major = 2, .written_by = "x"});
@@ -224,6 +262,33 @@ TEST(RecordingWriter, RotatesIntoFilesThatAreWholeByThemselves) {
   ASSERT_TRUE(WriteFrame(next, kStart, 10, "x"));
   ASSERT_TRUE(next.Close());
   EXPECT_EQ(RecordingFiles(path).size(), files.size() + 1);
+}
+
+TEST(RecordingWriter, ARotationLosesNothingOfOthersNorOfItself) {
+  const TemporaryFolder folder;
+  const std::string path = folder.File("///r");
+  const Strings others = {folder.File("r.new"), folder.File("r.99999999999999999999999"),
+                          folder.File("r.20261126")};
+  for (const std::string& other : others) Write(other, "somebody's own");
+  // Twice, as the second one finds the parts of the first.
+  for (int64_t run = 0; run < 2; ++run) {
+    RecordingWriter writer = Open({.path = path, .rotate_bytes = 100});
+    ASSERT_TRUE(writer.AddPublisher(kStart, kPublisher));
+    for (int64_t i = 0; i < 20; ++i) {
+      ASSERT_TRUE(WriteFrame(writer, kStart, 20 * run + i, "x"));
+      ASSERT_TRUE(writer.Flush());
+    }
+    ASSERT_TRUE(writer.Close());
+  }
+  for (const std::string& other : others) EXPECT_EQ(Contents(other), "somebody's own") << other;
+  EXPECT_FALSE(std::filesystem::exists(folder.File(".r.rotating")));
+  auto reader = RecordingReader::Open(RecordingFiles(path));
+  ASSERT_TRUE(reader);
+  const Strings told = Told(*reader);
+  ASSERT_EQ(told.size(), 41u);
+  for (size_t i = 0; i < 40; ++i) {
+    EXPECT_EQ(told[i + 1], "frame 0 @" + std::to_string(i) + " t|s|x");
+  }
 }
 
 TEST(RecordingWriter, HoldsItsFileOverRotations) {
