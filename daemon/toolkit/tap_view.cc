@@ -115,11 +115,12 @@ std::vector<TapEvent> TapView::Read(Publisher& publisher, const TapEvent& like,
     return events;
   }
   auto decoded = publisher.decoder.Decode(message->payload);
-  const auto verdict =
-      publisher.watch.Judge(message->sequence, message->payload,
-                            decoded ? std::optional(decoded->timestamp) : std::nullopt);
+  const auto verdict = publisher.watch.Judge(
+      message->sequence, message->payload,
+      decoded ? std::optional(decoded->timestamp) : std::nullopt, like.replayed);
   switch (verdict.kind) {
     case SequenceWatch::Kind::kNext:
+    case SequenceWatch::Kind::kLate:
       break;
     case SequenceWatch::Kind::kGap:
       say(TapType::kGap,
