@@ -29,7 +29,7 @@ namespace conductor::toolkit {
 // which drops for this subscriber alone what its own queue does not hold: a gap, and told.
 //
 // With a replay endpoint: its answer first, live messages wait; then those that it did not have. A
-// gap is asked for again, once.
+// gap is asked for again, once; nothing is once there was no answer.
 class TapLive {
  public:
   // All outlive it.
@@ -47,6 +47,9 @@ class TapLive {
   bool Turn(MonoTime now);
   [[nodiscard]] std::optional<MonoTime> Deadline() const;
 
+  // The end: what waits for a replay is given to the view and the recorder without it.
+  void Finish();
+
   // Whether any endpoint was ever connected.
   [[nodiscard]] bool reached() const;
 
@@ -61,6 +64,9 @@ class TapLive {
     std::map<Peer, uint32_t> peers;     // of one that is bound
     uint64_t connections = 0;           // ever
     uint64_t messages = 0;
+    bool tried = false;     // its address is known, and a connection was begun
+    bool accepted = false;  // somebody took it
+    bool retried = false;   // it failed
     bool told_unreachable = false;
     bool told_silent = false;
     MonoTime begun{};
@@ -84,6 +90,7 @@ class TapLive {
   [[nodiscard]] uint32_t PublisherOf(Link& link, const std::vector<stream::ZmqFrame>& frames);
   void TakeEvents(Link& link, MonoTime now);
   bool TakeMessages(Link& link);
+  [[nodiscard]] static std::string WhyUnreachable(const Link& link, const std::string& after);
   void TellWhatIsMissing(Link& link, MonoTime now);
   void Mark(const Link& link, trace::MarkKind kind, std::string detail = {});
 
@@ -105,6 +112,7 @@ class TapLive {
   std::optional<MonoTime> ask_at_;  // the first replay
   std::unique_ptr<Replay> replay_;
   std::optional<uint64_t> asked_for_hole_;
+  bool replays_ = true;          // until an answer fails to come
   std::deque<Message> waiting_;  // for the end of a replay
   size_t waiting_bytes_ = 0;
 };
