@@ -1,3 +1,4 @@
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,9 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 usage. See conductor-tap(1).)";
 
+// Shorter ones would be drawn all the time.
+constexpr Duration kLeastInterval = std::chrono::milliseconds(10);
+
 template <typename T, typename Parse>
 void AddOptional(CLI::App& tap, const std::string& name, std::optional<T>& target, Parse parse,
                  const std::string& shape, const std::string& help) {
@@ -33,6 +37,13 @@ void AddOptional(CLI::App& tap, const std::string& name, std::optional<T>& targe
         return parse(text).map([](auto value) { return std::optional<T>(value); });
       },
       shape, help);
+}
+
+Result<Duration> ParseInterval(const std::string& text) {
+  auto time = ParseDuration(text);
+  if (time && *time < kLeastInterval)
+    return Fail("'" + text + "' is too short", {}, "10ms or more");
+  return time;
 }
 
 void AddFilter(CLI::App& tap, toolkit::TapFilter& filter) {
@@ -80,7 +91,7 @@ void AddTap(CLI::App& app, Run& run) {
   tap.add_flag("--json", options->json, "a JSON object a line");
   tap.add_flag("--raw", options->raw, "frames in hex, and what they mean");
   tap.add_flag("--stats", options->stats, "a table of rates for each publisher");
-  AddOptional(tap, "--interval", options->interval, ParseDuration, "TIME",
+  AddOptional(tap, "--interval", options->interval, ParseInterval, "TIME",
               "between views of --stats [1s, in a pipe 10s]");
   tap.add_flag("--quiet", options->quiet, "print nothing but the summary");
   AddFilter(tap, options->filter);

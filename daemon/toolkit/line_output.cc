@@ -1,5 +1,6 @@
 #include "daemon/toolkit/line_output.h"
 
+#include <fmt/format.h>
 #include <limits.h>
 #include <poll.h>
 #include <unistd.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 namespace conductor::toolkit {
 namespace {
@@ -55,6 +57,10 @@ bool LineOutput::WritePiece() {
   if (written < 0) {
     if (errno == EINTR || errno == EAGAIN) return true;
     closed_ = true;
+    if (errno != EPIPE) {
+      problem_ =
+          Error{fmt::format("cannot be written: {}", std::strerror(errno)), "standard output", {}};
+    }
     return false;
   }
   text_.erase(0, static_cast<size_t>(written));

@@ -3,17 +3,20 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+
+#include "lib/base/result.h"
 
 namespace conductor::toolkit {
 
 // Standard output of a command that prints for as long as it runs.
 //
 // A reader that is slow holds the command up (nothing piles up in memory) but never its end: while
-// it waits, a signal to stop is seen. One that is gone ends the command quietly. Where something
-// else must go on meanwhile, as a recording, lines that do not fit are left out and counted
-// instead.
+// it waits, a signal to stop is seen. One that is gone ends the command quietly; a disk that is
+// full is an error. Where something else must go on meanwhile, as a recording, lines that do not
+// fit are left out and counted instead.
 //
 // SIGPIPE must be ignored.
 class LineOutput {
@@ -29,8 +32,9 @@ class LineOutput {
   // For who sees that the reader is gone.
   void Close() { closed_ = true; }
 
-  // The reader is gone, or cannot be written to.
+  // The reader is gone, or cannot be written to: problem() says why, if it is not gone.
   [[nodiscard]] bool closed() const { return closed_; }
+  [[nodiscard]] const std::optional<Error>& problem() const { return problem_; }
   [[nodiscard]] uint64_t left_out() const { return left_out_; }
   [[nodiscard]] int descriptor() const { return descriptor_; }
   // Whether Flush() has something to do once the reader takes more.
@@ -45,6 +49,7 @@ class LineOutput {
   const bool leave_out_;
   std::string text_;
   bool closed_ = false;
+  std::optional<Error> problem_;
   bool stopped_ = false;
   uint64_t left_out_ = 0;
 };

@@ -74,6 +74,15 @@ struct Run {
 
   explicit Run(const TapOptions& given) : options(given) {}
 
+  // The code of a run that has ended, as long as all that it printed was written.
+  [[nodiscard]] int Exit(bool done) const {
+    if (output.problem()) {
+      TapNote(output.problem()->Message());
+      return kFailed;
+    }
+    return done ? kDone : kFailed;
+  }
+
   int Fail(const Error& error) {
     output.Flush();
     TapNote(error.Message());
@@ -85,7 +94,7 @@ struct Run {
     view.Finish(UnixNanos());
     output.Flush();
     recorder.Close();
-    if (output.closed()) return;
+    if (output.closed()) return;  // Exit() says why, if it is not that
     std::string text = view.Summary();
     if (recorder.recording()) text += "; " + recorder.Summary();
     if (output.left_out() > 0) {
@@ -132,7 +141,7 @@ int TapFiles(Run& run) {
                         reader->counters().unknown_records));
   }
   run.End();
-  return damaged && !run.output.closed() ? kFailed : kDone;
+  return run.Exit(!damaged || run.output.closed());
 }
 
 // Live messages, or a daemon's events, until something ends it.
@@ -144,7 +153,11 @@ int TapStream(Run& run) {
     if (!opened) return run.Fail(opened.error());
     daemon = *std::move(opened);
   } else {
-    if (auto opened = run.recorder.Open(run.options); !opened) return run.Fail(opened.error());
+    const auto stopped = [&run] { return run.stop.came(); };
+    if (auto opened = run.recorder.Open(run.options, stopped); !opened) {
+      (void)run.Fail(opened.error());
+      return stopped() ? kDone : kFailed;
+    }
     live = std::make_unique<TapLive>(run.options, run.view, run.recorder);
     if (auto opened = live->Open(); !opened) return run.Fail(opened.error());
   }
@@ -152,6 +165,7 @@ int TapStream(Run& run) {
   if (run.options.duration) until = MonoNow() + *run.options.duration;
   std::vector<zmq_pollitem_t> items;
   std::optional<Error> problem;
+  NotesOnce unread;
   bool more = false;
   bool signalled = false;
   while (!run.view.done() && !run.output.closed() && !problem) {
@@ -180,7 +194,7 @@ int TapStream(Run& run) {
         if (event) {
           run.view.Event(*event);
         } else {
-          TapNote(event.error().Message());
+          unread.Tell(event.error().Message());
         }
       }
       problem = daemon->Refusal();
@@ -190,21 +204,24 @@ int TapStream(Run& run) {
     run.view.Tick(now, UnixNanos());
     run.output.Flush();
   }
+  // Who closed the output does not wait for what comes behind it.
+  if (live && !problem && (run.recorder.recording() || !run.output.closed())) live->Drain();
   const bool reached = live ? live->reached() : daemon->reached();
-  if (live) live->Finish();
   live.reset();
   daemon.reset();
   run.End();
   if (!problem) problem = run.recorder.problem();
   if (problem) return run.Fail(*problem);
-  return reached || signalled || run.output.closed() ? kDone : kFailed;
+  return run.Exit(reached || signalled || run.output.closed());
 }
 
 }  // namespace
 
 bool IsEndpoint(const std::string& source) { return source.find("://") != std::string::npos; }
 
-void TapNote(const std::string& text) { std::fprintf(stderr, "conductor tap: %s\n", text.c_str()); }
+void TapNote(const std::string& text) {
+  std::fprintf(stderr, "conductor tap: %s\n", Printable(text).c_str());
+}
 
 int64_t UnixNanos() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(

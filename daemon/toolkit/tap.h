@@ -52,7 +52,8 @@ struct TapOptions {
 // Whether a source is an endpoint and not a file.
 [[nodiscard]] bool IsEndpoint(const std::string& source);
 
-// On standard error, as all that is no result: "conductor tap: TEXT".
+// On standard error, as all that is no result: "conductor tap: TEXT", which may hold what came from
+// the network.
 void TapNote(const std::string& text);
 
 // Now, as recordings and lines have it.

@@ -6,10 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
 #include <utility>
 
+#include "daemon/toolkit/bearer_token.h"
 #include "lib/client/conductor_url.h"
 
 namespace conductor::toolkit {
@@ -20,16 +19,6 @@ constexpr int kOk = 200;
 // The daemon says ": still here" every 15 seconds.
 constexpr auto kSilence = std::chrono::seconds(60);
 constexpr auto kAgain = std::chrono::seconds(1);
-
-Result<std::string> ReadToken(const std::string& path) {
-  std::ifstream file(path);
-  std::string token;
-  if (!file || !std::getline(file, token) || token.empty()) {
-    return Fail("holds no token", path, "a file whose first line is one");
-  }
-  while (!token.empty() && (token.back() == '\r' || token.back() == ' ')) token.pop_back();
-  return token;
-}
 
 std::string Brief(std::string_view body) {
   constexpr size_t kShown = 300;
@@ -62,6 +51,12 @@ bool ServerSentEvents::Feed(std::string_view bytes, std::deque<std::string>& eve
   return true;
 }
 
+void NotesOnce::Tell(const std::string& text) {
+  const std::string shown = text.substr(0, kMostShown);
+  if (told_.size() > kMost || !told_.insert(shown).second) return;
+  TapNote(told_.size() > kMost ? "and more that is not known here" : shown);
+}
+
 TapDaemon::TapDaemon(std::string url)
     : url_(std::move(url)), ready_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
@@ -79,13 +74,9 @@ Result<std::unique_ptr<TapDaemon>> TapDaemon::Open(const TapOptions& options) {
   http.set_tcp_nodelay(true);
   if (!options.ca_file.empty()) http.set_ca_cert_path(options.ca_file);
   http.enable_server_certificate_verification(true);
-  if (!options.token_file.empty()) {
-    const auto token = ReadToken(options.token_file);
-    if (!token) return tl::unexpected(token.error());
-    http.set_bearer_token_auth(*token);
-  } else if (const char* token = std::getenv("CONDUCTOR_TOKEN"); token != nullptr && *token != 0) {
-    http.set_bearer_token_auth(token);
-  }
+  const auto token = ReadBearerToken(options.token_file);
+  if (!token) return tl::unexpected(token.error());
+  if (!token->empty()) http.set_bearer_token_auth(*token);
   daemon->thread_ = std::thread([follower = daemon.get()] { follower->Follow(); });
   return daemon;
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -36,6 +37,19 @@ class ServerSentEvents {
 
   std::string line_;
   std::string data_;
+};
+
+// Notes on what a daemon sends: each is told once, and only so many, as a daemon of another version
+// says for every event what is not known here.
+class NotesOnce {
+ public:
+  void Tell(const std::string& text);
+
+ private:
+  static constexpr size_t kMost = 16;
+  static constexpr size_t kMostShown = 500;  // bytes of each
+
+  std::set<std::string> told_;
 };
 
 // Follows `GET /v1/events` of a daemon on a thread of its own, for a loop that polls. Connects

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "daemon/toolkit/json_text.h"
 #include "lib/base/number.h"
 
 namespace conductor::toolkit {
@@ -102,13 +103,19 @@ struct Describer {
   }
 };
 
+// Seconds, and the nanoseconds behind them, which are not negative before 1970 either.
+std::pair<std::time_t, int64_t> Split(int64_t time_ns) {
+  const int64_t rest = (time_ns % kSecond + kSecond) % kSecond;
+  return {time_ns / kSecond - (time_ns % kSecond < 0 ? 1 : 0), rest};
+}
+
 // Local time of day, as people look for it on a terminal.
 std::string Clock(int64_t time_ns) {
-  const std::time_t seconds = time_ns / kSecond;
+  const auto [seconds, nanos] = Split(time_ns);
   std::tm local{};
   localtime_r(&seconds, &local);
   return fmt::format("{:02}:{:02}:{:02}.{:03}", local.tm_hour, local.tm_min, local.tm_sec,
-                     time_ns % kSecond / 1'000'000);
+                     nanos / 1'000'000);
 }
 
 Colour ColourOf(TapType type) {
@@ -168,20 +175,20 @@ std::string NumberText(const auto& number) {
   return number ? fmt::format("{}", *number) : std::string("-");
 }
 
-std::optional<EngineHash> HashOf(const nlohmann::json& value) {
+std::optional<EngineHash> HashOf(const nlohmann::ordered_json& value) {
   if (!value.is_string()) return std::nullopt;
   const auto number = ParseNumber(value.get_ref<const std::string&>(), "a hash", 0, UINT64_MAX);
   if (!number) return std::nullopt;
   return EngineHash{*number};
 }
 
-std::string TextOf(const nlohmann::json& object, const char* key) {
+std::string TextOf(const nlohmann::ordered_json& object, const char* key) {
   const auto at = object.find(key);
   return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
 }
 
 template <typename T>
-std::optional<T> IntegerOf(const nlohmann::json& object, const char* key) {
+std::optional<T> IntegerOf(const nlohmann::ordered_json& object, const char* key) {
   const auto at = object.find(key);
   if (at == object.end() || !at->is_number_integer()) return std::nullopt;
   return at->get<T>();
@@ -209,8 +216,9 @@ TapEvent Describe(const wire::KvEvent& event) {
 }
 
 Result<TapEvent> FromDaemon(std::string_view json, int64_t time_ns) {
-  const auto data = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
-  if (!data.is_object()) return Fail("an event of the daemon is no JSON object");
+  const auto parsed = ParseJson(json);
+  if (!parsed || !parsed->is_object()) return Fail("an event of the daemon is no JSON object");
+  const nlohmann::ordered_json& data = *parsed;
   auto type = ParseTapType(TextOf(data, "type"));
   if (!type) return tl::unexpected(std::move(type).error());
   TapEvent event{.type = *type, .time_ns = time_ns, .publisher = TextOf(data, "publisher")};
@@ -242,12 +250,20 @@ Result<TapEvent> FromDaemon(std::string_view json, int64_t time_ns) {
 }
 
 std::string IsoTime(int64_t time_ns) {
-  const std::time_t seconds = time_ns / kSecond;
+  const auto [seconds, nanos] = Split(time_ns);
   std::tm utc{};
   gmtime_r(&seconds, &utc);
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z", utc.tm_year + 1900,
                      utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
-                     time_ns % kSecond / 1000);
+                     nanos / 1000);
+}
+
+double SecondsBetween(int64_t begin_ns, int64_t end_ns) {
+  // Without a sign no difference is too large.
+  const auto apart = [](int64_t less, int64_t more) {
+    return static_cast<double>(static_cast<uint64_t>(more) - static_cast<uint64_t>(less)) / 1e9;
+  };
+  return begin_ns <= end_ns ? apart(begin_ns, end_ns) : -apart(end_ns, begin_ns);
 }
 
 std::string JsonLine(const TapEvent& event) {

@@ -82,6 +82,9 @@ struct TapEvent {
 // "2026-11-26T06:20:00.123456Z".
 [[nodiscard]] std::string IsoTime(int64_t time_ns);
 
+// Seconds from one time to another, negative when it is before it. Whatever times a recording has.
+[[nodiscard]] double SecondsBetween(int64_t begin_ns, int64_t end_ns);
+
 // One line of JSON, without its end; docs/tap.md has the fields.
 [[nodiscard]] std::string JsonLine(const TapEvent& event);
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "daemon/serve/registration_json.h"
+#include "daemon/toolkit/json_text.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -34,10 +35,9 @@ Result<Json> ReadFacts(const std::vector<std::string>& facts, std::optional<wire
     }
     const std::string name = fact.substr(0, equals);
     const std::string text = fact.substr(equals + 1);
-    auto value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    const bool is_text = value.is_discarded();
-    object[name] = is_text ? Json(text) : std::move(value);
-    if (!is_text) texts[name] = text;
+    auto value = ParseJson(text);
+    if (value) texts[name] = text;
+    object[name] = value ? *std::move(value) : Json(text);
   }
   serve::RegistrationFields fields;
   for (const auto& problem : ProblemsOf(object, fields)) {

@@ -24,6 +24,7 @@ constexpr const char* kNoZeroMq =
     "something listens there that does not speak ZeroMQ as a publisher does. Is that the port of "
     "the engine's KV events, and not its replay endpoint or its HTTP port? Still trying";
 constexpr size_t kMostWaitingBytes = 256 << 20;
+constexpr const char* kOthers = "others";  // no address
 constexpr Duration kUnreachableAfter = seconds(3);
 constexpr Duration kSilentAfter = seconds(5);
 constexpr Duration kReplayTimeout = seconds(5);
@@ -133,9 +134,23 @@ uint32_t TapLive::PublisherOf(Link& link, const std::vector<stream::ZmqFrame>& f
     std::get<2>(peer) = wire::PeekRank(frames[2].view());
   }
   if (const auto known = link.peers.find(peer); known != link.peers.end()) return known->second;
-  // A peer that makes up topics must not exhaust anything: the rest of it is one publisher.
-  if (link.peers.size() >= trace::kMostPublishers / 2) return link.peers.begin()->second;
+  // A peer that makes up topics must not exhaust anything.
+  const size_t room = trace::kMostPublishers - std::min(trace::kMostPublishers, 2 * links_.size());
+  if (peers_ >= std::min(kMostPeers, room)) return OthersOf(link);
+  ++peers_;
   return link.peers.emplace(peer, AddPublisher(link.endpoint, &peer)).first->second;
+}
+
+uint32_t TapLive::OthersOf(Link& link) {
+  if (!link.others) {
+    TapNote(
+        fmt::format("{}: {} publishers are told apart; all others that connect there are one, "
+                    "\"{}\", whose gaps and restarts mean nothing",
+                    link.endpoint, peers_, kOthers));
+    const Peer others = {kOthers, "", std::nullopt};
+    link.others = AddPublisher(link.endpoint, &others);
+  }
+  return *link.others;
 }
 
 void TapLive::Mark(const Link& link, trace::MarkKind kind, std::string detail) {
@@ -250,7 +265,7 @@ bool TapLive::Deliver(uint32_t publisher, const Message& message) {
       if (view_.Knows(publisher, read->sequence, read->payload)) return true;
       const auto last = view_.last(publisher);
       const uint64_t next = last ? *last + 1 : *options_.from;
-      if (replays_ && read->sequence > next && asked_for_hole_ != next) {
+      if (replays_ && !ending_ && read->sequence > next && asked_for_hole_ != next) {
         asked_for_hole_ = next;
         Ask(next, MonoNow());
         return false;
@@ -329,12 +344,6 @@ void TapLive::EndReplay() {
   }
 }
 
-void TapLive::Finish() {
-  replays_ = false;
-  ask_at_.reset();
-  if (!waiting_.empty()) EndReplay();
-}
-
 void TapLive::Poll(std::vector<zmq_pollitem_t>& items) const {
   for (const auto& link : links_) {
     items.push_back({link->socket.monitor(), 0, ZMQ_POLLIN, 0});
@@ -357,6 +366,31 @@ bool TapLive::Turn(MonoTime now) {
     TellWhatIsMissing(*link, now);
   }
   return more;
+}
+
+void TapLive::Drain(Duration quiet, Duration most) {
+  ending_ = true;
+  ask_at_.reset();
+  const MonoTime end = MonoNow() + most;
+  const auto over = [&] { return view_.done() || recorder_.problem() || MonoNow() >= end; };
+  while (!over() && TakeReplay(MonoNow())) {
+  }
+  if (options_.from) EndReplay();
+  const auto wait = std::chrono::ceil<milliseconds>(quiet).count();
+  std::vector<zmq_pollitem_t> items;
+  while (!over()) {
+    bool more = false;
+    for (const auto& link : links_) {
+      TakeEvents(*link, MonoNow());
+      more |= TakeMessages(*link);
+    }
+    if (more) continue;
+    items.clear();
+    for (const auto& link : links_) {
+      items.push_back({link->socket.socket().raw(), 0, ZMQ_POLLIN, 0});
+    }
+    if (zmq_poll(items.data(), static_cast<int>(items.size()), wait) <= 0) return;
+  }
 }
 
 std::optional<MonoTime> TapLive::Deadline() const {

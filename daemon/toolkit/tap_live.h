@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_TOOLKIT_TAP_LIVE_H_
 #define CONDUCTOR_DAEMON_TOOLKIT_TAP_LIVE_H_
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -45,13 +46,19 @@ class TapLive {
   void Poll(std::vector<zmq_pollitem_t>& items) const;
   // Takes what has come, a bounded number of messages; true when there may be more.
   bool Turn(MonoTime now);
+  // Before the end: takes what has come and was not taken, whatever waits for a replay included, so
+  // that nothing of it is lost. Ends when the publishers are silent for `quiet`, within which what
+  // has come to this machine is taken from its connection, or, as they may never be, after `most`.
+  void Drain(Duration quiet = std::chrono::milliseconds(50),
+             Duration most = std::chrono::milliseconds(500));
   [[nodiscard]] std::optional<MonoTime> Deadline() const;
-
-  // The end: what waits for a replay is given to the view and the recorder without it.
-  void Finish();
 
   // Whether any endpoint was ever connected.
   [[nodiscard]] bool reached() const;
+
+  // Publishers behind all bound endpoints that are told apart; the others of each are one, so that
+  // there are fewer than a recording takes.
+  static constexpr size_t kMostPeers = trace::kMostPublishers / 2;
 
  private:
   // Which publisher behind a bound endpoint: peer, topic, rank.
@@ -62,6 +69,7 @@ class TapLive {
     stream::MonitoredSocket socket;
     std::optional<uint32_t> publisher;  // of an endpoint that is connected to
     std::map<Peer, uint32_t> peers;     // of one that is bound
+    std::optional<uint32_t> others;     // those that are too many
     uint64_t connections = 0;           // ever
     uint64_t messages = 0;
     bool tried = false;     // its address is known, and a connection was begun
@@ -89,6 +97,7 @@ class TapLive {
   uint32_t AddPublisher(const std::string& endpoint, const Peer* peer);
   [[nodiscard]] uint32_t PublisherOf(Link& link, const std::vector<stream::ZmqFrame>& frames);
   void TakeEvents(Link& link, MonoTime now);
+  [[nodiscard]] uint32_t OthersOf(Link& link);
   bool TakeMessages(Link& link);
   [[nodiscard]] static std::string WhyUnreachable(const Link& link, const std::string& after);
   void TellWhatIsMissing(Link& link, MonoTime now);
@@ -108,6 +117,8 @@ class TapLive {
   TapRecorder& recorder_;
   void* context_;
   std::vector<std::unique_ptr<Link>> links_;
+  size_t peers_ = 0;     // of all links
+  bool ending_ = false;  // nothing is asked for any more
 
   std::optional<MonoTime> ask_at_;  // the first replay
   std::unique_ptr<Replay> replay_;

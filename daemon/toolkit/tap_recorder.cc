@@ -8,16 +8,20 @@
 
 namespace conductor::toolkit {
 
-Status TapRecorder::Open(const TapOptions& options) {
+Status TapRecorder::Open(const TapOptions& options, const std::function<bool()>& stopped) {
   if (options.record.empty()) return {};
   path_ = options.record;
-  auto writer = trace::RecordingWriter::Open({.path = path_, .rotate_bytes = options.rotate_size});
+  auto writer = trace::RecordingWriter::Open(
+      {.path = path_, .rotate_bytes = options.rotate_size, .stopped = stopped});
   if (!writer) return tl::unexpected(std::move(writer).error());
   const auto& found = writer->found();
   if (found.recording) TapNote(fmt::format("{} is a recording already; going on with it", path_));
   if (found.truncated_bytes > 0) {
-    TapNote(fmt::format("{} bytes at its end were torn and are cut off ({})",
-                        Grouped(found.truncated_bytes), found.torn));
+    TapNote(fmt::format(
+        "{} bytes at its end were torn and are cut off{} ({})", Grouped(found.truncated_bytes),
+        found.kept_records > 0 ? fmt::format(", but for {} records", Grouped(found.kept_records))
+                               : "",
+        found.torn));
   }
   found_bytes_ = found.recording ? writer->total_bytes() : 0;
   writer_ = *std::move(writer);

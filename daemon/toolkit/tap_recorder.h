@@ -2,6 +2,7 @@
 #define CONDUCTOR_DAEMON_TOOLKIT_TAP_RECORDER_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -19,8 +20,9 @@ namespace conductor::toolkit {
 // problem() says: a recording that cannot go on ends the command.
 class TapRecorder {
  public:
-  // Opens the file, and says on standard error when it goes on with one.
-  [[nodiscard]] Status Open(const TapOptions& options);
+  // Opens the file, and says on standard error when it goes on with one. `stopped` ends the look
+  // through that one, which takes a while where it is large.
+  [[nodiscard]] Status Open(const TapOptions& options, const std::function<bool()>& stopped);
 
   // In the order of their numbers.
   void Add(const trace::RecordedPublisher& publisher);

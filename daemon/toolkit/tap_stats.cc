@@ -83,7 +83,7 @@ void TapStats::Count(const TapEvent& event) {
 double TapStats::Turn(int64_t start_ns, int64_t now_ns) {
   const int64_t since = last_view_ns_ == 0 ? start_ns : last_view_ns_;
   last_view_ns_ = now_ns;
-  return std::max(static_cast<double>(now_ns - since) / 1e9, 1e-3);
+  return std::max(SecondsBetween(since, now_ns), 1e-3);
 }
 
 std::vector<TapStats::Columns> TapStats::Choices() const {

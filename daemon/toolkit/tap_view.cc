@@ -7,18 +7,19 @@
 #include <utility>
 
 #include "daemon/serve/registration.h"
+#include "daemon/toolkit/json_text.h"
 #include "daemon/toolkit/table.h"
 #include "lib/base/bytes.h"
 
 namespace conductor::toolkit {
 namespace {
 
-nlohmann::json FactsOf(const trace::RecordedPublisher& publisher) {
-  auto facts = nlohmann::json::parse(publisher.facts, nullptr, /*allow_exceptions=*/false);
-  return facts.is_object() ? facts : nlohmann::json::object();
+nlohmann::ordered_json FactsOf(const trace::RecordedPublisher& publisher) {
+  auto facts = ParseJson(publisher.facts);
+  return facts && facts->is_object() ? *std::move(facts) : nlohmann::ordered_json::object();
 }
 
-std::string TextOf(const nlohmann::json& facts, const char* key) {
+std::string TextOf(const nlohmann::ordered_json& facts, const char* key) {
   const auto at = facts.find(key);
   return at != facts.end() && at->is_string() ? at->get<std::string>() : std::string();
 }
@@ -28,7 +29,7 @@ std::string TextOf(const nlohmann::json& facts, const char* key) {
 std::string NameOf(const trace::RecordedPublisher& publisher) {
   // What only a replay endpoint told has no other name.
   std::string name = publisher.endpoint.empty() ? publisher.replay_endpoint : publisher.endpoint;
-  const nlohmann::json facts = FactsOf(publisher);
+  const nlohmann::ordered_json facts = FactsOf(publisher);
   if (TextOf(facts, "mode") != "bind") return name;
   if (const std::string peer = TextOf(facts, "peer"); !peer.empty()) name += " from " + peer;
   if (const std::string topic = TextOf(facts, "peer_topic"); !topic.empty()) name += " " + topic;
@@ -305,7 +306,7 @@ std::string TapView::Summary() const {
   // A daemon's events come without messages.
   if (options_.conductor.empty()) text = Counted(messages_, "message") + ", " + text;
   if (last_ns_ > first_ns_) {
-    text += fmt::format(" in {}", Seconds(static_cast<double>(last_ns_ - first_ns_) / 1e9));
+    text += fmt::format(" in {}", Seconds(SecondsBetween(first_ns_, last_ns_)));
   }
   text +=
       fmt::format(": {} stored, {} removed, {} cleared", Counted(total.stored_blocks(), "block"),

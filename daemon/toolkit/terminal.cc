@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 
 #include "lib/base/number.h"
@@ -51,6 +52,24 @@ size_t Piece(std::string_view text, size_t at) {
   }
   while (end < text.size() && !BeginsCodePoint(text[end])) ++end;
   return end - at;
+}
+
+// The bytes of the code point that `text` begins with; 0 when it is a control character (C0, DEL or
+// C1, which some terminals obey in UTF-8, too) or no UTF-8.
+size_t PrintableSize(std::string_view text) {
+  const auto byte = [text](size_t at) { return static_cast<unsigned char>(text[at]); };
+  const uint32_t lead = byte(0);
+  if (lead < 0x80) return lead >= 0x20 && lead != 0x7F ? 1 : 0;
+  const size_t size = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4 || text.size() < size) return 0;
+  uint32_t code = lead & (0xFFu >> (size + 1));
+  for (size_t at = 1; at < size; ++at) {
+    if (BeginsCodePoint(text[at])) return 0;
+    code = code << 6 | (byte(at) & 0x3Fu);
+  }
+  constexpr std::array<uint32_t, 5> kLeast = {0, 0, 0xA0, 0x800, 0x10000};
+  const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
+  return code >= kLeast[size] && code <= 0x10FFFF && !surrogate ? size : 0;
 }
 
 }  // namespace
@@ -111,13 +130,11 @@ std::string CutBeginning(std::string_view text, size_t width) {
 
 std::string Printable(std::string_view text) {
   std::string shown;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7F) {
-      shown += fmt::format("\\x{:02x}", byte);
-    } else {
-      shown += c;
-    }
+  while (!text.empty()) {
+    const size_t size = PrintableSize(text);
+    if (size == 0) shown += fmt::format("\\x{:02x}", static_cast<unsigned char>(text.front()));
+    shown += text.substr(0, size);
+    text.remove_prefix(std::max<size_t>(size, 1));
   }
   return shown;
 }

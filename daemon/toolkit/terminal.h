@@ -35,8 +35,8 @@ struct Terminal {
 // colours.
 [[nodiscard]] std::string CutBeginning(std::string_view text, size_t width);
 
-// `text` with what would move a terminal's cursor or change its state shown as \xNN: for what
-// comes from the network.
+// `text` with what would move a terminal's cursor or change its state (control characters, those of
+// C1 too), and what is no UTF-8, shown as \xNN: for what comes from the network.
 [[nodiscard]] std::string Printable(std::string_view text);
 
 }  // namespace conductor::toolkit

@@ -411,6 +411,20 @@ class Pipes(TapTest):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         json.loads(done.stdout)
 
+    def test_a_full_disk_behind_it_is_an_error(self):
+        file = self.path("kv.rec")
+        publisher, tap = self.followed("--record", file)
+        publisher.publish(stored(1))
+        tap.wait_for_type("stored")
+        self.assertEqual(tap.stop(), 0)
+        publisher = self.publishing()
+        for source in (file, publisher.endpoint):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([binary(), "tap", source, "--json"], stdout=full, text=True,
+                                      stderr=subprocess.PIPE, timeout=DEADLINE, check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("standard output: cannot be written: No space left on device", done.stderr)
+
     def test_a_reader_that_leaves_ends_it_without_another_event(self):
         publisher = self.publisher(see_subscribers=True)
         reading, writing = os.pipe()
@@ -519,6 +533,10 @@ class Recordings(TapTest):
         self.assertTrue(os.path.exists(file + ".0001"))
         types = [json.loads(line)["type"] for line in run(file, "--json").stdout.splitlines()]
         self.assertEqual([name for name in types if name != "connected"], ["stored"] * 3 + ["end"])
+        # As a shell makes it of kv.rec*: no part is read twice.
+        parts = [self.path(name) for name in sorted(os.listdir(self.folder))]
+        self.assertGreater(len(parts), 1)
+        self.assertEqual(run(*parts, "--json").stdout, run(file, "--json").stdout)
 
     def test_a_full_disk_ends_it_with_an_error_and_leaves_what_was_written(self):
         file = self.path("kv.rec")
@@ -579,6 +597,31 @@ class Daemons(TapTest):
         os.chmod(tokens, 0o600)
         daemon = self.daemon("--auth-token-file", tokens)
         self.assertIn("a token: --token-file", run("--conductor", daemon.url, code=1).stderr)
+
+
+    def test_a_type_that_is_not_known_is_told_once_and_moves_no_cursor(self):
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        tap = self.tap("--conductor", f"http://127.0.0.1:{server.getsockname()[1]}", "--json")
+        connection, _ = server.accept()
+        self.addCleanup(connection.close)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        for _ in range(3):
+            connection.sendall(b'data: {"type":"\\u001b[2J"}\n\n')
+        connection.sendall(b'data: {"type":"cleared"}\n\n')
+        tap.wait_for_type("cleared")
+        self.assertEqual(tap.stop(), 0)
+        told = [note for note in tap.notes if "is no type" in note]
+        self.assertEqual(len(told), 1, tap.notes)
+        self.assertIn("'\\x1b[2J' is no type", told[0])
+
+    def test_a_token_file_holds_one_word(self):
+        tokens = self.path("tokens")
+        for text, message in (("", "is empty"), ("two words", "holds more than one word")):
+            with open(tokens, "w", encoding="ascii") as file:
+                file.write(text)
+            done = run("--conductor", "http://127.0.0.1:1", "--token-file", tokens, code=1)
+            self.assertIn(f"{tokens}: {message}", done.stderr)
 
 
 class Terminals(TapTest):
@@ -648,6 +691,8 @@ class CommandLines(TapTest):
             (["tcp://a:1", "--filter", "colour=red"], "no key of a filter"),
             (["tcp://a:1", "--type", "GPT"], "vLLM, vLLM-Ascend"),
             (["tcp://a:1", "--count", "0"], "1 to"),
+            (["tcp://a:1", "--stats", "--interval", "0s"], "10ms or more"),
+            (["tcp://a:1", "--duration", "9000h"], "'9000h' is not a time"),
             (["tcp://a:1", "--fact", "model=m"], "--record FILE"),
             (["tcp://a:1", "--record", "f", "--fact", "model"], "NAME=VALUE"),
             (["tcp://a:1", "--record", "f", "--fact", "block_size=abc"], "--fact block_size"),

@@ -61,7 +61,21 @@ TEST(LineOutput, AReaderThatIsGoneClosesIt) {
   output.Print("one\n");
   output.Flush();
   EXPECT_TRUE(output.closed());
+  EXPECT_FALSE(output.problem());
   output.Print("two\n");
+}
+
+TEST(LineOutput, ADiskThatIsFullIsAnError) {
+  const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  ASSERT_GE(full, 0);
+  LineOutput output(full, -1, false);
+  output.Print("one\n");
+  output.Flush();
+  EXPECT_TRUE(output.closed());
+  ASSERT_TRUE(output.problem());
+  EXPECT_EQ(output.problem()->Message(),
+            "standard output: cannot be written: No space left on device");
+  ::close(full);
 }
 
 TEST(LineOutput, ASignalEndsTheWaitForAReader) {

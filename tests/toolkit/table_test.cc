@@ -50,6 +50,26 @@ TEST(TerminalTest, WhatMovesACursorIsShown) {
   EXPECT_EQ(Printable("a\x1b[2Jb\n\x7f é"), "a\\x1b[2Jb\\x0a\\x7f é");
 }
 
+TEST(TerminalTest, WhatIsNoTextIsShown) {
+  // C1 controls, as code points and as bytes; what the least and the last code points are.
+  EXPECT_EQ(Printable("a\xc2\x9b"
+                      "2Jb\xc2\x80\xc2\x9f\xc2\xa0"),
+            "a\\xc2\\x9b2Jb\\xc2\\x80\\xc2\\x9f\xc2\xa0");
+  EXPECT_EQ(Printable("\x9b"
+                      "2J"),
+            "\\x9b2J");
+  for (const std::string text : {"\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000",
+                                 "\U0010ffff", "日本 🙂"}) {
+    EXPECT_EQ(Printable(text), text);
+  }
+  EXPECT_EQ(Printable("\xc3"), "\\xc3");                    // cut off
+  EXPECT_EQ(Printable("\xc3("), "\\xc3(");                  // not continued
+  EXPECT_EQ(Printable("\xc0\x9b"), "\\xc0\\x9b");           // overlong
+  EXPECT_EQ(Printable("\xe0\x82\x9b"), "\\xe0\\x82\\x9b");  // overlong
+  EXPECT_EQ(Printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");  // a surrogate
+  EXPECT_EQ(Printable("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");
+}
+
 TEST(TableTest, ColumnsAreAlignedAndLinesEndWhereTheirTextDoes) {
   Table table({{"INSTANCE"}, {"MATCHED", Table::Align::kRight}, {"STATE"}});
   table.Add({"a", Grouped(8192), "live"});

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace conductor::toolkit {
 namespace {
 
@@ -38,6 +40,29 @@ TEST(ServerSentEvents, OneThatIsEndlessIsRefused) {
   bool taken = true;
   for (int i = 0; i < 9 && taken; ++i) taken = parser.Feed(piece, events);
   EXPECT_FALSE(taken);
+}
+
+std::string Said(NotesOnce& notes, const std::string& text) {
+  testing::internal::CaptureStderr();
+  notes.Tell(text);
+  return testing::internal::GetCapturedStderr();
+}
+
+TEST(NotesOnce, EachIsToldOnceAndNothingOfItMovesACursor) {
+  NotesOnce notes;
+  EXPECT_EQ(Said(notes, "'\x1b[2J\xc2\x9b' is no type"),
+            "conductor tap: '\\x1b[2J\\xc2\\x9b' is no type\n");
+  EXPECT_EQ(Said(notes, "'\x1b[2J\xc2\x9b' is no type"), "");
+  EXPECT_EQ(Said(notes, "'b' is no type"), "conductor tap: 'b' is no type\n");
+}
+
+TEST(NotesOnce, ADaemonThatMakesThemUpIsToldOfOnlySoOften) {
+  NotesOnce notes;
+  std::string said;
+  for (int i = 0; i < 100; ++i) said += Said(notes, std::to_string(i) + std::string(1000, 'x'));
+  EXPECT_EQ(std::ranges::count(said, '\n'), 17);
+  EXPECT_TRUE(said.ends_with("conductor tap: and more that is not known here\n"));
+  EXPECT_LT(said.size(), 10'000u);
 }
 
 }  // namespace

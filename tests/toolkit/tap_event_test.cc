@@ -45,6 +45,30 @@ TEST(TapEvent, ObjectsAndClearsAsJson) {
             R"("sequence":null,"replayed":false,"rank":null,"tier":"gpu","medium":null})");
 }
 
+TEST(TapEvent, AnyTimeIsOne) {
+  EXPECT_EQ(IsoTime(-1), "1969-12-31T23:59:59.999999Z");
+  EXPECT_EQ(IsoTime(-1'000'000'000), "1969-12-31T23:59:59.000000Z");
+  EXPECT_EQ(IsoTime(INT64_MIN), "1677-09-21T00:12:43.145224Z");
+  EXPECT_EQ(IsoTime(INT64_MAX), "2262-04-11T23:47:16.854775Z");
+  EXPECT_EQ(TapColumns(Terminal(), 0).Line({.type = TapType::kEnd, .time_ns = -1}).substr(8, 4),
+            ".999");
+}
+
+TEST(TapEvent, TimesAreApartHoweverFar) {
+  EXPECT_EQ(SecondsBetween(kTime, kTime + 1'500'000'000), 1.5);
+  EXPECT_EQ(SecondsBetween(kTime + 1'500'000'000, kTime), -1.5);
+  EXPECT_NEAR(SecondsBetween(INT64_MIN, INT64_MAX), 18446744073.7, 0.1);
+  EXPECT_NEAR(SecondsBetween(INT64_MAX, INT64_MIN), -18446744073.7, 0.1);
+}
+
+TEST(TapEvent, ADaemonsEventThatIsNestedWithoutEndIsNone) {
+  const std::string deep =
+      R"({"type":"stored","x":)" + std::string(1'000'000, '[') + std::string(1'000'000, ']') + "}";
+  const auto event = FromDaemon(deep, 0);
+  ASSERT_FALSE(event);
+  EXPECT_EQ(event.error().Message(), "an event of the daemon is no JSON object");
+}
+
 TEST(TapEvent, WhatIsNoTextIsStillJson) {
   const TapEvent event{.type = TapType::kGap, .publisher = "\xff", .count = 2, .detail = "a\n"};
   EXPECT_EQ(

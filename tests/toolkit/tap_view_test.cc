@@ -64,6 +64,19 @@ class Tap {
 
 using Types = std::vector<std::string>;
 
+TEST(TapView, TimesAndFactsOfARecordingMayBeAnything) {
+  Tap tap({.stats = true});
+  const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  const uint32_t publisher = tap.view().Add({.endpoint = "tcp://b:1", .facts = deep});
+  EXPECT_EQ(tap.view().name(publisher), "tcp://b:1");
+  const std::array<std::string_view, 1> frames = {"junk"};
+  tap.view().Message(INT64_MIN, 0, false, frames);
+  tap.view().Message(INT64_MAX, 0, false, frames);
+  tap.view().Finish(INT64_MIN);
+  EXPECT_EQ(tap.Types(), (Types{"stats", "stats"}));
+  EXPECT_TRUE(tap.view().Summary().starts_with("2 messages, 0 events in ")) << tap.view().Summary();
+}
+
 TEST(TapView, EachEventIsALineAndWhatIsWrongStandsBeforeIt) {
   Tap tap({});
   tap.Live(0, Cleared(2));
