@@ -1,3 +1,6 @@
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <iostream>
 #include <string>
 
@@ -52,9 +55,21 @@ std::string Message(const CLI::App& app, const CLI::Error& error) {
   return word + "' is no subcommand (expected " + Names(app) + ")";
 }
 
+// Where the caller closed one of the standard streams, the first file or socket that is opened
+// would take its number, and be written to or read in its place. The kernel gives the lowest number
+// that is free.
+void OpenMissingStreams() {
+  int opened = 0;
+  do {
+    opened = ::open("/dev/null", O_RDWR);
+  } while (opened >= 0 && opened <= STDERR_FILENO);
+  if (opened >= 0) ::close(opened);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  OpenMissingStreams();
   CLI::App app(kDescription, "conductor");
   app.footer(kFooter);
   app.set_version_flag("--version", "conductor " CONDUCTOR_VERSION, "print the version");

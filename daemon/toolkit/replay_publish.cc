@@ -36,12 +36,12 @@ uint64_t FirstOf(const PublishSink::Options& options,
 }  // namespace
 
 std::optional<Numbering::Number> Numbering::Take(uint32_t publisher, uint64_t sequence,
-                                                 std::string_view payload) {
+                                                 std::string_view payload, bool replayed) {
   using Kind = SequenceWatch::Kind;
   const auto verdict =
-      watches_.at(publisher).Judge(sequence, payload, wire::PeekTimestamp(payload));
+      watches_.at(publisher).Judge(sequence, payload, wire::PeekTimestamp(payload), replayed);
   Number number{.sequence = sequence};
-  if (verdict.kind == Kind::kDuplicate) {
+  if (verdict.kind == Kind::kDuplicate || verdict.kind == Kind::kLate) {
     if (mode_ == Mode::kRenumber) return std::nullopt;
     number.what = What::kRepeated;
     return number;
@@ -96,7 +96,8 @@ Status PublishSink::Take(const SourceFrame& frame) {
     return {};
   }
   const auto number =
-      numbering_.Take(picked_ ? 0 : frame.publisher, message->sequence, message->payload);
+      numbering_.Take(picked_ ? 0 : frame.publisher, message->sequence, message->payload,
+                      frame.kind == SourceFrame::Kind::kAnswer);
   if (!number) {
     ++repeated_;
     return {};

@@ -38,9 +38,9 @@ class Numbering {
   Numbering(Mode mode, uint64_t first, size_t publishers)
       : mode_(mode), first_(first), next_(first), watches_(publishers) {}
 
-  // Nothing: the batch is to be left out.
+  // Nothing: the batch is to be left out. `replayed`: see SequenceWatch::Judge().
   [[nodiscard]] std::optional<Number> Take(uint32_t publisher, uint64_t sequence,
-                                           std::string_view payload);
+                                           std::string_view payload, bool replayed = false);
 
  private:
   const Mode mode_;

@@ -20,7 +20,11 @@ namespace conductor::toolkit {
 // not fit is cut off at its edge.
 class Table {
  public:
-  enum class Align : uint8_t { kLeft, kRight };
+  enum class Align : uint8_t {
+    kLeft,
+    kName,  // as kLeft, and cut at its beginning: ends tell endpoints apart
+    kRight,
+  };
   struct Column {
     std::string title;
     Align align = Align::kLeft;
@@ -34,8 +38,12 @@ class Table {
 
   // All lines, each with its end. No line has trailing spaces.
   [[nodiscard]] std::string Render(const Terminal& terminal) const;
+  // What a terminal needs to show it without being cut off at its edge.
+  [[nodiscard]] size_t LeastWidth() const;
 
  private:
+  [[nodiscard]] std::vector<size_t> Widths() const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

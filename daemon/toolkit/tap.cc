@@ -15,6 +15,7 @@
 #include "daemon/toolkit/stop_signal.h"
 #include "daemon/toolkit/table.h"
 #include "daemon/toolkit/tap_daemon.h"
+#include "daemon/toolkit/tap_facts.h"
 #include "daemon/toolkit/tap_live.h"
 #include "daemon/toolkit/tap_recorder.h"
 #include "daemon/toolkit/tap_view.h"
@@ -256,10 +257,8 @@ Status CheckTap(const TapOptions& options) {
       return good;
     }
   }
-  for (const std::string& fact : options.facts) {
-    if (fact.find('=') == std::string::npos || fact.starts_with('=')) {
-      return Fail(fmt::format("'{}' is no fact", fact), "--fact", "NAME=VALUE");
-    }
+  if (const auto facts = ReadFacts(options.facts, options.type); !facts) {
+    return tl::unexpected(facts.error());
   }
   if (!endpoints) {
     if (options.bind || !options.record.empty() || !options.replay_endpoint.empty()) {

@@ -37,8 +37,11 @@ constexpr std::array<std::pair<TapType, std::string_view>, 18> kNames = {{
 }};
 
 constexpr int64_t kSecond = 1'000'000'000;
-constexpr size_t kHashWidth = 16;
-constexpr size_t kTokensWidth = 28;
+constexpr size_t kTimeWidth = 12;
+constexpr size_t kRankWidth = 4;
+constexpr size_t kTierWidth = 4;
+constexpr size_t kBlocksWidth = 6;
+constexpr size_t kLoraWidth = 4;  // at least
 
 std::string Hex(EngineHash hash) { return fmt::format("{:016x}", static_cast<uint64_t>(hash)); }
 std::string Decimal(EngineHash hash) { return fmt::format("{}", static_cast<uint64_t>(hash)); }
@@ -155,6 +158,12 @@ std::string Pad(std::string_view text, size_t width) {
   std::string cell = Cut(text, width);
   cell.append(width - WidthOf(cell), ' ');
   return cell;
+}
+
+// What is longer stays as it is.
+std::string PadRight(std::string_view text, size_t width) {
+  const size_t has = WidthOf(text);
+  return std::string(text) + std::string(has < width ? width - has : 0, ' ');
 }
 
 std::string PadLeft(std::string_view text, size_t width) {
@@ -322,21 +331,48 @@ std::string Brief(const TapEvent& event) {
   return text;
 }
 
-TapColumns::TapColumns(const Terminal& terminal, size_t publisher_width)
-    : terminal_(terminal), publisher_width_(std::clamp<size_t>(publisher_width, 9, 28)) {}
+TapColumns::TapColumns(const Terminal& terminal, size_t publisher_width, bool alone)
+    : terminal_(terminal), publisher_width_(std::clamp<size_t>(publisher_width, 9, 28)) {
+  if (terminal.width == 0) return;
+  publisher_ = !alone || Width() <= terminal.width;
+  Narrow(tokens_width_, 11);
+  Narrow(hash_width_, 8);
+  Narrow(publisher_width_, 14);
+  Narrow(type_width_, 8);
+  if (Width() > terminal.width) between_ = " ";
+  Narrow(publisher_width_, 8);
+  Narrow(sequence_width_, 6);
+  Narrow(tokens_width_, 6);
+  Narrow(hash_width_, 6);
+}
+
+size_t TapColumns::Width() const {
+  const size_t publisher = publisher_ ? publisher_width_ + between_.size() : 0;
+  return publisher + kTimeWidth + sequence_width_ + kRankWidth + type_width_ + kTierWidth +
+         kBlocksWidth + 2 * hash_width_ + tokens_width_ + kLoraWidth + 9 * between_.size();
+}
+
+void TapColumns::Narrow(size_t& width, size_t least) {
+  while (width > least && Width() > terminal_.width) --width;
+}
 
 std::string TapColumns::Front(std::string_view time, std::string_view publisher,
                               std::string_view sequence, std::string_view rank,
                               std::string_view type) const {
-  return fmt::format("{}  {}  {}  {}  {}", Pad(time, 12), Pad(publisher, publisher_width_),
-                     PadLeft(sequence, 8), PadLeft(rank, 4), Pad(type, 12));
+  std::string front = Pad(time, kTimeWidth) + between_;
+  if (publisher_) {
+    front += Pad(CutBeginning(publisher, publisher_width_), publisher_width_) + between_;
+  }
+  return front + PadLeft(sequence, sequence_width_) + between_ + PadLeft(rank, kRankWidth) +
+         between_ + PadRight(type, type_width_);
 }
 
 std::string TapColumns::Title() const {
-  const std::string title =
-      fmt::format("{}  {}  {}  {}  {}  {}  {}", Front("TIME", "PUBLISHER", "SEQ", "RANK", "TYPE"),
-                  Pad("TIER", 4), PadLeft("BLOCKS", 6), Pad("FIRST BLOCK", kHashWidth),
-                  Pad("PARENT", kHashWidth), Pad("TOKENS", kTokensWidth), "LORA");
+  const std::string title = fmt::format(
+      "{1}{0}{2}{0}{3}{0}{4}{0}{5}{0}{6}{0}{7}", between_,
+      Front("TIME", "PUBLISHER", "SEQ", "RANK", "TYPE"), Pad("TIER", kTierWidth),
+      PadLeft("BLOCKS", kBlocksWidth), Pad(hash_width_ < 11 ? "FIRST" : "FIRST BLOCK", hash_width_),
+      Pad("PARENT", hash_width_), Pad("TOKENS", tokens_width_), "LORA");
   return terminal_.Paint(Colour::kBold, terminal_.width > 0 ? Cut(title, terminal_.width) : title);
 }
 
@@ -346,7 +382,7 @@ std::string TapColumns::Line(const TapEvent& event) const {
       Clock(event.time_ns), Printable(ShortName(event.publisher)), NumberText(event.sequence),
       IsBlockEvent(event.type) ? NumberText(event.rank) : "-", type + (event.replayed ? "*" : ""));
   if (!IsBlockEvent(event.type)) {
-    line += "  " + Printable(event.detail);
+    line += between_ + Printable(event.detail);
   } else {
     std::string block = "-";
     if (!event.object.empty()) {
@@ -356,13 +392,14 @@ std::string TapColumns::Line(const TapEvent& event) const {
     }
     const bool stored = event.type == TapType::kStored && event.object.empty();
     const std::string parent = event.parent ? Hex(*event.parent) : stored ? "root" : "-";
-    line += fmt::format(
-        "  {}  {}  {}", Pad(TierText(event), 4),
-        PadLeft(event.type == TapType::kCleared ? "-" : fmt::format("{}", event.blocks), 6),
-        event.object.empty() ? Pad(block, kHashWidth) : block);
+    line +=
+        fmt::format("{0}{1}{0}{2}{0}{3}", between_, Pad(TierText(event), kTierWidth),
+                    PadLeft(event.type == TapType::kCleared ? "-" : fmt::format("{}", event.blocks),
+                            kBlocksWidth),
+                    event.object.empty() ? Pad(block, hash_width_) : block);
     if (event.object.empty()) {
-      line += fmt::format("  {}  {}  {}", Pad(parent, kHashWidth),
-                          Pad(stored ? FirstTokens(event) : "-", kTokensWidth),
+      line += fmt::format("{0}{1}{0}{2}{0}{3}", between_, Pad(parent, hash_width_),
+                          Pad(stored ? FirstTokens(event) : "-", tokens_width_),
                           event.lora.empty() ? "-" : Printable(event.lora));
     }
   }

@@ -89,10 +89,14 @@ struct TapEvent {
 [[nodiscard]] std::string JsonLine(const TapEvent& event);
 
 // One line for people, in aligned columns, without its end.
+//
+// Where a terminal is too narrow for all of them, columns become narrower before any is cut off at
+// its edge, those first whose beginning says enough. Names keep their end, which has the port.
 class TapColumns {
  public:
-  // `publisher_width`: of the longest name that is to be expected.
-  TapColumns(const Terminal& terminal, size_t publisher_width);
+  // `publisher_width`: of the longest name that is to be expected. `alone`: there is one name only,
+  // which is left out where there is no room for it.
+  TapColumns(const Terminal& terminal, size_t publisher_width, bool alone = false);
 
   [[nodiscard]] std::string Title() const;
   [[nodiscard]] std::string Line(const TapEvent& event) const;
@@ -101,9 +105,19 @@ class TapColumns {
   [[nodiscard]] std::string Front(std::string_view time, std::string_view publisher,
                                   std::string_view sequence, std::string_view rank,
                                   std::string_view type) const;
+  // What lines of blocks take, with a short name of an adapter at their end.
+  [[nodiscard]] size_t Width() const;
+  // Makes `width` less, as far as needed and at least `least`.
+  void Narrow(size_t& width, size_t least);
 
   const Terminal terminal_;
-  const size_t publisher_width_;
+  bool publisher_ = true;
+  size_t publisher_width_;
+  size_t sequence_width_ = 8;
+  size_t type_width_ = 12;
+  size_t hash_width_ = 16;
+  size_t tokens_width_ = 28;
+  std::string between_ = "  ";
 };
 
 // What stands for a publisher in columns: its endpoint without "tcp://".

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "daemon/toolkit/tap_facts.h"
 #include "lib/base/bytes.h"
 #include "lib/wire/peek_rank.h"
 
@@ -19,18 +20,22 @@ using std::chrono::seconds;
 constexpr int kQueued = 1000;             // messages that libzmq holds ahead
 constexpr int kQueuedRecording = 10'000;  // bursts must not cost a recording anything
 constexpr size_t kMessagesOfTurn = 256;
+constexpr const char* kNoZeroMq =
+    "something listens there that does not speak ZeroMQ as a publisher does. Is that the port of "
+    "the engine's KV events, and not its replay endpoint or its HTTP port? Still trying";
 constexpr size_t kMostWaitingBytes = 256 << 20;
 constexpr const char* kOthers = "others";  // no address
 constexpr Duration kUnreachableAfter = seconds(3);
-constexpr Duration kSilentAfter = seconds(10);
+constexpr Duration kSilentAfter = seconds(5);
 constexpr Duration kReplayTimeout = seconds(5);
 constexpr Duration kRedial = seconds(2);
 // A subscription takes effect a moment after the connection; what is published in between is asked
 // for again when the next message shows that it is missing.
 constexpr Duration kSubscribed = milliseconds(100);
 
-constexpr int kMonitored = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
-                           ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+constexpr int kMonitored = ZMQ_EVENT_CONNECT_DELAYED | ZMQ_EVENT_CONNECTED |
+                           ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_DISCONNECTED |
+                           ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                            ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
 
 stream::Transport::Options SocketOptions() { return {}; }
@@ -55,16 +60,6 @@ std::vector<std::string_view> Views(const std::vector<stream::ZmqFrame>& frames)
   views.reserve(frames.size());
   for (const stream::ZmqFrame& frame : frames) views.push_back(frame.view());
   return views;
-}
-
-// What --fact says: a number or another JSON value where it is one, otherwise text.
-void PutFacts(const std::vector<std::string>& facts, nlohmann::ordered_json& to) {
-  for (const std::string& fact : facts) {
-    const size_t equals = fact.find('=');
-    const std::string text = fact.substr(equals + 1);
-    auto value = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-    to[fact.substr(0, equals)] = value.is_discarded() ? nlohmann::ordered_json(text) : value;
-  }
 }
 
 }  // namespace
@@ -113,9 +108,7 @@ Status TapLive::OpenLink(Link& link) {
 }
 
 uint32_t TapLive::AddPublisher(const std::string& endpoint, const Peer* peer) {
-  nlohmann::ordered_json facts = nlohmann::ordered_json::object();
-  if (options_.type) facts["type"] = wire::DialectName(*options_.type);
-  PutFacts(options_.facts, facts);
+  auto facts = ReadFacts(options_.facts, options_.type).value_or(nlohmann::ordered_json::object());
   if (peer != nullptr) {
     const auto& [address, topic, rank] = *peer;
     facts["mode"] = "bind";
@@ -171,18 +164,22 @@ void TapLive::TakeEvents(Link& link, MonoTime now) {
   std::vector<stream::SocketEvent> events;
   link.socket.TakeEvents(events);
   for (const stream::SocketEvent& event : events) {
-    if (event.event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+    if (event.event == ZMQ_EVENT_CONNECT_DELAYED) {
+      link.tried = true;
+    } else if (event.event == ZMQ_EVENT_CONNECTED) {
+      link.accepted = true;
+    } else if (event.event == ZMQ_EVENT_CONNECT_RETRIED) {
+      link.retried = true;
+    } else if (event.event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
       if (++link.connections == 1) link.connected_at = now;
       if (options_.from && ask_at_ && link.connections == 1) ask_at_ = now + kSubscribed;
       Mark(link, trace::MarkKind::kConnected, link.bound ? "a publisher" : "");
     } else if (event.event == ZMQ_EVENT_DISCONNECTED) {
-      Mark(link, trace::MarkKind::kDisconnected);
+      // Who closes before the greeting is over was no publisher yet.
+      if (link.connections > 0) Mark(link, trace::MarkKind::kDisconnected);
     } else if (!link.bound) {
       if (!std::exchange(link.told_unreachable, true)) {
-        TapNote(fmt::format(
-            "{}: who listens there does not speak ZeroMQ as a publisher does. Is that the port of "
-            "the engine's KV events, and not its replay endpoint or its HTTP port? Still trying",
-            link.endpoint));
+        TapNote(link.endpoint + ": " + kNoZeroMq);
       }
       link.redial_at = now + kRedial;  // libzmq gives such a peer up
     }
@@ -194,6 +191,22 @@ void TapLive::TakeEvents(Link& link, MonoTime now) {
   }
 }
 
+// As far as libzmq tells: a connection that is refused, and one that nobody answers, are tried
+// again; one whose peer sends no greeting stays open for a while.
+std::string TapLive::WhyUnreachable(const Link& link, const std::string& after) {
+  if (link.accepted) return kNoZeroMq;
+  std::string why = "nobody answers there within " + after;
+  if (link.retried && link.tried) why = "nothing listens there: the connection is refused";
+  if (link.retried && !link.tried) {
+    why = link.endpoint.starts_with("ipc://") ? "nothing listens there"
+                                              : "there is no such host, or no way to it";
+  }
+  return why +
+         ". Does the engine run there, with its KV events on (vLLM: --kv-events-config with "
+         "\"enable_kv_cache_events\": true, \"publisher\": \"zmq\") and that port? If its "
+         "endpoint has no '*', it connects: use --bind here. Still trying";
+}
+
 void TapLive::TellWhatIsMissing(Link& link, MonoTime now) {
   if (link.connections == 0 && !link.told_unreachable && now >= link.begun + kUnreachableAfter) {
     link.told_unreachable = true;
@@ -203,22 +216,18 @@ void TapLive::TellWhatIsMissing(Link& link, MonoTime now) {
                               "the engine was given (an engine connects to one without a '*')? "
                               "Still waiting",
                               link.endpoint, after)
-                : fmt::format("{}: nobody answers there within {}. Does the engine run there, with "
-                              "its KV events on (vLLM: --kv-events-config with "
-                              "\"enable_kv_cache_events\": true, \"publisher\": \"zmq\") and that "
-                              "port? If its endpoint has no '*', it connects: use --bind here. "
-                              "Still trying",
-                              link.endpoint, after));
+                : fmt::format("{}: {}", link.endpoint, WhyUnreachable(link, after)));
   }
   if (link.connected_at && link.messages == 0 && !link.told_silent &&
       now >= *link.connected_at + kSilentAfter) {
     link.told_silent = true;
     TapNote(fmt::format(
-        "{}: connected, and nothing was published for {}{}", link.endpoint,
-        FormatDuration(kSilentAfter),
+        "{}: connected, but nothing came yet: {}", link.endpoint,
         options_.topic.empty()
-            ? ": an engine without requests is silent"
-            : fmt::format(" under the topic '{}': does the engine use it?", options_.topic)));
+            ? "an engine without requests is silent"
+            : fmt::format("does the engine use a topic that begins with '{}' (without --topic all "
+                          "are subscribed to), and has it requests?",
+                          options_.topic)));
   }
 }
 
@@ -256,7 +265,7 @@ bool TapLive::Deliver(uint32_t publisher, const Message& message) {
       if (view_.Knows(publisher, read->sequence, read->payload)) return true;
       const auto last = view_.last(publisher);
       const uint64_t next = last ? *last + 1 : *options_.from;
-      if (read->sequence > next && asked_for_hole_ != next && !ending_) {
+      if (replays_ && !ending_ && read->sequence > next && asked_for_hole_ != next) {
         asked_for_hole_ = next;
         Ask(next, MonoNow());
         return false;
@@ -314,9 +323,11 @@ bool TapLive::TakeReplay(MonoTime now) {
   if (now >= replay_->progress + kReplayTimeout) {
     TapNote(fmt::format(
         "{}: {} within {}. Is it the engine's replay endpoint (vLLM: "
-        "\"replay_endpoint\" in --kv-events-config)? Going on with what comes live",
+        "\"replay_endpoint\" in --kv-events-config)? Going on with what comes live, and asking "
+        "no more",
         options_.replay_endpoint, replay_->answered == 0 ? "no answer" : "no end of the answer",
         FormatDuration(kReplayTimeout)));
+    replays_ = false;
     EndReplay();
   }
   return false;

@@ -30,7 +30,7 @@ namespace conductor::toolkit {
 // which drops for this subscriber alone what its own queue does not hold: a gap, and told.
 //
 // With a replay endpoint: its answer first, live messages wait; then those that it did not have. A
-// gap is asked for again, once.
+// gap is asked for again, once; nothing is once there was no answer.
 class TapLive {
  public:
   // All outlive it.
@@ -72,6 +72,9 @@ class TapLive {
     std::optional<uint32_t> others;     // those that are too many
     uint64_t connections = 0;           // ever
     uint64_t messages = 0;
+    bool tried = false;     // its address is known, and a connection was begun
+    bool accepted = false;  // somebody took it
+    bool retried = false;   // it failed
     bool told_unreachable = false;
     bool told_silent = false;
     MonoTime begun{};
@@ -96,6 +99,7 @@ class TapLive {
   void TakeEvents(Link& link, MonoTime now);
   [[nodiscard]] uint32_t OthersOf(Link& link);
   bool TakeMessages(Link& link);
+  [[nodiscard]] static std::string WhyUnreachable(const Link& link, const std::string& after);
   void TellWhatIsMissing(Link& link, MonoTime now);
   void Mark(const Link& link, trace::MarkKind kind, std::string detail = {});
 
@@ -119,6 +123,7 @@ class TapLive {
   std::optional<MonoTime> ask_at_;  // the first replay
   std::unique_ptr<Replay> replay_;
   std::optional<uint64_t> asked_for_hole_;
+  bool replays_ = true;          // until an answer fails to come
   std::deque<Message> waiting_;  // for the end of a replay
   size_t waiting_bytes_ = 0;
 };

@@ -86,35 +86,60 @@ double TapStats::Turn(int64_t start_ns, int64_t now_ns) {
   return std::max(SecondsBetween(since, now_ns), 1e-3);
 }
 
-std::string TapStats::Table(const Terminal& terminal, int64_t start_ns, int64_t now_ns) {
+std::vector<TapStats::Columns> TapStats::Choices() const {
+  std::vector<size_t> used;
+  for (size_t i = 0; i < kPlaces; ++i) {
+    const bool any = std::ranges::any_of(rows_, [i](const auto& row) {
+      return row.second.now.stored[i] + row.second.now.removed[i] > 0;
+    });
+    if (any) used.push_back(i);
+  }
+  std::vector<size_t> all = {0, 1, 2};
+  static_assert(kTierCount == 3);
+  if (!used.empty() && used.back() == kTierCount) all.push_back(kTierCount);
+  return {{.places = all},
+          {.places = used},
+          {.places = used, .churn = false},
+          {.all_places = true},
+          {.all_places = true, .churn = false},
+          {.churn = false},
+          {.rates = false, .churn = false}};
+}
+
+toolkit::Table TapStats::Made(const Columns& chosen, const Terminal& terminal,
+                              double seconds) const {
   using Align = toolkit::Table::Align;
-  const double seconds = Turn(start_ns, now_ns);
-  const bool other = std::ranges::any_of(rows_, [](const auto& row) {
-    return row.second.now.stored[kTierCount] + row.second.now.removed[kTierCount] > 0;
-  });
-  const size_t places = other ? kPlaces : kTierCount;
-  std::vector<toolkit::Table::Column> columns = {{"PUBLISHER"}};
+  std::vector<toolkit::Table::Column> columns = {{"PUBLISHER", Align::kName}};
   const auto right = [&](std::string title) {
     columns.push_back({std::move(title), Align::kRight});
   };
   right("EVENTS");
-  right("EV/S");
+  if (chosen.rates) right("EV/S");
   for (const char sign : {'+', '-'}) {
-    for (size_t i = 0; i < places; ++i) right(fmt::format("{}{}/S", sign, kPlaceNames[i]));
+    for (const size_t i : chosen.places) right(fmt::format("{}{}/S", sign, kPlaceNames[i]));
+    if (chosen.all_places) right(fmt::format("{}BLK/S", sign));
   }
-  for (const char* title : {"CHURN", "GAPS", "RESTARTS", "DUPS", "BAD"}) right(title);
+  if (chosen.churn) right("CHURN");
+  for (const char* title : {"GAPS", "RESTARTS", "DUPS", "BAD"}) right(title);
   toolkit::Table table(std::move(columns));
-  for (auto& [publisher, row] : rows_) {
+  for (const auto& [publisher, row] : rows_) {
     const Counts& now = row.now;
-    std::vector<std::string> cells = {Printable(ShortName(publisher)), Grouped(now.events),
-                                      Rate(now.events, row.before.events, seconds)};
-    for (size_t i = 0; i < places; ++i) {
-      cells.push_back(Rate(now.stored[i], row.before.stored[i], seconds));
+    const Counts& before = row.before;
+    std::vector<std::string> cells = {Printable(ShortName(publisher)), Grouped(now.events)};
+    if (chosen.rates) cells.push_back(Rate(now.events, before.events, seconds));
+    for (const size_t i : chosen.places) {
+      cells.push_back(Rate(now.stored[i], before.stored[i], seconds));
     }
-    for (size_t i = 0; i < places; ++i) {
-      cells.push_back(Rate(now.removed[i], row.before.removed[i], seconds));
+    if (chosen.all_places) {
+      cells.push_back(Rate(now.stored_blocks(), before.stored_blocks(), seconds));
     }
-    cells.push_back(Churn(now, row.before));
+    for (const size_t i : chosen.places) {
+      cells.push_back(Rate(now.removed[i], before.removed[i], seconds));
+    }
+    if (chosen.all_places) {
+      cells.push_back(Rate(now.removed_blocks(), before.removed_blocks(), seconds));
+    }
+    if (chosen.churn) cells.push_back(Churn(now, before));
     const auto fault = [&](uint64_t count) {
       cells.push_back(terminal.Paint(count > 0 ? Colour::kRed : Colour::kPlain, Grouped(count)));
     };
@@ -123,9 +148,20 @@ std::string TapStats::Table(const Terminal& terminal, int64_t start_ns, int64_t 
     cells.push_back(Grouped(now.duplicates));
     fault(now.malformed);
     table.Add(std::move(cells));
-    row.before = now;
   }
-  return table.Render(terminal);
+  return table;
+}
+
+std::string TapStats::Table(const Terminal& terminal, int64_t start_ns, int64_t now_ns) {
+  const double seconds = Turn(start_ns, now_ns);
+  std::string text;
+  for (const Columns& columns : Choices()) {
+    const toolkit::Table table = Made(columns, terminal, seconds);
+    text = table.Render(terminal);
+    if (terminal.width == 0 || table.LeastWidth() <= terminal.width) break;
+  }
+  for (auto& [publisher, row] : rows_) row.before = row.now;
+  return text;
 }
 
 std::string TapStats::JsonLines(int64_t start_ns, int64_t now_ns) {
@@ -166,6 +202,11 @@ std::string TapStats::JsonLines(int64_t start_ns, int64_t now_ns) {
     row.before = now;
   }
   return lines;
+}
+
+bool TapStats::changed() const {
+  return std::ranges::any_of(rows_,
+                             [](const auto& row) { return row.second.now != row.second.before; });
 }
 
 TapStats::Counts TapStats::total() const {

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
+#include "daemon/toolkit/table.h"
 #include "daemon/toolkit/tap_event.h"
 #include "daemon/toolkit/terminal.h"
 
@@ -33,6 +35,8 @@ class TapStats {
 
     [[nodiscard]] uint64_t stored_blocks() const;
     [[nodiscard]] uint64_t removed_blocks() const;
+
+    friend bool operator==(const Counts&, const Counts&) = default;
   };
 
   // A publisher that has said nothing yet is a row, too.
@@ -41,18 +45,33 @@ class TapStats {
   void Count(const TapEvent& event);
 
   // The rates of a view are over the time since the one before; of the first, since `start_ns`.
-  // Times are those of events: of a recording, when it was recorded.
+  // Times are those of events: of a recording, when it was recorded. Where a terminal is too narrow
+  // for all, tiers without blocks are left out, then tiers are one, then rates are left out: faults
+  // stay.
   [[nodiscard]] std::string Table(const Terminal& terminal, int64_t start_ns, int64_t now_ns);
   // One JSON object a publisher, each a line with its end.
   [[nodiscard]] std::string JsonLines(int64_t start_ns, int64_t now_ns);
 
   [[nodiscard]] Counts total() const;
+  // Whether anything was counted since the last view.
+  [[nodiscard]] bool changed() const;
 
  private:
   struct Row {
     Counts now;
     Counts before;  // at the last view
   };
+  // What a table has beside names, counts of events and faults.
+  struct Columns {
+    std::vector<size_t> places;  // whose rates are shown
+    bool all_places = false;     // the rates of all of them in one
+    bool rates = true;
+    bool churn = true;
+  };
+  // From the widest to the narrowest.
+  [[nodiscard]] std::vector<Columns> Choices() const;
+  [[nodiscard]] toolkit::Table Made(const Columns& columns, const Terminal& terminal,
+                                    double seconds) const;
   // Seconds since the last view; begins the next one.
   double Turn(int64_t start_ns, int64_t now_ns);
 

@@ -24,9 +24,11 @@ std::string TextOf(const nlohmann::ordered_json& facts, const char* key) {
   return at != facts.end() && at->is_string() ? at->get<std::string>() : std::string();
 }
 
-// Its endpoint; of publishers behind one bound endpoint, what tells them apart.
+// Its endpoint, or that of its replays; of publishers behind one bound endpoint, what tells them
+// apart.
 std::string NameOf(const trace::RecordedPublisher& publisher) {
-  std::string name = publisher.endpoint;
+  // What only a replay endpoint told has no other name.
+  std::string name = publisher.endpoint.empty() ? publisher.replay_endpoint : publisher.endpoint;
   const nlohmann::ordered_json facts = FactsOf(publisher);
   if (TextOf(facts, "mode") != "bind") return name;
   if (const std::string peer = TextOf(facts, "peer"); !peer.empty()) name += " from " + peer;
@@ -84,11 +86,8 @@ uint32_t TapView::Add(const trace::RecordedPublisher& publisher) {
   publishers_.push_back({NameOf(publisher), wire::Decoder(DialectOf(publisher)), {}});
   const std::string& name = publishers_.back().name;
   publisher_width_ = std::max(publisher_width_, WidthOf(Printable(ShortName(name))));
-  columns_.emplace(terminal_, publisher_width_);
+  columns_.reset();
   stats_.Know(name);
-  const bool titled = terminal_.interactive && !options_.json && !options_.raw && !options_.stats &&
-                      !options_.quiet;
-  if (titled && publishers_.size() == 1) output_.Print(columns_->Title() + "\n");
   return static_cast<uint32_t>(publishers_.size() - 1);
 }
 
@@ -116,11 +115,12 @@ std::vector<TapEvent> TapView::Read(Publisher& publisher, const TapEvent& like,
     return events;
   }
   auto decoded = publisher.decoder.Decode(message->payload);
-  const auto verdict =
-      publisher.watch.Judge(message->sequence, message->payload,
-                            decoded ? std::optional(decoded->timestamp) : std::nullopt);
+  const auto verdict = publisher.watch.Judge(
+      message->sequence, message->payload,
+      decoded ? std::optional(decoded->timestamp) : std::nullopt, like.replayed);
   switch (verdict.kind) {
     case SequenceWatch::Kind::kNext:
+    case SequenceWatch::Kind::kLate:
       break;
     case SequenceWatch::Kind::kGap:
       say(TapType::kGap,
@@ -181,7 +181,9 @@ void TapView::Message(int64_t time_ns, uint32_t number, bool replayed,
   std::string batch;
   const auto events = Read(publisher, like, frames, batch);
   if (!options_.raw) {
-    for (const TapEvent& event : events) Event(event);
+    for (const TapEvent& event : events) {
+      if (!done()) Event(event);  // what is not printed is not counted
+    }
     return;
   }
   bool passes = false;
@@ -217,9 +219,12 @@ void TapView::Print(const TapEvent& event) {
     return;
   }
   if (!columns_) {
-    publisher_width_ = WidthOf(event.publisher);
-    columns_.emplace(terminal_, publisher_width_);
-    if (terminal_.interactive) output_.Print(columns_->Title() + "\n");
+    // A daemon's publishers are not known before they speak.
+    if (publishers_.empty()) publisher_width_ = WidthOf(event.publisher);
+    columns_.emplace(terminal_, publisher_width_, publishers_.size() == 1);
+    std::string title = columns_->Title() + "\n";
+    if (terminal_.interactive && title != title_) output_.Print(title);
+    title_ = std::move(title);
   }
   output_.Print(columns_->Line(event) + "\n");
 }
@@ -271,6 +276,7 @@ void TapView::Draw(int64_t now_ns) {
   if (options_.quiet) return;
   if (options_.json) {
     output_.Print(stats_.JsonLines(first_ns_, now_ns));
+    drawn_ = 1;
     return;
   }
   const std::string table = stats_.Table(terminal_, first_ns_, now_ns);
@@ -285,7 +291,13 @@ void TapView::Draw(int64_t now_ns) {
 }
 
 void TapView::Finish(int64_t now_ns) {
-  if (options_.stats) Draw(next_view_ ? now_ns : last_ns_);
+  if (!options_.stats) return;
+  // Of a moment since the last view rates would say nothing.
+  if (drawn_ > 0 && !stats_.changed()) return;
+  const bool moment =
+      next_view_ && *next_view_ - MonoNow() > interval_ - interval_ / 10 && !options_.json;
+  if (drawn_ > 0 && moment) return;
+  Draw(next_view_ ? now_ns : last_ns_);
 }
 
 std::string TapView::Summary() const {

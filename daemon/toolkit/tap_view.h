@@ -77,7 +77,8 @@ class TapView {
   LineOutput& output_;
   const Terminal terminal_;
   std::deque<Publisher> publishers_;
-  std::optional<TapColumns> columns_;
+  std::optional<TapColumns> columns_;  // made anew after another publisher was added
+  std::string title_;                  // of the columns that were used last
   size_t publisher_width_ = 0;
   TapStats stats_;
   uint64_t messages_ = 0;
@@ -86,7 +87,7 @@ class TapView {
   int64_t last_ns_ = 0;
   Duration interval_{};
   std::optional<MonoTime> next_view_;
-  size_t drawn_ = 0;  // lines of the last view on a terminal
+  size_t drawn_ = 0;  // lines of the last view
 };
 
 }  // namespace conductor::toolkit

@@ -119,6 +119,15 @@ std::string Cut(std::string_view text, size_t width) {
   return cut;
 }
 
+std::string CutBeginning(std::string_view text, size_t width) {
+  size_t left = WidthOf(text);
+  if (left <= width) return std::string(text);
+  if (width == 0) return {};
+  size_t at = 0;
+  for (; left >= width; --left) at += Piece(text, at);
+  return "…" + std::string(text.substr(at));
+}
+
 std::string Printable(std::string_view text) {
   std::string shown;
   while (!text.empty()) {

@@ -31,6 +31,10 @@ struct Terminal {
 // `text`, of at most `width` columns: what is cut off shows as "…". Colours that it began end.
 [[nodiscard]] std::string Cut(std::string_view text, size_t width);
 
+// The same with its beginning cut off: of names whose ends tell them apart. For text without
+// colours.
+[[nodiscard]] std::string CutBeginning(std::string_view text, size_t width);
+
 // `text` with what would move a terminal's cursor or change its state (control characters, those of
 // C1 too), and what is no UTF-8, shown as \xNN: for what comes from the network.
 [[nodiscard]] std::string Printable(std::string_view text);

@@ -10,6 +10,8 @@ namespace {
 
 // What is read at once; also bounds what a claim alone can make the buffer grow by.
 constexpr size_t kPiece = 256 << 10;
+// How far behind a damaged header the first block is looked for: the first one may be damaged, too.
+constexpr uint64_t kMostBeforeFirst = 2 * kMostStoredBytes;
 
 }  // namespace
 
@@ -44,6 +46,17 @@ Result<RecordingHeader> RecordingBlocks::ReadHeader() {
   return header;
 }
 
+std::optional<Damage> RecordingBlocks::PassDamagedHeader() {
+  Fill(kFixedHeaderBytes + kMostWriterBytes + kHeaderChecksumBytes);
+  if (read_failure_ || Ahead().size() < kBlockHeadBytes || IsHeaderOfAnotherVersion(Ahead())) {
+    return std::nullopt;
+  }
+  Piece piece = Search("the header is damaged", kMostBeforeFirst);
+  if (!Fill(kBlockHeadBytes) || !DecodeBlockHead(Ahead())) return std::nullopt;
+  whole_bytes_ = Offset();
+  return std::move(piece.damage);
+}
+
 Damage RecordingBlocks::DamageFrom(uint64_t from, std::string what) {
   Damage damage{.file = file_, .offset = from, .bytes = Offset() - from, .what = std::move(what)};
   damage.to_end = !Fill(1);
@@ -53,12 +66,12 @@ Damage RecordingBlocks::DamageFrom(uint64_t from, std::string what) {
   return damage;
 }
 
-// Passes over bytes until a block's head stands ahead, or the end.
-RecordingBlocks::Piece RecordingBlocks::Search(std::string what) {
+// Passes over bytes until a block's head stands ahead, or the end, or more than `most` are passed.
+RecordingBlocks::Piece RecordingBlocks::Search(std::string what, uint64_t most) {
   const uint64_t from = Offset();
   Piece piece{.offset = from};
   Pass(1);
-  for (;;) {
+  while (Offset() - from <= most) {
     if (!Fill(kBlockHeadBytes)) {
       Pass(Ahead().size());
       break;

@@ -25,6 +25,10 @@ class RecordingBlocks {
 
   [[nodiscard]] Result<RecordingHeader> ReadHeader();
 
+  // After ReadHeader() gave an error: whether the header is damaged and a block follows, with which
+  // Next() begins then. Nothing for what is no recording, or of another version.
+  [[nodiscard]] std::optional<Damage> PassDamagedHeader();
+
   struct Piece {
     // Decompressed records, valid until the next call; of a damaged block, those before the damage,
     // of which the last may be cut off.
@@ -52,7 +56,7 @@ class RecordingBlocks {
   void Pass(size_t size) { at_ += size; }
   // The damage from `from` to where reading stands.
   [[nodiscard]] Damage DamageFrom(uint64_t from, std::string what);
-  [[nodiscard]] Piece Search(std::string what);
+  [[nodiscard]] Piece Search(std::string what, uint64_t most = UINT64_MAX);
 
   ReadBytes read_;
   const std::string file_;

@@ -179,6 +179,15 @@ Result<size_t> HeaderSize(std::string_view fixed) {
   return kFixedHeaderBytes + writer + kHeaderChecksumBytes;
 }
 
+bool IsHeaderOfAnotherVersion(std::string_view bytes) {
+  if (bytes.size() < kFixedHeaderBytes || !bytes.starts_with(kMagic)) return false;
+  const auto writer = Load<uint32_t>(bytes.substr(20));
+  const size_t checked = kFixedHeaderBytes + std::min<size_t>(writer, kMostWriterBytes);
+  return Load<uint16_t>(bytes.substr(8)) != kRecordingMajor &&
+         bytes.size() >= checked + kHeaderChecksumBytes &&
+         Checksum(bytes.substr(0, checked)) == Load<uint64_t>(bytes.substr(checked));
+}
+
 Result<RecordingHeader> DecodeHeader(std::string_view bytes) {
   const auto size = HeaderSize(bytes.substr(0, kFixedHeaderBytes));
   if (!size) return tl::unexpected(size.error());

@@ -96,6 +96,8 @@ inline constexpr size_t kHeaderChecksumBytes = 8;
 // The size of the header that begins with these kFixedHeaderBytes. An error for what is no
 // recording, or of a version that is not known.
 [[nodiscard]] Result<size_t> HeaderSize(std::string_view fixed);
+// Whether it is whole, and of a version that HeaderSize() refuses.
+[[nodiscard]] bool IsHeaderOfAnotherVersion(std::string_view bytes);
 // `bytes`: a whole header.
 [[nodiscard]] Result<RecordingHeader> DecodeHeader(std::string_view bytes);
 

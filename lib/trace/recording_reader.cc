@@ -106,10 +106,15 @@ struct RecordingReader::Impl {
     number_of.clear();
     auto read_header = blocks->ReadHeader();
     if (!read_header) {
-      blocks.reset();
-      return tl::unexpected(std::move(read_header).error());
+      auto damage = blocks->PassDamagedHeader();
+      if (!damage) {
+        blocks.reset();
+        return tl::unexpected(std::move(read_header).error());
+      }
+      piece = {.damage = std::move(damage)};
+      taken = 0;
     }
-    header = *std::move(read_header);
+    header = read_header.value_or(RecordingHeader());
     whole_bytes = blocks->whole_bytes();
     return {};
   }

@@ -41,7 +41,8 @@ struct Damage {
 // in the file.
 //
 // Whatever a file holds, reading goes on where it can: from a block that is damaged or cut off the
-// records before the damage are read, then the next block is looked for.
+// records before the damage are read, then the next block is looked for. So it is behind a header
+// that is damaged; only what has no block either is no recording.
 class RecordingReader {
  public:
   // A publisher that no item told of before; its number.
@@ -72,7 +73,7 @@ class RecordingReader {
 
   // All that items told of so far, by number.
   [[nodiscard]] const std::vector<RecordedPublisher>& publishers() const;
-  // Of the file that is being read.
+  // Of the file that is being read; as made by default where it is damaged.
   [[nodiscard]] const RecordingHeader& header() const;
   [[nodiscard]] const Counters& counters() const;
   // In the file that is being read: where the last whole block ended. What stands behind it at the

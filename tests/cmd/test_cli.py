@@ -78,6 +78,16 @@ class Help(Conductor):
         self.assertIn("CONDUCTOR_CONFIG_PATH", result.stdout)
         self.assertIn("CONDUCTOR_LOG_LEVEL", result.stdout)
 
+    def test_streams_that_are_closed_are_not_taken_by_files(self):
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            for command in ("--version", "tap tcp://127.0.0.1:1 --duration 100ms --count 1"):
+                with self.subTest(f"{command} {closed}"):
+                    result = subprocess.run(
+                        ["bash", "-c", f'"$0" {command} {closed}', BINARY],
+                        env=self.environment({}), capture_output=True, text=True,
+                        timeout=STARTS_WITHIN)
+                    self.assertEqual(result.returncode, FAILED if "tap" in command else DONE)
+
     def test_help_all_has_what_the_help_leaves_out(self):
         short = self.run_conductor("serve", "--help").stdout.splitlines()
         result = self.run_conductor("serve", "--help-all")

@@ -205,6 +205,26 @@ class Live(TapTest):
         self.assertIn("MessagePack", told[6]["detail"])
         self.assertIn("1 gap (1 message missing); 1 restart; 1 duplicate; 3 malformed", tap.notes[-1])
 
+    def test_another_engine_at_the_same_port_is_a_restart_and_its_events_are_printed(self):
+        # Joined amid a life: the numbers of the next one never came. Clocks are another's, too.
+        publisher = self.publisher(see_subscribers=True)
+        for number in range(5):
+            publisher.publish(stored(number), timestamp=1000.0)
+        tap = self.tap(publisher.endpoint, "--json")
+        publisher.wait_for_subscriber()
+        publisher.publish(stored(5), timestamp=1001.0)
+        tap.wait_for_type("stored")
+        publisher.restart()
+        publisher.wait_for_subscriber()
+        for number in range(3):
+            publisher.publish(stored(100 + number), timestamp=900.0)
+        tap.wait_for_type("stored", 4)
+        self.assertEqual(tap.stop(), 0)
+        told = [(event["type"], event["sequence"])
+                for event in tap.events if event["type"] not in ("connected", "disconnected")]
+        self.assertEqual(told, [("stored", 5), ("restart", 0), ("stored", 0), ("stored", 1),
+                                ("stored", 2)])
+
     def test_filters_and_count_choose_and_end(self):
         publisher, tap = self.followed("--filter", "type=stored", "--filter", "tier=cpu,disk",
                                        "--count", "2")
@@ -223,9 +243,27 @@ class Live(TapTest):
         endpoint = f"tcp://127.0.0.1:{free_ports()}"
         tap = self.tap(endpoint)
         tap.wait_for(lambda: tap.notes, "a note")
-        self.assertIn(f"{endpoint}: nobody answers there within 3s.", tap.notes[0])
+        self.assertIn(f"{endpoint}: nothing listens there: the connection is refused.", tap.notes[0])
         self.assertIn("enable_kv_cache_events", tap.notes[0])
         self.assertEqual(tap.stop(signal.SIGTERM), 0)
+
+    def test_who_listens_and_speaks_no_zeromq_is_told(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            endpoint = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+            tap = self.tap(endpoint)
+            tap.wait_for(lambda: tap.notes, "a note")
+            self.assertIn(f"{endpoint}: something listens there that does not speak ZeroMQ",
+                          tap.notes[0])
+            self.assertEqual(tap.stop(), 0)
+
+    def test_one_that_is_connected_and_silent_is_told_once(self):
+        publisher, tap = self.followed("--topic", "zzz")
+        tap.wait_for(lambda: tap.notes, "a note")
+        publisher.publish(stored(1))
+        self.assertEqual(tap.stop(), 0)
+        self.assertIn("connected, but nothing came yet: does the engine use a topic that begins with "
+                      "'zzz'", tap.notes[0])
+        self.assertEqual(len(tap.notes), 2, tap.notes)
 
     def test_publishers_that_connect_are_told_apart(self):
         endpoint = f"tcp://127.0.0.1:{free_ports()}"
@@ -317,6 +355,35 @@ class Replays(TapTest):
         self.assertIn("no answer within 5s", tap.notes[0])
         self.assertEqual(tap.stop(), 0)
 
+    def test_without_an_answer_all_that_is_held_and_comes_is_printed_at_once(self):
+        publisher = self.publisher(see_subscribers=True, replay=None)
+        for number in range(3):
+            publisher.publish(stored(number))
+        nobody = f"tcp://127.0.0.1:{free_ports()}"
+        tap = self.tap(publisher.endpoint, "--json", "--replay-endpoint", nobody, "--from", "0")
+        publisher.wait_for_subscriber()
+        publisher.publish(stored(3))
+        tap.wait_for_type("stored")
+        publisher.drop(stored(4))
+        publisher.publish(stored(5))
+        tap.wait_for_type("stored", 2)
+        self.assertEqual(tap.stop(), 0)
+        self.assertEqual(self.sequences(tap), [3, 5])
+        self.assertEqual([note for note in tap.notes if "no answer" in note], tap.notes[:1])
+        self.assertEqual(len(tap.notes), 2, tap.notes)
+        self.assertEqual([gap["count"] for gap in tap.of_type("gap")], [1])
+
+    def test_what_is_held_for_an_answer_is_printed_at_the_end(self):
+        publisher = FaultyPublisher()
+        self.addCleanup(publisher.die)
+        publisher.silent = True
+        tap = self.from_the_start(publisher, "--from", "0", "--duration", "1500ms")
+        wait_until(publisher.has_subscriber, "a subscriber")
+        publisher.publish(stored(0))
+        self.assertEqual(tap.end(), 0)
+        self.assertEqual(self.sequences(tap), [0])
+        self.assertEqual(len(tap.notes), 1, tap.notes)
+
 
 class Pipes(TapTest):
     def publishing(self, seconds=20):
@@ -381,6 +448,17 @@ class Pipes(TapTest):
         self.assertLess(resident, 400 << 20 if "asan" in binary() else 150 << 20)
         tap.send_signal(signal.SIGINT)
         self.assertEqual(tap.wait(DEADLINE), 0)
+
+    def test_an_output_that_is_closed_from_the_start_ends_it(self):
+        file = self.path("kv.rec")
+        publisher, tap = self.followed("--record", file)
+        publisher.publish(stored(1))
+        tap.wait_for_type("stored")
+        self.assertEqual(tap.stop(), 0)
+        done = subprocess.run(["bash", "-c", '"$0" tap "$1" >&-', binary(), file],
+                              stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("1 message, 1 event", done.stderr)
 
     def test_there_are_no_colours_in_a_pipe(self):
         publisher = self.publisher(see_subscribers=True)
@@ -475,6 +553,18 @@ class Recordings(TapTest):
         self.assertEqual(tap.wait(DEADLINE), 1)
         self.assertIn("cannot be written: File too large", tap.stderr.read())
         self.assertIn('"1"', run(file, "--json").stdout)
+
+    def test_a_damaged_header_costs_no_message(self):
+        file = self.path("kv.rec")
+        publisher, tap = self.followed("--record", file)
+        publisher.publish(stored(1))
+        tap.wait_for_type("stored")
+        self.assertEqual(tap.stop(), 0)
+        with open(file, "r+b") as damaged:
+            damaged.write(b"\0" * 12)
+        done = run(file, "--json", "--filter", "type=stored", code=1)
+        self.assertEqual(json.loads(done.stdout)["hashes"], ["1"])
+        self.assertIn(f"{file}: byte 0: the header is damaged; 47 bytes are passed over", done.stderr)
 
     def test_other_files_are_no_recordings(self):
         self.assertIn("this is no recording", run(os.path.abspath(__file__), code=1).stderr)
@@ -605,6 +695,8 @@ class CommandLines(TapTest):
             (["tcp://a:1", "--duration", "9000h"], "'9000h' is not a time"),
             (["tcp://a:1", "--fact", "model=m"], "--record FILE"),
             (["tcp://a:1", "--record", "f", "--fact", "model"], "NAME=VALUE"),
+            (["tcp://a:1", "--record", "f", "--fact", "block_size=abc"], "--fact block_size"),
+            (["tcp://a:1", "--record", "f", "--fact", "foo=bar"], "no field of a registration"),
             (["tcp://a:1", "--conductor", "http://h"], "two sources"),
             (["--conductor", "tcp://h:1"], "http://HOST:PORT"),
             (["--conductor", "http://h", "--raw"], "events and not messages"),

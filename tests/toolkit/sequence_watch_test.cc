@@ -49,13 +49,35 @@ TEST(SequenceWatch, TheSameNumberWithAnotherPayloadIsARestart) {
   EXPECT_EQ(watch.Judge(1, "b", 2).kind, Kind::kNext);
 }
 
-TEST(SequenceWatch, AMissingNumberThatComesLateIsToldFromARestartByItsTime) {
+TEST(SequenceWatch, AMissingNumberInAReplayIsToldFromARestartByItsTime) {
   SequenceWatch watch;
   (void)watch.Judge(0, "a", 10);
   (void)watch.Judge(3, "d", 13);
-  EXPECT_EQ(watch.Judge(1, "late", 11).kind, Kind::kDuplicate);
+  EXPECT_EQ(watch.Judge(1, "late", 11, true).kind, Kind::kLate);
   EXPECT_EQ(watch.last(), 3u);
-  EXPECT_EQ(watch.Judge(1, "new", 14).kind, Kind::kRestart);
+  EXPECT_EQ(watch.Judge(1, "new", 14, true).kind, Kind::kRestart);
+}
+
+TEST(SequenceWatch, ANumberThatNeverCameIsARestartWhateverItsTime) {
+  SequenceWatch joined;
+  for (uint64_t number = 575; number <= 678; ++number) (void)joined.Judge(number, "a", 100);
+  const auto verdict = joined.Judge(0, "b", 50);
+  EXPECT_EQ(verdict.kind, Kind::kRestart);
+  EXPECT_EQ(verdict.expected, 679u);
+  EXPECT_EQ(joined.Judge(1, "c", 50).kind, Kind::kNext);
+  SequenceWatch with_gap;
+  (void)with_gap.Judge(0, "a", 10);
+  (void)with_gap.Judge(3, "d", 13);
+  EXPECT_EQ(with_gap.Judge(1, "b", 11).kind, Kind::kRestart);
+}
+
+TEST(SequenceWatch, WhatIsForgottenIsADuplicateByItsTime) {
+  SequenceWatch watch;
+  for (uint64_t number = 10; number < 6000; ++number) {
+    (void)watch.Judge(number, "a", static_cast<double>(number));
+  }
+  EXPECT_EQ(watch.Judge(10, "a", 10).kind, Kind::kDuplicate);
+  EXPECT_EQ(watch.Judge(5500, "other", 10).kind, Kind::kRestart) << "it is remembered";
 }
 
 TEST(SequenceWatch, WithoutATimeALowerNumberIsARestart) {

@@ -37,6 +37,15 @@ TEST(TerminalTest, ColumnsAreCodePointsAndColoursAreNone) {
   EXPECT_EQ(Cut("gaps", 0), "");
 }
 
+TEST(TerminalTest, NamesAreCutAtTheirBeginning) {
+  EXPECT_EQ(CutBeginning("10.0.0.1:5557", 13), "10.0.0.1:5557");
+  EXPECT_EQ(CutBeginning("10.0.0.1:5557", 7), "…1:5557");
+  EXPECT_EQ(CutBeginning("Blöcke", 5), "…öcke");
+  EXPECT_EQ(CutBeginning("Blöcke", 4), "…cke");
+  EXPECT_EQ(CutBeginning("gaps", 1), "…");
+  EXPECT_EQ(CutBeginning("gaps", 0), "");
+}
+
 TEST(TerminalTest, WhatMovesACursorIsShown) {
   EXPECT_EQ(Printable("a\x1b[2Jb\n\x7f é"), "a\\x1b[2Jb\\x0a\\x7f é");
 }
@@ -81,6 +90,15 @@ TEST(TableTest, InANarrowTerminalTheWidestTextIsCut) {
             "ID         …\n"
             "engine-…  1…\n")
       << "numbers are not shortened, lines are";
+}
+
+TEST(TableTest, NamesKeepTheirEnds) {
+  Table table({{"PUBLISHER", Table::Align::kName}, {"GAPS", Table::Align::kRight}});
+  table.Add({"10.20.30.40:5557", "0"});
+  EXPECT_EQ(table.LeastWidth(), 14u);
+  EXPECT_EQ(table.Render({.width = 14}),
+            "PUBLISH…  GAPS\n"
+            "…40:5557     0\n");
 }
 
 TEST(TableTest, NumbersAreGrouped) {

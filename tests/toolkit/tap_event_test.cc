@@ -96,6 +96,27 @@ TEST(TapEvent, ColumnsAreAlignedAndCutAtTheTerminalsEdge) {
   EXPECT_EQ(WidthOf(narrow.Line(Stored())), 40u);
 }
 
+TEST(TapEvent, InANarrowTerminalColumnsAreNarrowerBeforeAnyIsCutOff) {
+  ::setenv("TZ", "UTC", 1);
+  ::tzset();
+  const Terminal eighty{.interactive = true, .width = 80};
+  const TapColumns alone(eighty, 14, true);
+  EXPECT_EQ(alone.Title(),
+            "TIME            SEQ RANK TYPE     TIER BLOCKS FIRST    PARENT   TOKENS      LORA");
+  EXPECT_EQ(alone.Line(Stored()),
+            "22:13:20.250      3    1 stored   cpu       2 fedcba9… 0000000… 0 1 2 3 4 … sql");
+  EXPECT_EQ(alone.Line({.type = TapType::kDisconnected, .time_ns = kTime}),
+            "22:13:20.250      -    - disconnected");
+  TapEvent of_one = Stored();
+  of_one.publisher = "tcp://10.20.30.40:5557";
+  const TapColumns several(eighty, 16);
+  EXPECT_EQ(several.Line(of_one),
+            "22:13:20.250 …40:5557      3    1 stored   cpu       2 fedcb… 00000… 0 1 2… sql");
+  const TapColumns wide({.interactive = true, .width = 200}, 16, true);
+  EXPECT_NE(wide.Line(of_one).find("  10.20.30.40:5557  "), std::string::npos);
+  EXPECT_NE(wide.Line(of_one).find("  fedcba9876543210  "), std::string::npos);
+}
+
 TEST(TapEvent, GapsAreRedAndWhatComesFromTheWireMovesNoCursor) {
   const TapColumns columns({.interactive = true, .colour = true, .width = 0}, 6);
   const std::string line = columns.Line({.type = TapType::kGap, .detail = "\x1b[2J"});

@@ -48,6 +48,28 @@ TEST(TapStats, CountsWhatIsWrong) {
   EXPECT_NE(stats.Table(colourful, 1, kSecond).find("\x1b[31m1\x1b[0m"), std::string::npos);
 }
 
+TEST(TapStats, InANarrowTerminalFaultsStay) {
+  TapStats stats;
+  for (const char* name : {"tcp://10.20.30.40:5557", "tcp://10.20.30.41:5557"}) {
+    stats.Count({.type = TapType::kStored, .publisher = name, .tier = Tier::kGpu, .blocks = 40});
+    stats.Count({.type = TapType::kGap, .publisher = name, .count = 5});
+  }
+  const Terminal eighty{.interactive = true, .width = 80};
+  const std::string gpu = stats.Table(eighty, kSecond, 2 * kSecond);
+  EXPECT_TRUE(
+      gpu.starts_with("PUBLISHER         EVENTS  EV/S  +gpu/S  -gpu/S  CHURN  GAPS  RESTARTS"
+                      "  DUPS  BAD\n"
+                      "10.20.30.40:5557 "))
+      << gpu;
+  stats.Count({.type = TapType::kStored, .publisher = "a", .tier = Tier::kCpu, .blocks = 40});
+  stats.Count({.type = TapType::kStored, .publisher = "a", .tier = Tier::kDisk, .blocks = 40});
+  for (const size_t width : {80u, 70u, 60u, 48u}) {
+    const std::string all = stats.Table({.interactive = true, .width = width}, 1, 3 * kSecond);
+    EXPECT_NE(all.find("GAPS  RESTARTS  DUPS  BAD\n"), std::string::npos) << all;
+    EXPECT_NE(all.find("0:5557 "), std::string::npos) << all;
+  }
+}
+
 TEST(TapStats, ATierThatIsNoneHasAColumnWhenItIsThere) {
   TapStats stats;
   stats.Count({.type = TapType::kStored, .publisher = "a", .medium = "TAPE", .blocks = 6});

@@ -99,6 +99,7 @@ TEST(TapView, ItIsDoneAfterAsManyLinesAsWereAskedFor) {
   tap.Live(7, Cleared(3));
   EXPECT_TRUE(tap.view().done());
   EXPECT_EQ(tap.Types(), (Types{"cleared", "gap", "cleared"}));
+  EXPECT_TRUE(tap.view().Summary().starts_with("2 messages, 2 events:")) << tap.view().Summary();
 }
 
 TEST(TapView, RawIsALineForEachMessage) {
@@ -115,6 +116,28 @@ TEST(TapView, AMessageThatWasGivenIsKnown) {
   EXPECT_TRUE(tap.view().Knows(0, 4, Cleared(1)));
   EXPECT_FALSE(tap.view().Knows(0, 4, Cleared(2)));
   EXPECT_EQ(tap.view().last(0), 4u);
+}
+
+TEST(TapView, ARecordedReplayIsCountedUnderItsEndpoint) {
+  Tap tap({});
+  const uint32_t ring = tap.view().Add({.replay_endpoint = "tcp://a:2"});
+  EXPECT_EQ(tap.view().name(ring), "tcp://a:2");
+  const auto number = StoreBigEndian64(4);
+  const std::string payload = Cleared(2);
+  const std::array<std::string_view, 3> frames = {"", {number.data(), 8}, payload};
+  tap.view().Message(1, ring, true, frames);
+  EXPECT_EQ(tap.view().Summary(), "1 message, 2 events: 0 blocks stored, 0 removed, 2 cleared");
+}
+
+TEST(TapView, StatisticsEndWithoutAViewInWhichNothingHappened) {
+  Tap tap({.stats = true, .interval = std::chrono::hours(1)});
+  tap.Live(0, Cleared(1));
+  tap.view().Tick(MonoNow() + std::chrono::hours(2), UnixNanos());
+  tap.view().Finish(UnixNanos());
+  EXPECT_EQ(tap.Types(), (Types{"stats"}));
+  tap.Live(1, Cleared(1));
+  tap.view().Finish(UnixNanos());
+  EXPECT_EQ(tap.Types(), (Types{"stats", "stats"})) << "what was counted since is not lost";
 }
 
 TEST(TapView, QuietPrintsNothingAndCountsAll) {

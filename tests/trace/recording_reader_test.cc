@@ -109,6 +109,26 @@ TEST(RecordingReader, AFileThatIsCutOffInItsHeaderIsAnErrorThatSaysSo) {
   }
 }
 
+TEST(RecordingReader, AHeaderThatIsDamagedCostsNoBlock) {
+  const Sample sample;
+  Strings expected = sample.all;
+  expected.insert(expected.begin(), "damage 0+" + std::to_string(sample.head.size()));
+  for (size_t at = 0; at < sample.head.size(); ++at) {
+    SCOPED_TRACE(at);
+    std::string bytes = sample.whole();
+    bytes[at] = static_cast<char>(bytes[at] ^ 0x10);
+    auto reader = Reading(bytes);
+    EXPECT_EQ(Told(reader), expected);
+    EXPECT_EQ(reader.counters().damages, 1u);
+  }
+  auto cut = Reading(sample.head.substr(0, 9) + sample.first);
+  EXPECT_EQ(Told(cut), (Strings{"damage 0+9", sample.all.at(0), sample.all.at(1)}));
+  const auto newer =
+      RecordingReader::From(Bytes(EncodeHeader({.major = 2}) + sample.first), "file");
+  ASSERT_FALSE(newer);
+  EXPECT_TRUE(Has(newer.error().Message(), "a recording of version 2.0"));
+}
+
 TEST(RecordingReader, OneFlippedBitCostsNoMoreThanItsBlock) {
   const Sample sample;
   const std::string whole = sample.whole();
