@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,18 +13,18 @@
 #include "cmd/flag.h"
 #include "cmd/help.h"
 #include "cmd/subcommands.h"
+#include "daemon/proxy/demo.h"
 #include "lib/base/log.h"
 
 namespace conductor::cmd {
 namespace {
 
 constexpr const char* kFooter =
-    R"(Times are like 500ms, 5s, 15m; sizes like 65536, 512k, 64m.
-
-Environment: OPENAI_API_KEY is sent to engines, ADMIN_API_KEY guards /instances,
+    R"(Environment: OPENAI_API_KEY is sent to engines, ADMIN_API_KEY guards /instances,
   CONDUCTOR_LOG_LEVEL is as --log-level.
 
 Examples:
+  conductor proxy --demo
   conductor proxy --prefiller-hosts p1 p2 --prefiller-ports 8100 \
       --decoder-host d1 --decoder-port 8200 --conductor-address c1:13333
   conductor proxy --engine-endpoints 10.0.0.1:8000 10.0.0.2:8000
@@ -39,7 +40,8 @@ struct Flags {
   std::vector<std::string> registrations;
   std::vector<std::string> conductors;
   std::string log_level;
-  std::string admin_key_file;
+  bool demo = false;
+  uint64_t demo_seed = 1;
   // Of the file are read first, so that flags win.
   std::vector<std::function<Status(proxy::ProxyOptions&)>> given;
 };
@@ -240,6 +242,13 @@ void AddOthers(CLI::App& app, const std::shared_ptr<Flags>& flags) {
       ->trigger_on_parse();
 }
 
+void AddDemo(CLI::App& app, Flags& flags) {
+  app.add_flag("--demo", flags.demo, "a simulated fleet, beside one with round-robin");
+  AddNumberFlag(app, "--demo-seed", flags.demo_seed, "a seed", 0, UINT64_MAX,
+                "seed of its workload [1]")
+      ->group(kHidden);
+}
+
 // The file first, then the flags.
 Result<proxy::ProxyOptions> OptionsOf(const Flags& flags) {
   proxy::ProxyOptions options;
@@ -291,6 +300,32 @@ Result<proxy::ProxyOptions> OptionsOf(const Flags& flags) {
   return options;
 }
 
+// The address is the one thing that a demo takes from flags that are not its own.
+proxy::DemoOptions DemoOptionsOf(const Flags& flags) {
+  proxy::ProxyOptions address;
+  for (const auto& set : flags.given) (void)set(address);
+  return {address.host, address.port, flags.demo_seed};
+}
+
+// A demo has a fleet of its own: what else was said would be said in vain.
+void CheckDemo(const CLI::App& app, const Flags& flags) {
+  const std::set<std::string> with = {"--demo", "--demo-seed", "--host", "--port", "--log-level"};
+  for (const CLI::Option* const option : app.get_options()) {
+    if (option->count() == 0) continue;
+    // get_name() says nothing of those that the short help leaves out.
+    const std::string name = "--" + option->get_lnames().front();
+    if (flags.demo && !with.contains(name)) {
+      throw CLI::ValidationError(
+          name,
+          "is not for --demo, which has a simulated fleet of its own; --host, --port, "
+          "--demo-seed and --log-level are");
+    }
+    if (!flags.demo && name == "--demo-seed") {
+      throw CLI::ValidationError(name, "is for --demo");
+    }
+  }
+}
+
 int RunWith(const Flags& flags) {
   const std::string level_text =
       flags.log_level.empty() ? Environment("CONDUCTOR_LOG_LEVEL") : flags.log_level;
@@ -302,6 +337,7 @@ int RunWith(const Flags& flags) {
     }
     log::SetLevel(*level);
   }
+  if (flags.demo) return proxy::RunDemo(DemoOptionsOf(flags));
   const auto options = OptionsOf(flags);
   if (!options) {
     fmt::print(stderr, "conductor: {}\nRun 'conductor proxy --help' for what there is.\n",
@@ -329,8 +365,12 @@ void AddProxy(CLI::App& app, Run& run) {
   AddEngineFlags(proxy, flags);
   AddConductorFlags(proxy, flags);
   AddSettings(proxy, flags);
+  AddDemo(proxy, *flags);
   AddOthers(proxy, flags);
-  proxy.final_callback([flags, &run] { run = [flags] { return RunWith(*flags); }; });
+  proxy.final_callback([flags, &proxy, &run] {
+    CheckDemo(proxy, *flags);
+    run = [flags] { return RunWith(*flags); };
+  });
 }
 
 }  // namespace conductor::cmd

@@ -76,6 +76,8 @@ class Choreography {
   [[nodiscard]] virtual bool needs_bootstrap_ids() const { return false; }
   // The prefiller counts as loaded until decode has sent its first bytes, for it holds the blocks.
   [[nodiscard]] virtual bool holds_prefill_until_first_byte() const { return false; }
+  // Decoders may end an answer early, for the rest to be asked for again (recomputed.h).
+  [[nodiscard]] virtual bool may_be_recomputed() const { return false; }
 };
 
 struct ChoreographyOptions {

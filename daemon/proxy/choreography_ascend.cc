@@ -11,6 +11,7 @@ class Ascend : public Choreography {
 
   [[nodiscard]] Order order() const override { return Order::kPrefillFirst; }
   [[nodiscard]] bool holds_prefill_until_first_byte() const override { return true; }
+  [[nodiscard]] bool may_be_recomputed() const override { return true; }
 
   [[nodiscard]] Leg Prefill(const Asked& asked, const Prefiller&) const override {
     return {PrefillBody(asked, MinTokens::kSetToOne,

@@ -120,12 +120,18 @@ ResponseHead ClientHead(const Request& request, const ResponseHead& head) {
 
 // An answer that has begun, to the client as it comes. `piece` is the first of it.
 Awaitable<Decoded::Kind> Relay(Request& request, Exchange& exchange, Dispatch& dispatch,
-                               tl::expected<std::string_view, UpstreamError> piece) {
+                               tl::expected<std::string_view, UpstreamError> piece,
+                               AscendAnswer* change) {
   ClientConnection& client = request.client;
-  request.record.status = exchange.head().status;
-  client.Begin(ClientHead(request, exchange.head()));
-  request.record.first_byte = MonoNow() - request.began;
-  request.shared.metrics.FirstByte("client", *request.record.first_byte);
+  ResponseHead head = exchange.head();
+  if (change != nullptr) change->Begin(head);
+  if (!client.has_begun()) {
+    request.record.status = head.status;
+    client.Begin(ClientHead(request, head));
+    request.record.first_byte = MonoNow() - request.began;
+    request.shared.metrics.FirstByte("client", *request.record.first_byte);
+  }
+  std::string changed;
   while (true) {
     if (!piece) {
       if (request.departure.happened()) co_return Decoded::Kind::kLeft;
@@ -135,11 +141,20 @@ Awaitable<Decoded::Kind> Relay(Request& request, Exchange& exchange, Dispatch& d
       client.Abort();
       co_return Decoded::Kind::kAnswered;
     }
-    if (piece->empty()) break;
-    request.record.bytes += piece->size();
-    request.shared.metrics.Relayed(piece->size());
-    const bool sent = co_await client.Write(*piece);
-    if (!sent) co_return Decoded::Kind::kLeft;
+    const bool is_end = piece->empty();
+    std::string_view bytes = *piece;
+    if (change != nullptr) bytes = changed = change->Take(bytes);
+    if (!bytes.empty()) {
+      request.record.bytes += bytes.size();
+      request.shared.metrics.Relayed(bytes.size());
+      const bool sent = co_await client.Write(bytes);
+      if (!sent) co_return Decoded::Kind::kLeft;
+    }
+    if (change != nullptr && change->is_interrupted()) {
+      dispatch.Succeeded();
+      co_return Decoded::Kind::kInterrupted;
+    }
+    if (is_end) break;
     piece = co_await exchange.Read();
   }
   dispatch.Succeeded();
@@ -238,6 +253,12 @@ Awaitable<Prefilled> RunPrefill(Request& request, LegPlan plan, const MakeLeg& m
       if (more) continue;
       co_return result;
     }
+    if (status >= 300 && request.client.has_begun()) {
+      dispatch.Succeeded();
+      result.failure = {502, "prefill_failed",
+                        fmt::format("{}: status {}", dispatch.engine().name(), status)};
+      co_return result;
+    }
     if (status >= 300) {
       dispatch.Succeeded();
       co_await Forward(request, attempt.head, attempt.body);
@@ -289,7 +310,8 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
     }
     request.shared.metrics.FirstByte(plan.name, MonoNow() - began);
     const int status = exchange.head().status;
-    if (status >= 500 && attempts.HasAnother()) {
+    const bool cannot_be_sent = status >= 300 && request.client.has_begun();
+    if (cannot_be_sent || (status >= 500 && attempts.HasAnother())) {
       exchange.Close();
       attempts.Refused(std::move(dispatch), status);
       continue;
@@ -302,8 +324,10 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
     }
     leg.reset();
     if (status < 300 && hooks.first_byte) hooks.first_byte();
-    request.client.ReleaseBody(request.asked);
-    result.kind = co_await Relay(request, exchange, dispatch, piece);
+    // What may have to be continued is needed still.
+    if (hooks.change == nullptr) request.client.ReleaseBody(request.asked);
+    AscendAnswer* const change = status < 300 ? hooks.change : nullptr;
+    result.kind = co_await Relay(request, exchange, dispatch, piece, change);
     co_return result;
   }
   result.failure = attempts.failure();

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/proxy/recomputed.h"
 #include "daemon/proxy/request.h"
 
 // The two halves of a request, each with its attempts.
@@ -66,6 +67,7 @@ struct Prefilled {
   std::string answer;
   LegFailure failure;
 };
+// Once the client's answer has begun nothing is answered: a refusal is kFailed then.
 [[nodiscard]] Awaitable<Prefilled> RunPrefill(Request& request, LegPlan plan, const MakeLeg& make);
 
 // One question to a prefiller that has been chosen, for whoever asks on.
@@ -91,7 +93,8 @@ struct Decoded {
   enum class Kind : uint8_t {
     kAnswered,  // as far as it came: an answer that broke off was broken off for the client too
     kLeft,
-    kCancelled,  // `departure` happened, and it was not the client's
+    kCancelled,    // `departure` happened, and it was not the client's
+    kInterrupted,  // `change` said so: the client waits for the rest
     kFailed,
   };
   Kind kind = Kind::kFailed;
@@ -101,7 +104,9 @@ struct Decoded {
 struct DecodeHooks {
   Departure* departure = nullptr;    // ends the leg; none: the request's own
   std::function<void()> first_byte;  // the client is about to get the first bytes of a success
+  AscendAnswer* change = nullptr;    // of a success; none: its bytes pass as they come
 };
+// A client's answer that has begun is gone on with, by successes only.
 [[nodiscard]] Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make,
                                            const DecodeHooks& hooks = {});
 

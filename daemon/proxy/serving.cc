@@ -116,8 +116,8 @@ std::optional<Prefiller> Completion::PrefillerOf(const Dispatch& dispatch) const
   return prefiller;
 }
 
-Leg Completion::PrefillLeg(const Prefiller& prefiller) const {
-  Leg leg = request.shared.choreography.Prefill(asked, prefiller);
+Leg Completion::PrefillLeg(const Prefiller& prefiller, const Asked& part) const {
+  Leg leg = request.shared.choreography.Prefill(part, prefiller);
   if (prefiller.rank) leg.headers.Set(kRankHeader, std::to_string(*prefiller.rank));
   return leg;
 }
@@ -183,7 +183,11 @@ Awaitable<void> ServeCompletion(Request& request) {
   } else {
     switch (shared.choreography.order()) {
       case Order::kPrefillFirst:
-        co_await ServePrefillFirst(completion);
+        if (shared.choreography.may_be_recomputed()) {
+          co_await ServeAscend(completion);
+        } else {
+          co_await ServePrefillFirst(completion);
+        }
         break;
       case Order::kTogether:
         co_await ServeTogether(completion);

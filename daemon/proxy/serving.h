@@ -28,12 +28,17 @@ struct Completion {
   // What the choreography is told of the engine that was chosen to prefill. Nothing where its
   // bootstrap server has not said yet who it is.
   [[nodiscard]] std::optional<Prefiller> PrefillerOf(const Dispatch& dispatch) const;
-  // The prefill leg for that engine, its rank pinned.
-  [[nodiscard]] Leg PrefillLeg(const Prefiller& prefiller) const;
+  // The prefill leg for that engine, its rank pinned; of `part` where that is what is asked now.
+  [[nodiscard]] Leg PrefillLeg(const Prefiller& prefiller) const {
+    return PrefillLeg(prefiller, asked);
+  }
+  [[nodiscard]] Leg PrefillLeg(const Prefiller& prefiller, const Asked& part) const;
 };
 
 // The orders, a file each. `completion` lives until they are done.
 [[nodiscard]] Awaitable<void> ServePrefillFirst(Completion& completion);
+// The same, where decoders may break off and want to be asked for the rest (recomputed.h).
+[[nodiscard]] Awaitable<void> ServeAscend(Completion& completion);
 [[nodiscard]] Awaitable<void> ServeTogether(Completion& completion);
 [[nodiscard]] Awaitable<void> ServeDecodeFirst(Completion& completion);
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import re
 import threading
 
 HOST = "127.0.0.1"
@@ -102,6 +103,8 @@ class PdEngine:
         self.held = {}  # transfers that wait for their decoder: remote_request_id -> params
         self.fetched = []
         self.on_prompt = None  # is told (tokens, rank) of what it computes
+        self.cached_tokens = 2  # of a prefiller's usage, with ascend
+        self.recompute_after = []  # of an ascend decoder's next answers: the words until they end
         self._loop = loop
         self._server = None
         self.port = port
@@ -248,9 +251,13 @@ class PdEngine:
             problem = await self._receive(request, body, reader)
             if problem == "closed":
                 return False
+        if self.connector == "ascend" and not is_prefill_leg:
+            return await self._say(request, body, writer)
         if is_prefill_leg:
             answer = self._whole(request, body, 1)
-            params = self._prefilled(request, body)
+            if self.connector == "ascend":
+                answer["usage"]["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+            params = request.prefilled = self._prefilled(request, body)
             if params is not None:
                 answer["kv_transfer_params"] = params
             request.answered.set()
@@ -389,6 +396,49 @@ class PdEngine:
         return None
 
     # The answer.
+
+    async def _say(self, request, body, writer):
+        """As vllm-ascend's decoders do: goes on behind what was said already, and where its blocks
+        are taken from it ends by `recomputed`."""
+        text = self._text(body)
+        begin = len(re.findall(r"\bw\d+", text))
+        length = min(self.words - begin, body.get("max_tokens", 16))
+        limit = self.recompute_after.pop(0) if self.recompute_after else None
+        is_recomputed = limit is not None and limit < length
+        words = [f" w{begin + number}" for number in range(limit if is_recomputed else length)]
+        end = {"finish_reason": "length"}
+        if is_recomputed:
+            end = {"finish_reason": "stop", "stop_reason": "recomputed"}
+        prompt_tokens = len(text.split())
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(words),
+                 "total_tokens": prompt_tokens + len(words), "prompt_tokens_details": None}
+        is_chat = "messages" in body
+
+        def choice(said, key, **more):
+            content = {key: {"content": said}} if is_chat else {"text": said}
+            return {"index": 0, **content, **more}
+
+        request.answered.set()
+        if not body.get("stream"):
+            return self._send(writer, 200, {
+                "id": "1", "choices": [choice("".join(words), "message", **end)], "usage": usage})
+        events = [{"id": "1", "choices": [choice(word, "delta", finish_reason=None)]}
+                  for word in words]
+        events.append({"id": "1", "choices": [choice("", "delta", **end)]})
+        if body.get("stream_options", {}).get("include_usage"):
+            events.append({"id": "1", "choices": [], "usage": usage})
+        data = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+        data += b"data: [DONE]\n\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                     b"Transfer-Encoding: chunked\r\n\r\n")
+        # Pieces end anywhere.
+        for at in range(0, len(data), 23):
+            piece = data[at:at + 23]
+            writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return True
 
     def _whole(self, request, body, length):
         text = " ".join(f"w{number}" for number in range(length))

@@ -5,7 +5,7 @@ import socket
 import unittest
 
 from pd_engine import Fault
-from proxy import MODEL, ProxyTest, read_all, route
+from proxy import MODEL, ProxyTest, read_all, read_until, route
 
 
 class Choreographies(ProxyTest):
@@ -109,6 +109,84 @@ class Choreographies(ProxyTest):
         self.assertEqual(proxy.engine(prefill)["in_flight"], 1)
         connection.close()
         self.wait_idle(proxy)
+
+    def events(self, answer):
+        lines = [line for line in answer.body.decode().split("\n") if line]
+        self.assertTrue(all(line.startswith("data: ") for line in lines), lines)
+        self.assertEqual(lines[-1], "data: [DONE]")
+        return [json.loads(line[len("data: "):]) for line in lines[:-1]]
+
+    def test_ascend_goes_on_in_the_same_stream_where_decode_is_recomputed(self):
+        proxy, (prefill,), (decode,) = self.pair("ascend")
+        decode.recompute_after = [2, 1]
+        answer = proxy.complete(stream=True, max_tokens=9, min_tokens=4,
+                                stream_options={"include_usage": True})
+        self.assertEqual(answer.status, 200, answer.body)
+        events = self.events(answer)
+        said = [event["choices"][0] for event in events if event["choices"]]
+        self.assertEqual("".join(choice["text"] for choice in said), " w0 w1 w2 w3 w4")
+        self.assertNotIn("recomputed", answer.body.decode())
+        self.assertEqual(events[-1]["usage"], {
+            "prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8,
+            "prompt_tokens_details": {"cached_tokens": 2}})
+        for engine in (prefill, decode):
+            self.assertEqual([request.json["prompt"] for request in engine.completions()],
+                             ["a b c", "a b c w0 w1", "a b c w0 w1 w2"])
+        self.assertEqual([(request.json["max_tokens"], request.json["min_tokens"])
+                          for request in decode.completions()], [(9, 4), (7, 2), (6, 1)])
+        # Each part has its own blocks.
+        self.assertEqual([request.params for request in decode.completions()],
+                         [request.prefilled for request in prefill.completions()])
+        self.wait_idle(proxy)
+
+    def test_ascend_goes_on_with_a_chat_and_answers_whole(self):
+        proxy, (prefill,), (decode,) = self.pair("ascend")
+        decode.recompute_after = [3]
+        messages = [{"role": "user", "content": "hi there"}]
+        answer = proxy.ask({"model": MODEL, "messages": messages, "max_tokens": 8},
+                           "/v1/chat/completions")
+        self.assertEqual(answer.status, 200, answer.body)
+        choice, = answer.json["choices"]
+        self.assertEqual(choice["message"]["content"], " w0 w1 w2 w3 w4")
+        self.assertEqual(choice["finish_reason"], "length")
+        self.assertEqual(answer.json["usage"]["completion_tokens"], 5)
+        self.assertEqual(answer.json["usage"]["prompt_tokens_details"], {"cached_tokens": 2})
+        for engine in (prefill, decode):
+            _, second = engine.completions()
+            self.assertEqual(second.json["messages"],
+                             [*messages, {"role": "assistant", "content": " w0 w1 w2"}])
+            self.assertIs(second.json["continue_final_message"], True)
+            self.assertIs(second.json["add_generation_prompt"], False)
+
+    def test_ascend_breaks_off_where_the_rest_cannot_be_had(self):
+        for leg in ("prefill", "decode"):
+            with self.subTest(leg):
+                proxy, (prefill,), (decode,) = self.pair("ascend", "--retries", "0")
+                decode.recompute_after = [2]
+                engine = {"prefill": prefill, "decode": decode}[leg]
+
+                def fail(engine=engine):
+                    engine.fault = Fault(status=400)
+
+                # The first part is served; then it refuses.
+                prefill.on_prompt = lambda tokens, rank: len(tokens) > 3 and fail()
+                if leg == "prefill":
+                    decode.on_prompt = lambda tokens, rank: fail()
+                    prefill.on_prompt = None
+                connection = proxy.open({"model": MODEL, "prompt": "a b c", "stream": True})
+                answer = read_until(connection, b"w1")
+                answer += read_all(connection)
+                self.assertTrue(answer.startswith(b"HTTP/1.1 200"), answer)
+                self.assertNotIn(b"[DONE]", answer)
+                self.assertFalse(answer.endswith(b"0\r\n\r\n"), answer)
+                self.wait_idle(proxy)
+
+    def test_ascend_passes_recomputed_on_where_it_cannot_be_continued(self):
+        proxy, _, (decode,) = self.pair("ascend")
+        decode.recompute_after = [2]
+        answer = proxy.complete(prompt=[5, 6, 7], stream=True)
+        self.assertEqual(self.events(answer)[-1]["choices"][0]["stop_reason"], "recomputed")
+        self.assertEqual(len(decode.completions()), 1)
 
     # mooncake
 
@@ -265,9 +343,9 @@ class Choreographies(ProxyTest):
         for _ in range(6):
             self.assertEqual(proxy.complete().status, 200)
         self.assertEqual([len(engine.completions()) for engine in engines], [2, 2, 2])
-        metrics = proxy.metrics()
-        self.assertEqual(
-            metrics['conductor_proxy_requests_total{code="200",path="/v1/completions"}'], 6)
+        # A request is counted when its answer has been sent.
+        name = 'conductor_proxy_requests_total{code="200",path="/v1/completions"}'
+        self.wait(lambda: proxy.metrics().get(name) == 6, lambda: proxy.metrics())
 
     def test_an_old_client_gets_its_answer_without_chunks(self):
         proxy, _, _ = self.pair("nixl")

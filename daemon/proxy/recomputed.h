@@ -1,0 +1,73 @@
+#ifndef CONDUCTOR_DAEMON_PROXY_RECOMPUTED_H_
+#define CONDUCTOR_DAEMON_PROXY_RECOMPUTED_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "daemon/proxy/http_head.h"
+#include "daemon/proxy/json_members.h"
+
+// What vllm-ascend's decoders answer, and what has to be done with it. A decoder that must give up
+// the blocks of a request ends its answer with `"stop_reason": "recomputed"`, and expects that the
+// rest is asked for again, from prefill on, with what it has said so far behind the prompt. And its
+// `usage` knows nothing of what the prefiller had cached.
+namespace conductor::proxy {
+
+// What all decoders together have said of one answer.
+struct SaidSoFar {
+  std::string text;
+  uint64_t tokens = 0;  // of it
+};
+
+// Whether an answer can be continued: one prompt that is text, or a chat, and one choice of it.
+[[nodiscard]] bool CanContinue(const JsonMembers& asked);
+
+// The client's body for what is still to come: `said` behind the prompt, or as the beginning of an
+// assistant's message; max_tokens, max_completion_tokens and min_tokens less what was said.
+[[nodiscard]] std::string ContinuedBody(const JsonMembers& asked, const SaidSoFar& said);
+
+// The JSON text of usage.prompt_tokens_details.cached_tokens in a prefiller's answer; empty: none.
+[[nodiscard]] std::string CachedTokens(std::string_view answer);
+
+// One decoder's answer on its way to the client, whole or a stream of events. Pure.
+//
+// `said` is what decoders before it have said, and grows by what this one says. Where
+// `can_continue`, the event or the answer that says `recomputed` is kept back, and all behind it.
+// In `usage`, cached_tokens becomes `cached_tokens` where that is not empty, and what was said
+// before counts as completion and not as prompt. All else passes as it stands, in whole lines.
+class AscendAnswer {
+ public:
+  AscendAnswer(SaidSoFar& said, std::string cached_tokens, bool can_continue)
+      : said_(said), cached_tokens_(std::move(cached_tokens)), can_continue_(can_continue) {}
+
+  // The head came, of a success; changed to what the client gets: the body's length is not known.
+  void Begin(ResponseHead& head);
+  // What the client gets for the next bytes of the body; `piece` is empty at its end.
+  [[nodiscard]] std::string Take(std::string_view piece);
+  // It ended by `recomputed`. Take() is not called again.
+  [[nodiscard]] bool is_interrupted() const { return is_interrupted_; }
+
+ private:
+  // With its end; nothing when it is kept back.
+  [[nodiscard]] std::string TakeLine(std::string_view line);
+  [[nodiscard]] std::string TakeWhole(std::string_view document);
+  // Adds what `document` says to `said_`. Whether it is to be kept back.
+  [[nodiscard]] bool Listen(std::string_view document);
+  [[nodiscard]] std::string WithUsage(std::string_view document) const;
+
+  SaidSoFar& said_;
+  const std::string cached_tokens_;
+  bool can_continue_;
+  bool is_stream_ = false;
+  bool is_interrupted_ = false;
+  bool passes_ = false;  // it is too long to be looked at
+  uint64_t tokens_before_ = 0;
+  std::string text_before_;
+  std::string pending_;  // of a line or of the document, as far as it has come
+};
+
+}  // namespace conductor::proxy
+
+#endif  // CONDUCTOR_DAEMON_PROXY_RECOMPUTED_H_
