@@ -95,9 +95,8 @@ Status PublishSink::Take(const SourceFrame& frame) {
     if (unusable_++ == 0) first_unusable_ = "no message of topic, sequence and payload";
     return {};
   }
-  const auto number =
-      numbering_.Take(picked_ ? 0 : frame.publisher, message->sequence, message->payload,
-                      frame.kind == SourceFrame::Kind::kAnswer);
+  const auto number = numbering_.Take(picked_ ? 0 : frame.publisher, message->sequence,
+                                      message->payload, frame.kind == SourceFrame::Kind::kAnswer);
   if (!number) {
     ++repeated_;
     return {};

@@ -30,14 +30,16 @@ SnapshotSink::SnapshotSink(NewFile file, std::string path,
 
 Status SnapshotSink::Take(const SourceFrame& frame) {
   if (!frame.IsMessage()) return {};
-  const auto sequence = frame.Sequence();
-  if (frame.frames.size() < 3 || !sequence) {
+  const auto message = frame.Message();
+  if (!message) {
     ++malformed_;
     return {};
   }
   Lane& lane = lanes_.at(frame.publisher);
   if (!std::exchange(lane.heard, true)) GuessType(lane.publisher, frame);
-  lane.messages.push_back({frame.frames[frame.frames.size() - 3], *sequence, frame.frames.back()});
+  lane.messages.push_back({.topic = std::string(message->topic),
+                           .sequence = message->sequence,
+                           .payload = std::string(message->payload)});
   return lane.messages.size() < kMessagesAtOnce ? Status() : Feed(lane);
 }
 
