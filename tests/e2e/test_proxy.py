@@ -333,10 +333,10 @@ class Choosing(ProxyTest):
             file.flush()
             proxy = self.proxy("--embedded", "--publishers", file.name, "--tokenize-timeout", "5s",
                                "--query-timeout", "5s", prefill=engines, decode=[decode])
-        first = route(proxy.complete(text("x")))["prefill"]
+        # Until its events are applied a prompt may go to the other one too.
         self.wait(lambda: int(route(proxy.complete(text("x"))).get("matched", 0)) == 64,
                   lambda: "its events to be applied")
-        self.assertEqual(route(proxy.complete(text("x")))["prefill"], first)
+        self.assertEqual(route(proxy.complete(text("x")))["matched"], "64")
 
 
 class CommandLine(unittest.TestCase):

@@ -37,10 +37,10 @@ TEST(Numbering, KeepsHolesDuplicatesAndRestarts) {
   EXPECT_EQ(Taken(numbering, 8, "b"), "next 8");
 }
 
-TEST(Numbering, ARestartBelowAllThatWasSeenIsKnownByItsTime) {
+TEST(Numbering, ANumberThatNeverCameAndGoesBackIsALifeWhateverItsTime) {
   Numbering numbering(Mode::kKeep, 0, 1);
   EXPECT_EQ(Taken(numbering, 500, Payload({}, 1000)), "next 500");
-  EXPECT_EQ(Taken(numbering, 3, Payload({}, 900)), "again 3");
+  EXPECT_EQ(Taken(numbering, 3, Payload({}, 900)), "life 3");
   EXPECT_EQ(Taken(numbering, 0, Payload({}, 1001)), "life 0");
 }
 
