@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "daemon/serve/document.h"
+#include "daemon/toolkit/ingest_answer.h"
 #include "lib/client/http_transport.h"
 #include "lib/wire/msgpack_writer.h"
 
@@ -18,30 +18,6 @@ constexpr int kOk = 200;
 constexpr int kFull = 429;
 constexpr Duration kWait = std::chrono::milliseconds(200);  // for a full queue
 constexpr Duration kConnect = std::chrono::seconds(5);
-
-struct Answer {
-  size_t accepted = 0;
-  std::string state;
-  std::string detail;
-  std::string error;
-};
-
-// Whoever it is that answers, nothing is read that is nested deep. What is no answer has nothing.
-Answer ReadAnswer(const client::Reply& reply) {
-  Answer answer;
-  const auto form = reply.form == client::Form::kMsgpack ? serve::BodyForm::kMsgpack  //
-                                                         : serve::BodyForm::kJson;
-  const auto document = serve::Document::Parse(reply.body, form);
-  if (!document) return answer;
-  document->root().ForEachEntry([&](std::optional<std::string_view> name, serve::Value value) {
-    if (name == "accepted") answer.accepted = value.AsUint64().value_or(0);
-    if (name == "state") answer.state = value.AsText().value_or("");
-    if (name == "detail") answer.detail = value.AsText().value_or("");
-    if (name == "error") answer.error = value.AsText().value_or("");
-    return true;
-  });
-  return answer;
-}
 
 void WriteRegistration(const serve::Registration& as, wire::MsgpackWriter& out) {
   const bool pool = serve::IsPool(as.type);
@@ -144,12 +120,12 @@ Status IntoSink::HandIn(Lane& lane, bool wait) {
   while (true) {
     auto reply = Ask(Body(lane, from, wait));
     if (!reply) return tl::unexpected(std::move(reply.error()));
-    const Answer answer = ReadAnswer(*reply);
+    const IngestAnswer answer = ReadIngestAnswer(*reply);
     if (reply->status != kOk && reply->status != kFull) {
       return Fail(fmt::format("status {}: {}", reply->status, answer.error), path);
     }
     const size_t left = lane.frames.size() - from;
-    const size_t taken = std::min(answer.accepted, left);
+    const size_t taken = std::min<size_t>(answer.accepted, left);
     from += taken;
     lane.taken += taken;
     if (reply->status == kOk) {

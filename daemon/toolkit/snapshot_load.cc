@@ -15,6 +15,7 @@
 #include "daemon/serve/registration_json.h"
 #include "daemon/toolkit/bearer_token.h"
 #include "daemon/toolkit/console.h"
+#include "daemon/toolkit/ingest_answer.h"
 #include "daemon/toolkit/json_text.h"
 #include "daemon/toolkit/snapshot_commands.h"
 #include "daemon/toolkit/snapshot_content.h"
@@ -120,22 +121,19 @@ class Stream {
       if (!reply) {
         return tl::unexpected(std::move(reply.error().error).Within(conductor_));
       }
-      const Json answer = reply->form == client::Form::kMsgpack
-                              ? Json::from_msgpack(reply->body, true, false)
-                              : Json::parse(reply->body, nullptr, false);
-      if (reply->status == 429 && answer.is_object() && MonoNow() < give_up) {
-        const auto taken = answer.value("accepted", uint64_t{0});
-        rest = rest.subspan(std::min<size_t>(rest.size(), taken));
+      const IngestAnswer answer = ReadIngestAnswer(*reply);
+      if (reply->status == 429 && answer.readable && MonoNow() < give_up) {
+        rest = rest.subspan(std::min<size_t>(rest.size(), answer.accepted));
         std::this_thread::sleep_for(kPause);
         continue;
       }
-      if (reply->status != 200 || !answer.is_object()) {
-        const std::string what = answer.is_object() ? answer.value("error", std::string())
-                                                    : std::string("no answer that can be read");
+      if (reply->status != 200 || !answer.readable) {
+        const std::string_view what =
+            answer.readable ? std::string_view(answer.error) : "no answer that can be read";
         return Fail(fmt::format("status {}: {}", reply->status, what), conductor_);
       }
-      state_ = answer.value("state", std::string());
-      reason_ = answer.value("reason", std::string());
+      state_ = answer.state;
+      reason_ = answer.reason;
       break;
     }
     frames_.clear();
