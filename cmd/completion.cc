@@ -1,10 +1,4 @@
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
-#include <cstdio>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +7,7 @@
 #include "cmd/help.h"
 #include "cmd/subcommands.h"
 #include "daemon/toolkit/completion.h"
+#include "daemon/toolkit/console.h"
 
 namespace conductor::cmd {
 namespace {
@@ -78,12 +73,9 @@ Command Described(const CLI::App& app) {
 }
 
 int Print(const std::string& text) {
-  std::signal(SIGPIPE, SIG_IGN);
-  const bool written =
-      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-  if (written || errno == EPIPE) return 0;
-  fmt::print(stderr, "conductor: standard output: {}\n", std::strerror(errno));
-  return 1;
+  toolkit::Output output;
+  output.Print(text);
+  return output.End(toolkit::kExitDone);
 }
 
 }  // namespace

@@ -29,13 +29,13 @@ void Warn(std::string_view text) {
 Output::Output() { std::signal(SIGPIPE, SIG_IGN); }
 
 bool Output::Print(std::string_view text) {
-  if (closed_ || error_ != 0) return false;
+  if (failed()) return false;
   text_ += text;
   return text_.size() < kGather || Flush();
 }
 
 bool Output::Flush() {
-  if (closed_ || error_ != 0) return false;
+  if (failed()) return false;
   std::string_view rest = text_;
   while (!rest.empty()) {
     const ssize_t wrote = ::write(STDOUT_FILENO, rest.data(), rest.size());

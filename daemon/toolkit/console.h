@@ -30,6 +30,8 @@ class Output {
   bool Print(std::string_view text);
   // Writes what was printed, for a reader that waits for it; as Print().
   bool Flush();
+  // Nothing is written any more: whoever read it is gone, or there was an error.
+  [[nodiscard]] bool failed() const { return closed_ || error_ != 0; }
   // Writes what is left; the exit code: `code`, unless something could not be written.
   [[nodiscard]] int End(int code);
 

@@ -5,16 +5,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 
+#include "daemon/toolkit/console.h"
 #include "daemon/toolkit/in_order.h"
 #include "daemon/toolkit/offline_conductor.h"
 #include "daemon/toolkit/offline_snapshot.h"
@@ -26,15 +25,6 @@
 namespace conductor::toolkit {
 namespace {
 
-constexpr int kDone = 0;
-constexpr int kFailed = 1;
-constexpr int kUsage = 2;
-
-int Complain(int code, const Error& error) {
-  fmt::print(stderr, "conductor: {}\n", Printable(error.Message()));
-  return code;
-}
-
 // Asks from recordings, with a conductor of their own.
 class Recordings final : public ScoreSource {
  public:
@@ -44,9 +34,7 @@ class Recordings final : public ScoreSource {
         source->conductor_, options.recordings,
         {.type = options.type, .model = options.defaults.model, .tenant = options.defaults.tenant});
     if (!loaded) return tl::unexpected(std::move(loaded.error()).Within("--recording"));
-    for (const std::string& note : loaded->notes) {
-      fmt::print(stderr, "conductor: warning: {}\n", note);
-    }
+    for (const std::string& note : loaded->notes) Warn(note);
     return source;
   }
 
@@ -67,9 +55,7 @@ class Snapshot final : public ScoreSource {
   [[nodiscard]] static Result<std::unique_ptr<ScoreSource>> Read(const std::string& path) {
     auto snapshot = OpenOfflineSnapshot(path);
     if (!snapshot) return tl::unexpected(std::move(snapshot.error()).Within("--snapshot"));
-    for (const std::string& note : snapshot->Notes()) {
-      fmt::print(stderr, "conductor: warning: {}\n", Printable(note));
-    }
+    for (const std::string& note : snapshot->Notes()) Warn(note);
     return std::make_unique<Snapshot>(*std::move(snapshot));
   }
 
@@ -194,42 +180,25 @@ class Report {
       text = ScoreTable(result, options_.top, terminal_);
       if (!text.empty() && std::exchange(any_, true)) text.insert(0, "\n");
     }
-    if (!Write(text)) return false;
+    if (!output_.Print(text) || !output_.Flush()) return false;
     Tell(result);
     return true;
   }
 
-  [[nodiscard]] int End() const {
-    if (closed_) return kDone;
-    if (write_error_ != 0) {
-      return Complain(kFailed, {std::strerror(write_error_), "standard output", {}});
-    }
-    if (prompts_ == 0) return Complain(kFailed, {"there was no prompt in what was given", {}, {}});
+  [[nodiscard]] int End() {
+    if (output_.failed()) return output_.End(kExitDone);
+    if (prompts_ == 0)
+      return Complain(kExitFailed, {"there was no prompt in what was given", {}, {}});
     if (prompts_ > 1 && failed_ > 0) {
       fmt::print(stderr, "conductor: {} of {} prompts could not be scored\n", failed_, prompts_);
     }
     if (prompts_ > 1 && unmet_ > 0) {
       fmt::print(stderr, "conductor: {} of {} prompts are not as expected\n", unmet_, prompts_);
     }
-    return failed_ + unmet_ > 0 ? kFailed : kDone;
+    return failed_ + unmet_ > 0 ? kExitFailed : kExitDone;
   }
 
  private:
-  // In one go, so that whoever reads lines gets whole ones.
-  bool Write(std::string_view text) {
-    while (!text.empty()) {
-      const ssize_t wrote = ::write(STDOUT_FILENO, text.data(), text.size());
-      if (wrote < 0 && errno == EINTR) continue;
-      if (wrote < 0) {
-        closed_ = errno == EPIPE;
-        write_error_ = errno;
-        return false;
-      }
-      text.remove_prefix(static_cast<size_t>(wrote));
-    }
-    return true;
-  }
-
   // What went wrong, a line each; JSON has it too.
   void Tell(const ScoreResult& result) const {
     const auto line = [&result](const std::string& text) {
@@ -245,12 +214,11 @@ class Report {
 
   const ScoreOptions& options_;
   const Terminal terminal_;
+  Output output_;
   uint64_t prompts_ = 0;
   uint64_t failed_ = 0;
   uint64_t unmet_ = 0;
   bool any_ = false;  // something was printed
-  bool closed_ = false;
-  int write_error_ = 0;
 };
 
 Status ReadLoadOf(ScoreOptions& options) {
@@ -313,10 +281,10 @@ int RunScore(ScoreOptions options) {
   std::signal(SIGPIPE, SIG_IGN);
   // What a conductor in this process would tell its operator is told by the states of its answers.
   log::SetLevel(log::Level::kError);
-  if (auto fit = Fit(options); !fit) return Complain(kUsage, fit.error());
+  if (auto fit = Fit(options); !fit) return Complain(kExitUsage, fit.error());
   const bool from_file = !options.recordings.empty() || !options.snapshot.empty();
   auto source = OpenSource(options);
-  if (!source) return Complain(from_file ? kFailed : kUsage, source.error());
+  if (!source) return Complain(from_file ? kExitFailed : kExitUsage, source.error());
 
   ScoreInput input(options.input, options.defaults);
   Report report(options);
