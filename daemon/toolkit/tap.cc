@@ -223,12 +223,6 @@ void TapNote(const std::string& text) {
   std::fprintf(stderr, "conductor tap: %s\n", Printable(text).c_str());
 }
 
-int64_t UnixNanos() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 Status CheckTap(const TapOptions& options) {
   if (options.raw && options.stats)
     return Fail("--raw and --stats are two views", {}, "one of them");

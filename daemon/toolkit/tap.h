@@ -9,6 +9,7 @@
 #include "daemon/toolkit/tap_filter.h"
 #include "lib/base/clock.h"
 #include "lib/base/result.h"
+#include "lib/trace/recording_format.h"
 #include "lib/wire/dialect.h"
 
 namespace conductor::toolkit {
@@ -56,8 +57,7 @@ struct TapOptions {
 // the network.
 void TapNote(const std::string& text);
 
-// Now, as recordings and lines have it.
-[[nodiscard]] int64_t UnixNanos();
+using trace::UnixNanos;  // as lines have it too
 
 }  // namespace conductor::toolkit
 

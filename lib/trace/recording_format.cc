@@ -5,6 +5,7 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <concepts>
 #include <memory>
 #include <utility>
@@ -358,6 +359,12 @@ Status DecompressBlock(std::string_view stored, size_t raw_bytes, std::string& b
                 fmt::format("{}, and nothing behind them", raw_bytes));
   }
   return {};
+}
+
+int64_t UnixNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace conductor::trace

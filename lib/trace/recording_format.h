@@ -144,6 +144,9 @@ inline constexpr std::string_view kBlockMarker = "\xc7KVB";
 // Decompresses `stored` into `block`: as much as there is before what is wrong, if anything is.
 [[nodiscard]] Status DecompressBlock(std::string_view stored, size_t raw_bytes, std::string& block);
 
+// Now, as recordings have it: nanoseconds since 1970.
+[[nodiscard]] int64_t UnixNanos();
+
 }  // namespace conductor::trace
 
 #endif  // CONDUCTOR_LIB_TRACE_RECORDING_FORMAT_H_

@@ -75,14 +75,18 @@ class ManualPages(unittest.TestCase):
         self.assertGreater(len(flags), 25)
         self.assertEqual(flags_of_page("conductor-snapshot.1"), flags)
 
-    def test_serve_has_the_defaults_of_its_help(self):
-        entries = re.split(r"^\.(?:It|El)", page("conductor-serve.1"), flags=re.MULTILINE)
-        defaults = re.findall(r"^  --([\w-]+) [A-Z]+\s+.*\[([\w.]+)\]", help_of("serve", "--help-all"),
-                              re.MULTILINE)
-        self.assertGreater(len(defaults), 25)
+    def assert_page_has(self, name, defaults):
+        """Of pairs of a flag and its default each default, in the flag's entry."""
+        entries = re.split(r"^\.(?:It|El)", page(name), flags=re.MULTILINE)
         for flag, default in defaults:
             entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
             self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
+
+    def test_serve_has_the_defaults_of_its_help(self):
+        defaults = re.findall(r"^  --([\w-]+) [A-Z]+\s+.*\[([\w.]+)\]", help_of("serve", "--help-all"),
+                              re.MULTILINE)
+        self.assertGreater(len(defaults), 25)
+        self.assert_page_has("conductor-serve.1", defaults)
 
     def test_replay_has_the_flags_of_its_help_and_no_others(self):
         flags = flags_of_help("replay", "--help-all")
@@ -95,13 +99,10 @@ class ManualPages(unittest.TestCase):
         self.assertEqual(flags_of_page("conductor-proxy.1"), flags)
 
     def test_proxy_has_the_defaults_and_the_environment_of_its_help(self):
-        entries = re.split(r"^\.(?:It|El)", page("conductor-proxy.1"), flags=re.MULTILINE)
         defaults = re.findall(r"^  --([\w-]+)[, ].*?\[([\w.]+)\]", help_of("proxy", "--help-all"),
                               re.MULTILINE)
         self.assertGreater(len(defaults), 20)
-        for flag, default in defaults:
-            entry, = [entry for entry in entries if re.match(rf" Fl -{flag} Ar", entry)]
-            self.assertRegex(entry, rf"(?<![\w.]){re.escape(default)}(?![\w.]*\w)", flag)
+        self.assert_page_has("conductor-proxy.1", defaults)
         for name in set(re.findall(r"[A-Z]+_[A-Z_]+", help_of("proxy"))):
             self.assertIn(f".It Ev {name}", page("conductor-proxy.1"))
 
