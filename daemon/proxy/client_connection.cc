@@ -89,6 +89,7 @@ Awaitable<std::optional<tl::expected<ClientRequest, RefusedRequest>>> ClientConn
     keep_alive_ = false;
     refused.head = std::move(request.head);
     refused.body_bytes = std::max<uint64_t>(refused.head.length, request.body.size());
+    ReleaseBody(request);
     refused.took = MonoNow() - began_;
     return Got(tl::unexpected(std::move(refused)));
   };
@@ -134,13 +135,13 @@ Awaitable<std::optional<RefusedRequest>> ClientConnection::ReadBody(const Reques
   if (decoder.done()) co_return Refused();
   const std::string too_large = fmt::format("the body is larger than {} bytes", options_.max_body);
   if (head.length > options_.max_body) co_return Refused(RefusedRequest{413, too_large});
+  // What has come, and not what was announced: that would keep out others at no cost.
   const auto grow = [this](uint64_t bytes) {
     if (!budget_.Take(bytes)) return false;
     body_bytes_ += bytes;
     return true;
   };
   const std::string no_room = "the bodies of all requests together are too large now";
-  if (!grow(head.length)) co_return Refused(RefusedRequest{503, no_room});
   // What is not there yet may never come: no more than this at once.
   body.reserve(static_cast<size_t>(std::min<uint64_t>(head.length, 1 << 20)));
   if (head.expects_continue && in_.empty()) {
@@ -156,9 +157,7 @@ Awaitable<std::optional<RefusedRequest>> ClientConnection::ReadBody(const Reques
     if (body.size() + step.payload > options_.max_body) {
       co_return Refused(RefusedRequest{413, too_large});
     }
-    if (head.body_end == BodyEnd::kChunked && !grow(step.payload)) {
-      co_return Refused(RefusedRequest{503, no_room});
-    }
+    if (!grow(step.payload)) co_return Refused(RefusedRequest{503, no_room});
     body.append(in_, 0, step.payload);
     in_.erase(0, step.consumed);
     if (decoder.done()) co_return Refused();

@@ -175,6 +175,18 @@ class Http(ProxyTest):
         self.assertEqual(proxy.ask(body, "/instances/remove", KEY).status, 200)
         self.assertTrue(closed.wait(20))
 
+    def test_a_body_that_was_only_announced_keeps_nobody_out(self):
+        engine = self.engine("both")
+        proxy = self.proxy("--max-inflight-bytes", "1m", unified=[engine])
+        for _ in range(3):
+            self.connect(proxy).sendall(b"POST /v1/completions HTTP/1.1\r\n"
+                                        b"Content-Length: 1000000\r\n\r\n{")
+        self.wait(lambda: proxy.metrics()["conductor_proxy_request_body_bytes"] == 3,
+                  "the bodies to begin")
+        self.assertEqual(proxy.complete("a " * 1000).status, 200)
+        refused = proxy.complete("a " * 600_000)
+        self.assertEqual((refused.status, refused.headers["Retry-After"]), (503, "1"))
+
     # The end.
 
     def test_a_request_on_its_way_at_sigterm_is_answered(self):
@@ -186,8 +198,8 @@ class Http(ProxyTest):
         in_head, in_body = self.connect(proxy), self.connect(proxy)
         in_head.sendall(head[:10])
         in_body.sendall(head + body[:10])
-        self.wait(lambda: proxy.metrics()["conductor_proxy_request_body_bytes"] == len(body),
-                  "the body to be expected")
+        self.wait(lambda: proxy.metrics()["conductor_proxy_request_body_bytes"] == 10,
+                  "the body to begin")
         proxy.process.send_signal(signal.SIGTERM)
         self.assertEqual(idle.recv(1), b"")
         in_head.sendall(head[10:] + body)

@@ -309,9 +309,9 @@ TEST(ExchangeTest, AnEngineThatClosesWithoutAWordIsBroken) {
 }
 
 TEST(UpstreamsTest, WhatIsKeptOfWhoLeftIsClosed) {
-  std::vector<tcp::socket> theirs;
   net::io_context io;
   tcp::acceptor acceptor(io, tcp::endpoint(net::ip::make_address("127.0.0.1"), 0));
+  std::vector<tcp::socket> theirs;
   Lane lane({});
   const auto keep = [&](const std::string& engine) {
     tcp::socket socket(lane.io);
