@@ -1,8 +1,13 @@
 #include "daemon/proxy/access_log.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -11,6 +16,12 @@
 
 namespace conductor::proxy {
 namespace {
+
+// At the end, for what waits still.
+constexpr std::chrono::seconds kEndTime(1);
+// How often it is looked whether the end has come, while a pipe is full.
+constexpr int kPollMilliseconds = 100;
+constexpr const char* kNobody = "nobody reads it";
 
 double Milliseconds(Duration duration) {
   // Microseconds are enough.
@@ -39,26 +50,94 @@ std::string AccessLine(const AccessRecord& record, double unix_seconds) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
+AccessLog::AccessLog(int file) : file_(file) {
+  if (file_ >= 0) thread_ = std::thread([this] { Run(); });
+}
+
 Result<std::unique_ptr<AccessLog>> AccessLog::Open(const std::string& path) {
-  if (path.empty()) return std::unique_ptr<AccessLog>(new AccessLog(nullptr));
-  if (path == "-") return std::unique_ptr<AccessLog>(new AccessLog(stdout));
-  std::FILE* const file = std::fopen(path.c_str(), "ae");
-  if (file == nullptr) return Fail(fmt::format("cannot be opened: {}", std::strerror(errno)), path);
+  if (path.empty()) return std::unique_ptr<AccessLog>(new AccessLog(-1));
+  if (path == "-") return std::unique_ptr<AccessLog>(new AccessLog(STDOUT_FILENO));
+  const int file = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+  if (file < 0) return Fail(fmt::format("cannot be opened: {}", std::strerror(errno)), path);
   return std::unique_ptr<AccessLog>(new AccessLog(file));
 }
 
 AccessLog::~AccessLog() {
-  if (file_ != nullptr && file_ != stdout) std::fclose(file_);
+  if (file_ < 0) return;
+  {
+    const std::lock_guard lock(mutex_);
+    ends_ = MonoNow() + kEndTime;
+  }
+  changed_.notify_all();
+  thread_.join();
+  if (file_ != STDOUT_FILENO) ::close(file_);
 }
 
 void AccessLog::Write(const AccessRecord& record) {
-  if (file_ == nullptr) return;
+  if (file_ < 0) return;
   const std::string line = AccessLine(record, UnixNow());
-  const std::lock_guard lock(mutex_);
-  const bool written =
-      std::fwrite(line.data(), 1, line.size(), file_) == line.size() && std::fflush(file_) == 0;
-  if (!written && !std::exchange(has_failed_, true)) {
-    log::Error("the access log cannot be written: {}", std::strerror(errno));
+  {
+    const std::lock_guard lock(mutex_);
+    if (waiting_.size() + line.size() <= kMaxWaiting) {
+      waiting_.append(line);
+      if (waiting_.size() == line.size()) changed_.notify_one();
+      return;
+    }
+  }
+  Lost(1, kNobody);
+}
+
+void AccessLog::Lost(uint64_t lines, std::string_view why) {
+  lost_.fetch_add(lines, std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(has_lost_, true)) return;
+  }
+  log::Error("lines of the access log are lost: {}", why);
+}
+
+std::string AccessLog::Next() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return ends_ || !waiting_.empty(); });
+  return std::exchange(waiting_, {});
+}
+
+void AccessLog::Run() {
+  bool is_at_begin = true;  // of a line
+  for (std::string lines = Next(); !lines.empty(); lines = Next()) {
+    if (!is_at_begin) lines.insert(0, "\n");
+    std::string_view left = lines;
+    std::string why;
+    while (!left.empty() && why.empty()) {
+      if (!WaitForRoom()) {
+        why = kNobody;
+        break;
+      }
+      // A pipe that has room has it for so much: what is written there does not block.
+      const ssize_t written = ::write(file_, left.data(), std::min<size_t>(left.size(), PIPE_BUF));
+      if (written > 0) {
+        is_at_begin = left[static_cast<size_t>(written) - 1] == '\n';
+        left.remove_prefix(static_cast<size_t>(written));
+      } else if (written < 0 && errno != EINTR) {
+        why = std::strerror(errno);
+      }
+    }
+    if (!left.empty()) {
+      Lost(static_cast<uint64_t>(std::ranges::count(left, '\n')), why);
+    } else {
+      const std::lock_guard lock(mutex_);
+      has_lost_ = false;
+    }
+  }
+}
+
+bool AccessLog::WaitForRoom() {
+  while (true) {
+    pollfd file{file_, POLLOUT, 0};
+    // What is wrong with it the write tells.
+    if (::poll(&file, 1, kPollMilliseconds) > 0) return true;
+    const std::lock_guard lock(mutex_);
+    if (ends_ && MonoNow() >= *ends_) return false;
   }
 }
 

@@ -27,8 +27,7 @@ Awaitable<void> AskOne(std::shared_ptr<Round> round, Lane& lane, size_t which, s
   EngineAnswer& answer = round->answers[which];
   {
     Exchange exchange(lane.upstreams, round->departure);
-    TimeLimits::Limit limit(lane.limits, [&exchange] { exchange.Close(); });
-    limit.Set(time);
+    exchange.Within(time);
     auto asked = co_await exchange.Ask(*answer.engine, head, {});
     if (asked) {
       auto body = co_await exchange.ReadAll(kMaxAnswer);

@@ -95,9 +95,11 @@ void Assembly::Drain(Duration limit) {
   parts_->shared->drains.store(true, std::memory_order_relaxed);
   parts_->server.Drain();
   const MonoTime until = MonoNow() + limit;
-  while (parts_->shared->requests.load(std::memory_order_relaxed) > 0 && MonoNow() < until) {
+  // Each connection that is left has a request that has begun, if only by its first byte. Not at
+  // once: one that has just come may not count yet.
+  do {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  } while (parts_->shared->connections.load(std::memory_order_relaxed) > 0 && MonoNow() < until);
 }
 
 void Assembly::Stop() { parts_->server.Stop(); }

@@ -22,7 +22,8 @@ class Assembly {
 
   [[nodiscard]] uint16_t port() const;  // that is listened on
 
-  // Takes no new requests, and waits for those in hand, for at most `limit`.
+  // Takes no new requests, and waits for those that have begun, for at most `limit`: in hand, or
+  // still on their way here.
   void Drain(Duration limit);
   // Ends all that is left.
   void Stop();

@@ -9,6 +9,10 @@ namespace {
 
 // Of a chunk's size with its extensions, or of a trailer field.
 constexpr size_t kMaxLineBytes = 4096;
+// Of all trailer fields.
+constexpr size_t kMaxTrailerBytes = 16 << 10;
+
+bool IsControl(char c) { return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == 0x7f; }
 
 }  // namespace
 
@@ -49,11 +53,12 @@ BodyDecoder::Step BodyDecoder::DecodeChunks(char* data, size_t size) {
         TakeSize();
         break;
       case Place::kDataEnd:
-        if (!line_.empty()) Bad();
         place_ = Place::kSize;
         break;
       case Place::kTrailer:
         done_ = line_.empty();
+        trailer_ += line_.size() + 2;
+        if (trailer_ > kMaxTrailerBytes) Bad();
         break;
       case Place::kData:
         break;
@@ -64,24 +69,29 @@ BodyDecoder::Step BodyDecoder::DecodeChunks(char* data, size_t size) {
 }
 
 bool BodyDecoder::TakeLine(char byte) {
-  if (byte == '\n') {
-    if (line_.ends_with('\r')) line_.pop_back();
-    return true;
-  }
-  if (line_.size() == kMaxLineBytes) {
+  const bool is_end = line_.ends_with('\r');
+  if (is_end != (byte == '\n')) {
     Bad();
-    return false;
+  } else if (is_end) {
+    line_.pop_back();
+    return true;
+  } else if (byte != '\r' && (place_ == Place::kDataEnd || IsControl(byte))) {
+    Bad();
+  } else if (line_.size() == kMaxLineBytes) {
+    Bad();
+  } else {
+    line_.push_back(byte);
   }
-  line_.push_back(byte);
   return false;
 }
 
 void BodyDecoder::TakeSize() {
   // At most 15 digits: what is added to it does not overflow.
-  const char* const end = line_.data() + line_.size();
-  const auto [stop, error] = std::from_chars(line_.data(), end, left_, 16);
-  const bool ends = stop == end || *stop == ';' || *stop == ' ' || *stop == '\t';
-  if (error != std::errc() || !ends || stop - line_.data() > 15) return Bad();
+  const auto [stop, error] = std::from_chars(line_.data(), line_.data() + line_.size(), left_, 16);
+  const size_t digits = static_cast<size_t>(stop - line_.data());
+  if (error != std::errc() || digits > 15) return Bad();
+  const size_t next = line_.find_first_not_of(" \t", digits);
+  if (next != std::string::npos && line_[next] != ';') return Bad();
   place_ = left_ == 0 ? Place::kTrailer : Place::kData;
 }
 

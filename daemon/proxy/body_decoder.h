@@ -10,7 +10,9 @@
 namespace conductor::proxy {
 
 // Takes the framing off a message's body, piece by piece as it comes, in place: what a relay reads
-// into its one buffer it sends on from there. Pure.
+// into its one buffer it sends on from there. Chunks are read strictly (http_head.h says why):
+// lines end with CR LF, a size is hexadecimal digits with nothing behind them but extensions.
+// Trailers are thrown away. Pure.
 class BodyDecoder {
  public:
   BodyDecoder() = default;
@@ -48,7 +50,8 @@ class BodyDecoder {
   bool done_ = true;
   bool bad_ = false;
   Place place_ = Place::kSize;
-  std::string line_;  // without its end, as far as it has come
+  std::string line_;    // as far as it has come; TakeLine() takes its end off
+  size_t trailer_ = 0;  // bytes
 };
 
 }  // namespace conductor::proxy

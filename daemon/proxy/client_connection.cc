@@ -1,6 +1,8 @@
 #include "daemon/proxy/client_connection.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <charconv>
@@ -12,15 +14,35 @@ namespace conductor::proxy {
 namespace {
 
 constexpr size_t kReadBytes = 16 << 10;
-// Of pipelined requests, while one is worked on. A client that sends more is watched no further.
+// Of pipelined requests, while one is worked on.
 constexpr size_t kMaxAhead = 64 << 10;
+// How often it is looked whether a client that sent more is there still.
+constexpr std::chrono::milliseconds kLook(100);
 constexpr std::chrono::seconds kLinger(2);
+
+// Whether the client has closed its side, whatever it has sent that was not read.
+bool HasLeft(tcp::socket& socket) {
+  pollfd look{socket.native_handle(), POLLRDHUP, 0};
+  return ::poll(&look, 1, 0) != 0;
+}
+
+std::string AddressOf(const tcp::socket& socket) {
+  error_code error;
+  const auto endpoint = socket.remote_endpoint(error);
+  return error ? std::string("-") : endpoint.address().to_string();
+}
+
+bool HasSent(tcp::socket& socket) {
+  char byte = 0;
+  return ::recv(socket.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
 
 }  // namespace
 
 ClientConnection::ClientConnection(tcp::socket socket, TimeLimits& limits, BodyBudget& budget,
                                    const Options& options)
     : socket_(std::move(socket)),
+      peer_(AddressOf(socket_)),
       limit_(limits, [this] { Close(); }),
       budget_(budget),
       options_(options) {
@@ -33,13 +55,9 @@ ClientConnection::~ClientConnection() { budget_.Give(body_bytes_); }
 
 void ClientConnection::Close() {
   error_code ignored;
+  // A reset in place of an end, which would be the body's.
+  if (ends_by_close_) socket_.set_option(tcp::socket::linger(true, 0), ignored);
   socket_.close(ignored);
-}
-
-std::string ClientConnection::peer() const {
-  error_code error;
-  const auto endpoint = socket_.remote_endpoint(error);
-  return error ? std::string("-") : endpoint.address().to_string();
 }
 
 Awaitable<error_code> ClientConnection::ReadMore() {
@@ -56,11 +74,25 @@ Awaitable<std::optional<tl::expected<ClientRequest, RefusedRequest>>> ClientConn
   using Got = std::optional<tl::expected<ClientRequest, RefusedRequest>>;
   is_idle_ = in_.empty();
   has_begun_ = false;
-  if (!keep_alive_ || (drains_ && is_idle_)) {
+  if (!keep_alive_ || (drains_ && is_idle_ && !HasSent(socket_))) {
     Close();
     co_return Got();
   }
   limit_.Set(is_idle_ ? options_.keep_alive : options_.request);
+  began_ = MonoNow();
+  ClientRequest request;
+  const auto refuse = [&](RefusedRequest refused) {
+    // What cannot be answered has ended already, and says by which.
+    if (refused.status == 0) refused.what = limit_.passed() ? "request_timeout" : "client_left";
+    if (refused.status == 0) Close();
+    limit_.Clear();
+    keep_alive_ = false;
+    refused.head = std::move(request.head);
+    refused.body_bytes = std::max<uint64_t>(refused.head.length, request.body.size());
+    ReleaseBody(request);
+    refused.took = MonoNow() - began_;
+    return Got(tl::unexpected(std::move(refused)));
+  };
   std::optional<size_t> size;
   while (true) {
     // Line breaks before a request are passed over (RFC 9112, 2.2).
@@ -68,39 +100,30 @@ Awaitable<std::optional<tl::expected<ClientRequest, RefusedRequest>>> ClientConn
     size = HeadEnd(in_);
     if (size) break;
     if (in_.size() > kMaxHeadBytes) {
-      keep_alive_ = false;
-      co_return Got(tl::unexpected(RefusedRequest{431, "the request's head is too large"}));
+      co_return refuse({431, "the request's head is too large"});
     }
     const error_code error = co_await ReadMore();
     if (error) {
+      if (!in_.empty()) co_return refuse({.status = 0, .what = {}});
       Close();
       co_return Got();
     }
-    if (std::exchange(is_idle_, false)) limit_.Set(options_.request);
+    if (std::exchange(is_idle_, false)) {
+      limit_.Set(options_.request);
+      began_ = MonoNow();
+    }
   }
   is_idle_ = false;
-  ClientRequest request;
   auto head = ReadRequestHead(std::string_view(in_).substr(0, *size));
-  if (!head) {
-    limit_.Clear();
-    keep_alive_ = false;
-    co_return Got(tl::unexpected(RefusedRequest{head.error().status, head.error().what}));
-  }
+  if (!head) co_return refuse({head.error().status, head.error().what});
   in_.erase(0, *size);
   request.head = *std::move(head);
   keep_alive_ = request.head.keep_alive;
   to_head_ = request.head.method == "HEAD";
   is_http_1_1_ = request.head.is_http_1_1;
   auto refused = co_await ReadBody(request.head, request.body);
+  if (refused) co_return refuse(*std::move(refused));
   limit_.Clear();
-  if (refused) {
-    keep_alive_ = false;
-    if (refused->status == 0) {
-      Close();
-      co_return Got();
-    }
-    co_return Got(tl::unexpected(*std::move(refused)));
-  }
   if (in_.empty()) std::string().swap(in_);
   co_return Got(std::move(request));
 }
@@ -112,13 +135,13 @@ Awaitable<std::optional<RefusedRequest>> ClientConnection::ReadBody(const Reques
   if (decoder.done()) co_return Refused();
   const std::string too_large = fmt::format("the body is larger than {} bytes", options_.max_body);
   if (head.length > options_.max_body) co_return Refused(RefusedRequest{413, too_large});
+  // What has come, and not what was announced: that would keep out others at no cost.
   const auto grow = [this](uint64_t bytes) {
     if (!budget_.Take(bytes)) return false;
     body_bytes_ += bytes;
     return true;
   };
   const std::string no_room = "the bodies of all requests together are too large now";
-  if (!grow(head.length)) co_return Refused(RefusedRequest{503, no_room});
   // What is not there yet may never come: no more than this at once.
   body.reserve(static_cast<size_t>(std::min<uint64_t>(head.length, 1 << 20)));
   if (head.expects_continue && in_.empty()) {
@@ -134,9 +157,7 @@ Awaitable<std::optional<RefusedRequest>> ClientConnection::ReadBody(const Reques
     if (body.size() + step.payload > options_.max_body) {
       co_return Refused(RefusedRequest{413, too_large});
     }
-    if (head.body_end == BodyEnd::kChunked && !grow(step.payload)) {
-      co_return Refused(RefusedRequest{503, no_room});
-    }
+    if (!grow(step.payload)) co_return Refused(RefusedRequest{503, no_room});
     body.append(in_, 0, step.payload);
     in_.erase(0, step.consumed);
     if (decoder.done()) co_return Refused();
@@ -167,13 +188,25 @@ void ClientConnection::WaitForClient() {
                        if (error == net::error::would_block) return self->WaitForClient();
                        if (error) return self->departure_->Happen();
                        self->in_.append(bytes.data(), got);
-                       if (self->in_.size() < kMaxAhead) self->WaitForClient();
+                       if (self->in_.size() < kMaxAhead) return self->WaitForClient();
+                       self->LookForClient();
                      });
+}
+
+void ClientConnection::LookForClient() {
+  if (!look_) look_ = std::make_unique<net::steady_timer>(socket_.get_executor());
+  look_->expires_after(kLook);
+  look_->async_wait([self = shared_from_this(), watch = watch_](error_code error) {
+    if (error || watch != self->watch_) return;
+    if (HasLeft(self->socket_)) return self->departure_->Happen();
+    self->LookForClient();
+  });
 }
 
 void ClientConnection::Unwatch() {
   if (std::exchange(departure_, nullptr) == nullptr) return;
   ++watch_;
+  look_.reset();
   error_code ignored;
   socket_.cancel(ignored);
 }
@@ -190,6 +223,7 @@ void ClientConnection::Begin(const ResponseHead& head) {
     fields.Add("Transfer-Encoding", "chunked");
   } else if (has_body) {
     keep_alive_ = false;
+    ends_by_close_ = true;
   }
   if (drains_) keep_alive_ = false;
   if (!keep_alive_) {
@@ -236,7 +270,11 @@ Awaitable<bool> ClientConnection::End() {
   if (is_chunked_ || !out_.empty()) sent = co_await Send(buffers);
   std::string().swap(out_);
   Unwatch();
-  if (!sent) Close();
+  if (!sent) {
+    Close();
+  } else {
+    ends_by_close_ = false;
+  }
   co_return sent;
 }
 
@@ -294,7 +332,7 @@ void ClientConnection::Abort() {
 
 void ClientConnection::Drain() {
   drains_ = true;
-  if (is_idle_) Close();
+  if (is_idle_ && !HasSent(socket_)) Close();
 }
 
 }  // namespace conductor::proxy

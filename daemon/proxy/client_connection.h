@@ -43,8 +43,13 @@ struct ClientRequest {
 
 // Why a request cannot be taken; the connection is closed behind the answer that says so.
 struct RefusedRequest {
+  // 0: nobody can be answered, for the rest of the request did not come; `what` is "client_left" or
+  // "request_timeout" then.
   int status = 400;
   std::string what;
+  RequestHead head = {};        // as far as it was read: without a method it was not
+  uint64_t body_bytes = 0;      // that came, or that were announced
+  Duration took = Duration(0);  // since its first byte
 };
 
 // A client's connection: requests one after the other, and the answer to each. HTTP/1.1 with
@@ -68,7 +73,8 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
   ClientConnection(const ClientConnection&) = delete;
   ClientConnection& operator=(const ClientConnection&) = delete;
 
-  // The next request, whole; nothing when there is none: the connection is closed then.
+  // The next request, whole; nothing when there is none: the connection is closed then. Of one that
+  // had begun there is always something.
   [[nodiscard]] Awaitable<std::optional<tl::expected<ClientRequest, RefusedRequest>>> Next();
 
   // Watches until Unwatch(), or the end of the answer. `departure` must live that long.
@@ -92,17 +98,18 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
   // Behind the answer to what was refused, of which more may come: to close at once would take the
   // answer away from the client before it has read it.
   [[nodiscard]] Awaitable<void> Linger();
-  // Cut off in the middle of an answer, so that the client sees that it is not whole.
+  // Cut off in the middle of an answer, so that the client sees that it is not whole: where only
+  // the connection's end tells the body's, that is no clean one.
   void Abort();
   // As if the client had left.
   void Cut() { Close(); }
-  // No request is taken behind the present one; when there is none, it is closed.
+  // No request is taken behind the present one; when none has begun, it is closed.
   void Drain();
   // The request's body is no longer needed.
   void ReleaseBody(ClientRequest& request);
 
   [[nodiscard]] bool is_idle() const { return is_idle_; }
-  [[nodiscard]] std::string peer() const;
+  [[nodiscard]] const std::string& peer() const { return peer_; }
 
  private:
   using Buffers = std::array<net::const_buffer, 4>;
@@ -112,15 +119,20 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
                                                                   std::string& body);
   [[nodiscard]] Awaitable<bool> Send(Buffers buffers);
   void WaitForClient();
+  // The same while no more is read.
+  void LookForClient();
   void Close();
 
   tcp::socket socket_;
+  const std::string peer_;  // its address
   TimeLimits::Limit limit_;
   BodyBudget& budget_;
   const Options options_;
-  std::string in_;           // read and not used yet
-  std::string out_;          // a head that was not sent yet
-  uint64_t body_bytes_ = 0;  // taken from the budget
+  std::string in_;                           // read and not used yet
+  std::string out_;                          // a head that was not sent yet
+  uint64_t body_bytes_ = 0;                  // taken from the budget
+  MonoTime began_;                           // the request
+  std::unique_ptr<net::steady_timer> look_;  // where the client has sent too much ahead
   Departure* departure_ = nullptr;
   uint64_t watch_ = 0;  // which one; handlers of former ones do nothing
   bool is_idle_ = true;
@@ -130,6 +142,7 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
   bool is_http_1_1_ = true;
   bool has_begun_ = false;
   bool is_chunked_ = false;
+  bool ends_by_close_ = false;  // the answer that has begun
 };
 
 }  // namespace conductor::proxy

@@ -125,8 +125,7 @@ Awaitable<ConductorAdvisor::Tokenized> ConductorAdvisor::AskTokenizer(const Prom
   head.append(fmt::format("Content-Length: {}\r\n\r\n", body.size()));
 
   Exchange exchange(lane.upstreams, departure);
-  TimeLimits::Limit limit(lane.limits, [&exchange] { exchange.Close(); });
-  limit.Set(options_.tokenize_timeout);
+  exchange.Within(options_.tokenize_timeout);
   auto asked = co_await exchange.Ask(*engine, head, body);
   if (asked && exchange.head().status == 200) {
     auto answer = co_await exchange.ReadAll(kMaxTokenized);
@@ -134,7 +133,7 @@ Awaitable<ConductorAdvisor::Tokenized> ConductorAdvisor::AskTokenizer(const Prom
     if (tokens) result.tokens = std::make_shared<std::vector<uint32_t>>(*std::move(tokens));
   }
   if (result.tokens == nullptr) {
-    result.fallback = limit.passed() ? "tokenize_timeout" : "tokenize_failed";
+    result.fallback = exchange.is_late() ? "tokenize_timeout" : "tokenize_failed";
   }
   co_return result;
 }

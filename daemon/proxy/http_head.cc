@@ -9,7 +9,9 @@
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/status.hpp>
+#include <charconv>
 #include <limits>
+#include <utility>
 
 namespace conductor::proxy {
 namespace {
@@ -36,6 +38,81 @@ boost::system::error_code Parse(Parser& parser, std::string_view head) {
   parser.put(boost::asio::buffer(head.data(), head.size()), error);
   if (!error && !parser.is_header_done()) error = http::error::partial_message;
   return error;
+}
+
+bool IsControl(char c) { return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == 0x7f; }
+
+bool IsTokenChar(char c) {
+  return (c >= '0' && c <= '9') || (Lower(c) >= 'a' && Lower(c) <= 'z') ||
+         (c != '\0' && std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos);
+}
+
+// What is wrong with the lines of a head; nothing: they can be read in one way only.
+std::optional<BadHead> LineError(std::string_view head) {
+  bool is_first = true;
+  size_t fields = 0;
+  while (head != "\r\n") {
+    const size_t end = head.find("\r\n");
+    if (end == std::string_view::npos) return BadHead{400, "a line does not end with CR LF"};
+    const std::string_view line = head.substr(0, end);
+    head.remove_prefix(end + 2);
+    if (std::ranges::any_of(line, IsControl)) return BadHead{400, "a line has a control character"};
+    if (std::exchange(is_first, false)) continue;
+    if (++fields > kMaxFields) {
+      return BadHead{431, fmt::format("there are more than {} fields", kMaxFields)};
+    }
+    const std::string_view name = line.substr(0, line.find(':'));
+    if (name.empty() || name.size() == line.size() || !std::ranges::all_of(name, IsTokenChar)) {
+      return BadHead{400, "a line is no field: expected \"name: value\""};
+    }
+  }
+  return std::nullopt;
+}
+
+struct Framing {
+  bool is_chunked = false;
+  std::optional<uint64_t> length;
+};
+
+// What the fields say of how the body ends.
+tl::expected<Framing, BadHead> FramingOf(const Fields& fields, bool is_http_1_1) {
+  Framing framing;
+  for (const Field& field : fields.all()) {
+    if (SameName(field.name, "transfer-encoding")) {
+      if (!is_http_1_1) return tl::unexpected(BadHead{400, "HTTP/1.0 has no Transfer-Encoding"});
+      if (framing.is_chunked || field.value.empty()) {
+        return tl::unexpected(BadHead{400, "Transfer-Encoding cannot be read"});
+      }
+      if (!SameName(field.value, "chunked")) {
+        return tl::unexpected(BadHead{501, "only chunked bodies are known"});
+      }
+      framing.is_chunked = true;
+    } else if (SameName(field.name, "content-length")) {
+      // At most 18 digits: what is added to it does not overflow.
+      uint64_t length = 0;
+      const char* const end = field.value.data() + field.value.size();
+      const auto [stop, error] = std::from_chars(field.value.data(), end, length);
+      if (framing.length || error != std::errc() || stop != end || field.value.size() > 18) {
+        return tl::unexpected(BadHead{400, "Content-Length cannot be read: expected one number"});
+      }
+      framing.length = length;
+    }
+  }
+  if (framing.is_chunked && framing.length) {
+    return tl::unexpected(BadHead{400, "Content-Length stands beside Transfer-Encoding"});
+  }
+  return framing;
+}
+
+// Path and query of a target. Who takes this for his proxy sends a whole URL (RFC 9112, 3.2.2).
+std::string_view WithoutOrigin(std::string_view target) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (!SameName(target.substr(0, scheme.size()), scheme)) continue;
+    target.remove_prefix(scheme.size());
+    target.remove_prefix(std::min(target.find_first_of("/?"), target.size()));
+    break;
+  }
+  return target;
 }
 
 // Calls with each name in a list: "close, x-mine".
@@ -96,6 +173,7 @@ std::optional<size_t> HeadEnd(std::string_view bytes) {
 }
 
 tl::expected<RequestHead, BadHead> ReadRequestHead(std::string_view head) {
+  if (auto loose = LineError(head)) return tl::unexpected(*std::move(loose));
   http::request_parser<http::empty_body> parser;
   if (const auto error = Parse(parser, head)) {
     const bool too_large = error == http::error::header_limit;
@@ -104,39 +182,46 @@ tl::expected<RequestHead, BadHead> ReadRequestHead(std::string_view head) {
   const auto& message = parser.get();
   RequestHead read;
   read.method = View(message.method_string());
-  read.target = View(message.target());
+  const std::string_view target = WithoutOrigin(View(message.target()));
+  if (!target.starts_with('/') && target != "*") read.target = "/";
+  read.target.append(target);
   read.is_http_1_1 = message.version() >= 11;
   read.keep_alive = parser.keep_alive();
   read.fields = FieldsOf(message);
   read.expects_continue = SameName(read.fields.Get("Expect"), "100-continue");
-  if (!read.fields.Get("Transfer-Encoding").empty()) {
-    if (!parser.chunked()) return tl::unexpected(BadHead{501, "only chunked bodies are known"});
+  auto framing = FramingOf(read.fields, read.is_http_1_1);
+  if (!framing) return tl::unexpected(std::move(framing.error()));
+  if (framing->is_chunked) {
     read.body_end = BodyEnd::kChunked;
-  } else if (const auto length = parser.content_length(); length && *length > 0) {
+  } else if (framing->length.value_or(0) > 0) {
     read.body_end = BodyEnd::kLength;
-    read.length = *length;
+    read.length = *framing->length;
   }
   return read;
 }
 
 Result<ResponseHead> ReadResponseHead(std::string_view head, bool to_head) {
+  constexpr std::string_view kUnreadable = "the head of the answer cannot be read: {}";
+  if (const auto loose = LineError(head)) return Fail(fmt::format(kUnreadable, loose->what));
   http::response_parser<http::empty_body> parser;
   if (const auto error = Parse(parser, head)) {
-    return Fail(fmt::format("the head of the answer cannot be read: {}", error.message()));
+    return Fail(fmt::format(kUnreadable, error.message()));
   }
   const auto& message = parser.get();
   ResponseHead read;
   read.status = static_cast<int>(message.result_int());
   read.reason = View(message.reason());
   read.fields = FieldsOf(message);
+  const auto framing = FramingOf(read.fields, message.version() >= 11);
+  if (!framing) return Fail(fmt::format(kUnreadable, framing.error().what));
   const bool has_none = to_head || read.status < 200 || read.status == 204 || read.status == 304;
   if (has_none) {
     read.body_end = BodyEnd::kNoBody;
-  } else if (parser.chunked()) {
+  } else if (framing->is_chunked) {
     read.body_end = BodyEnd::kChunked;
-  } else if (const auto length = parser.content_length()) {
-    read.body_end = *length == 0 ? BodyEnd::kNoBody : BodyEnd::kLength;
-    read.length = *length;
+  } else if (framing->length) {
+    read.body_end = *framing->length == 0 ? BodyEnd::kNoBody : BodyEnd::kLength;
+    read.length = *framing->length;
   } else {
     read.body_end = BodyEnd::kClose;
   }

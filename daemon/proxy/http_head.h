@@ -46,7 +46,7 @@ enum class BodyEnd : uint8_t { kNoBody, kLength, kChunked, kClose };
 
 struct RequestHead {
   std::string method;
-  std::string target;  // path and query, as sent
+  std::string target;  // path and query, as sent; of a whole URL only these
   bool is_http_1_1 = true;
   bool keep_alive = true;
   bool expects_continue = false;
@@ -68,10 +68,13 @@ struct ResponseHead {
   Fields fields;
 };
 
-// The largest head that is read, in bytes.
+// The largest head that is read, in bytes, and the most fields of it: one of four bytes costs a
+// hundred here.
 inline constexpr size_t kMaxHeadBytes = 32 << 10;
+inline constexpr size_t kMaxFields = 256;
 
-// Why a head cannot be read, as the status that says so: 400, or 431 when it is too large.
+// Why a head cannot be read, as the status that says so: 400, 431 when it is too large, 501 for a
+// coding that is not known.
 struct BadHead {
   int status = 400;
   std::string what;
@@ -80,7 +83,11 @@ struct BadHead {
 // Where the head that `bytes` begin with ends; nothing while it has not come whole.
 [[nodiscard]] std::optional<size_t> HeadEnd(std::string_view bytes);
 
-// `head` is one whole head with its empty line.
+// `head` is one whole head with its empty line. What RFC 9112 lets a recipient read in more than
+// one way is refused, as is what it lets it repair: line ends that are not CR LF, fields that go on
+// in the next line, space before a colon, a length or a coding that stands twice, is no plain
+// number or "chunked", or beside the other. A server behind this one may read it the other way, and
+// take one message for two.
 [[nodiscard]] tl::expected<RequestHead, BadHead> ReadRequestHead(std::string_view head);
 // `to_head`: it answers a HEAD request, and has no body.
 [[nodiscard]] Result<ResponseHead> ReadResponseHead(std::string_view head, bool to_head = false);

@@ -1,10 +1,10 @@
 #include <fmt/format.h>
 #include <openssl/crypto.h>
 
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "daemon/proxy/ask_engines.h"
+#include "daemon/proxy/json_members.h"
 #include "daemon/proxy/routes.h"
 #include "lib/base/log.h"
 
@@ -12,6 +12,8 @@ namespace conductor::proxy {
 namespace {
 
 constexpr std::chrono::seconds kTimeLimit(5);
+// In one request.
+constexpr size_t kMaxInstances = 1024;
 
 bool SameSecret(std::string_view a, std::string_view b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
@@ -41,10 +43,10 @@ struct Instances {
 
 Result<Instances> Read(std::string_view body, bool is_unified) {
   constexpr const char* kTypes = "\"prefill\" or \"decode\"; \"unified\" where no decoder is named";
-  const auto json = nlohmann::json::parse(body, nullptr, false);
-  if (!json.is_object()) return Fail("the body is no JSON object");
+  const auto members = JsonMembers::Parse(body);
+  if (!members) return tl::unexpected(Error(members.error()).Within("the body"));
   Instances read;
-  const auto type = json.contains("type") ? json["type"] : nlohmann::json();
+  const std::string type = members->FindString("type").value_or(std::string());
   if (is_unified) {
     read.role = Role::kUnified;
     if (type != "unified" && type != "prefill")
@@ -54,15 +56,21 @@ Result<Instances> Read(std::string_view body, bool is_unified) {
   } else if (type != "prefill") {
     return Fail("cannot be used", "type", kTypes);
   }
-  nlohmann::json list = json.contains("instances") ? json["instances"] : nlohmann::json();
-  if (list.is_null() && json.contains("instance")) list = json["instance"];
-  if (list.is_string()) list = nlohmann::json::array({list});
-  if (!list.is_array() || list.empty()) {
+  auto list = members->Find("instances");
+  if (!list || *list == "null") list = members->Find("instance");
+  Result<std::vector<std::string_view>> elements;
+  if (list && list->starts_with('"')) {
+    elements->push_back(*list);
+  } else if (list) {
+    elements = JsonElements(*list, kMaxInstances);
+  }
+  if (!elements || elements->empty()) {
     return Fail("cannot be used", "instances", "an array of \"HOST:PORT\"");
   }
-  for (const auto& text : list) {
-    if (!text.is_string()) return Fail("is no string", "instances", "\"HOST:PORT\"");
-    auto engine = EngineSpec::Parse(text.get<std::string>());
+  for (const std::string_view element : *elements) {
+    const auto text = ReadJsonString(element);
+    if (!text) return Fail("is no string", "instances", "\"HOST:PORT\"");
+    auto engine = EngineSpec::Parse(*text);
     if (!engine) return tl::unexpected(std::move(engine.error()).Within("instances"));
     read.engines.push_back(*std::move(engine));
   }
@@ -98,9 +106,11 @@ Awaitable<void> LookUp(Engine& engine, Lane& lane) {
 }
 
 std::string Names(const std::vector<EngineSpec>& engines) {
-  nlohmann::json names = nlohmann::json::array();
-  for (const EngineSpec& engine : engines) names.push_back(engine.Name());
-  return names.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string names;
+  for (const EngineSpec& engine : engines) {
+    names.append(names.empty() ? "" : ", ").append(JsonString(engine.Name()));
+  }
+  return "[" + names + "]";
 }
 
 }  // namespace

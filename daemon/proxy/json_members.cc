@@ -9,8 +9,6 @@
 namespace conductor::proxy {
 namespace {
 
-constexpr size_t kMaxDepth = 512;
-
 // Goes over JSON text. Every step fails at the end of the text.
 class Scanner {
  public:
@@ -65,7 +63,7 @@ class Scanner {
           continue;
         case '{':
         case '[':
-          if (open.size() == kMaxDepth) return false;
+          if (open.size() == kMaxJsonDepth) return false;
           open.push_back(c == '{' ? '}' : ']');
           break;
         default:
@@ -81,20 +79,20 @@ class Scanner {
   size_t at_ = 0;
 };
 
-std::optional<std::string> DecodeString(std::string_view text) {
-  if (text.size() < 2 || text.front() != '"') return std::nullopt;
-  if (text.find('\\') == text.npos) return std::string(text.substr(1, text.size() - 2));
-  const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_string()) return std::nullopt;
-  return json.get<std::string>();
-}
-
 tl::unexpected<Error> Broken(const Scanner& scanner, std::string_view expected) {
   return Fail(scanner.at_end() ? "the JSON ends too early" : "the JSON cannot be read",
               fmt::format("byte {}", scanner.at()), std::string(expected));
 }
 
 }  // namespace
+
+std::optional<std::string> ReadJsonString(std::string_view text) {
+  if (text.size() < 2 || text.front() != '"') return std::nullopt;
+  if (text.find('\\') == text.npos) return std::string(text.substr(1, text.size() - 2));
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_string()) return std::nullopt;
+  return json.get<std::string>();
+}
 
 Result<JsonMembers> JsonMembers::Parse(std::string_view object) {
   JsonMembers read;
@@ -108,8 +106,11 @@ Result<JsonMembers> JsonMembers::Parse(std::string_view object) {
     Member member;
     scanner.SkipSpace();
     member.begin = scanner.at();
+    if (read.members_.size() == kMaxJsonMembers) {
+      return Broken(scanner, fmt::format("at most {} members", kMaxJsonMembers));
+    }
     if (!scanner.SkipString()) return Broken(scanner, "a member's name");
-    auto name = DecodeString(object.substr(member.begin, scanner.at() - member.begin));
+    auto name = ReadJsonString(object.substr(member.begin, scanner.at() - member.begin));
     if (!name) return Broken(scanner, "a member's name before it");
     member.name = *std::move(name);
     scanner.SkipSpace();
@@ -138,9 +139,19 @@ std::optional<std::string_view> JsonMembers::Find(std::string_view name) const {
   return std::nullopt;
 }
 
+std::vector<std::pair<std::string_view, std::string_view>> JsonMembers::All() const {
+  std::vector<std::pair<std::string_view, std::string_view>> all;
+  all.reserve(members_.size());
+  for (const Member& member : members_) {
+    all.emplace_back(member.name,
+                     text_.substr(member.value_begin, member.value_end - member.value_begin));
+  }
+  return all;
+}
+
 std::optional<std::string> JsonMembers::FindString(std::string_view name) const {
   const auto value = Find(name);
-  return value ? DecodeString(*value) : std::nullopt;
+  return value ? ReadJsonString(*value) : std::nullopt;
 }
 
 std::string JsonMembers::With(std::span<const Change> changes) const {
@@ -187,6 +198,30 @@ std::string JsonMembers::With(std::span<const Change> changes) const {
   }
   return made.append(text_.substr(copied));
 }
+
+Result<std::vector<std::string_view>> JsonElements(std::string_view array, size_t most) {
+  std::vector<std::string_view> elements;
+  Scanner scanner(array);
+  scanner.SkipSpace();
+  if (!scanner.Take('[')) return Broken(scanner, "an array");
+  scanner.SkipSpace();
+  bool more = !scanner.Take(']');
+  while (more) {
+    scanner.SkipSpace();
+    if (elements.size() == most) return Broken(scanner, fmt::format("at most {} elements", most));
+    const size_t begin = scanner.at();
+    if (!scanner.SkipValue()) return Broken(scanner, "a value");
+    elements.push_back(array.substr(begin, scanner.at() - begin));
+    scanner.SkipSpace();
+    more = scanner.Take(',');
+    if (!more && !scanner.Take(']')) return Broken(scanner, "',' or ']'");
+  }
+  scanner.SkipSpace();
+  if (!scanner.at_end()) return Broken(scanner, "nothing behind the array");
+  return elements;
+}
+
+bool IsJson(std::string_view text) { return nlohmann::json::accept(text); }
 
 std::string JsonString(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

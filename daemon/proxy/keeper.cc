@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "daemon/proxy/choreographies.h"
+#include "daemon/proxy/json_members.h"
 #include "lib/base/log.h"
 #include "lib/base/number.h"
 #include "lib/client/conductor_url.h"
@@ -19,16 +19,17 @@ constexpr std::chrono::seconds kEvery(1);
 }  // namespace
 
 Result<BootstrapIds> ReadBootstrap(std::string_view text) {
-  const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object()) return Fail("is no JSON object", "GET /query");
+  const auto ranks = JsonMembers::Parse(text);
+  if (!ranks) return tl::unexpected(Error(ranks.error()).Within("GET /query"));
   BootstrapIds ids;
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& [key, value] : ranks->All()) {
     const auto rank = ParseNumber(key, "a rank", 0, INT32_MAX);
-    if (!rank || !value.is_object() || !value.contains("engine_id")) {
+    const auto said = JsonMembers::Parse(value);
+    const auto id = said ? said->Find("engine_id") : std::nullopt;
+    if (!rank || !id) {
       return Fail(fmt::format("\"{}\" is no rank with an engine_id", key), "GET /query");
     }
-    const auto& id = value["engine_id"];
-    ids[static_cast<uint32_t>(*rank)] = id.is_string() ? id.get<std::string>() : id.dump();
+    ids[static_cast<uint32_t>(*rank)] = said->FindString("engine_id").value_or(std::string(*id));
   }
   return ids;
 }

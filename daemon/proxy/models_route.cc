@@ -1,7 +1,9 @@
-#include <nlohmann/json.hpp>
+#include <fmt/format.h>
+
 #include <set>
 
 #include "daemon/proxy/ask_engines.h"
+#include "daemon/proxy/json_members.h"
 #include "daemon/proxy/routes.h"
 
 namespace conductor::proxy {
@@ -9,14 +11,23 @@ namespace {
 
 constexpr std::chrono::seconds kTimeLimit(2);
 
-// Adds the models of one answer that are not there yet.
-bool Merge(const EngineAnswer& answer, std::set<std::string>& ids, nlohmann::ordered_json& models) {
-  if (answer.status != 200) return false;
-  const auto json = nlohmann::ordered_json::parse(answer.body, nullptr, false);
-  if (!json.is_object() || !json.contains("data") || !json["data"].is_array()) return false;
-  for (const auto& model : json["data"]) {
-    if (!model.is_object() || !model.contains("id") || !model["id"].is_string()) continue;
-    if (ids.insert(model["id"].get<std::string>()).second) models.push_back(model);
+// Of one engine. What is more is no list of models.
+constexpr size_t kMaxModels = 1024;
+
+// Adds the models of one answer that are not there yet, as their engine wrote them: to go into what
+// it sent by recursion would let it end the process.
+bool Merge(const EngineAnswer& answer, std::set<std::string>& ids, std::string& models) {
+  if (answer.status != 200 || !IsJson(answer.body)) return false;
+  const auto members = JsonMembers::Parse(answer.body);
+  const auto data = members ? members->Find("data") : std::nullopt;
+  const auto elements = data ? JsonElements(*data, kMaxModels) : Fail("no data");
+  if (!elements) return false;
+  for (const std::string_view model : *elements) {
+    const auto fields = JsonMembers::Parse(model);
+    const auto id = fields ? fields->FindString("id") : std::nullopt;
+    if (!id || !ids.insert(*id).second) continue;
+    if (!models.empty()) models.append(", ");
+    models.append(model);
   }
   return true;
 }
@@ -30,12 +41,11 @@ Awaitable<void> AnswerModels(Request& request) {
   }
   const auto answers = co_await AskEngines(request, engines, "/v1/models", kTimeLimit);
   std::set<std::string> ids;
-  nlohmann::ordered_json models = nlohmann::ordered_json::array();
+  std::string models;
   bool is_any = false;
   for (const EngineAnswer& answer : answers) is_any |= Merge(answer, ids, models);
   if (is_any) {
-    const nlohmann::ordered_json json = {{"object", "list"}, {"data", models}};
-    const std::string body = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    const std::string body = fmt::format(R"({{"object": "list", "data": [{}]}})", models);
     co_return co_await AnswerWhole(request, 200, "application/json", body);
   }
   // All refuse: for a key that is missing, for example.

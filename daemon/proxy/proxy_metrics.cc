@@ -49,6 +49,13 @@ MetricFamily Single(std::string name, std::string help, double value) {
   return family;
 }
 
+MetricFamily SingleCounter(std::string name, std::string help, uint64_t value) {
+  MetricFamily family = Gauge(std::move(name), std::move(help));
+  family.type = MetricType::Counter;
+  Add(family, {}, static_cast<double>(value));
+  return family;
+}
+
 }  // namespace
 
 struct ProxyMetrics::Impl {
@@ -130,12 +137,12 @@ void ProxyMetrics::SkippedPrefill() { impl_->skipped.Increment(); }
 
 std::string ProxyMetrics::Text(const Now& now) const {
   std::vector<MetricFamily> families = impl_->registry.Collect();
-  MetricFamily relayed =
-      Single("conductor_proxy_relayed_bytes_total", "Bytes of engines' answers relayed", 0);
-  relayed.type = MetricType::Counter;
-  relayed.metric.front().counter.value =
-      static_cast<double>(relayed_.load(std::memory_order_relaxed));
-  families.push_back(std::move(relayed));
+  families.push_back(SingleCounter("conductor_proxy_relayed_bytes_total",
+                                   "Bytes of engines' answers relayed",
+                                   relayed_.load(std::memory_order_relaxed)));
+  families.push_back(SingleCounter("conductor_proxy_access_log_lost_lines_total",
+                                   "Lines of the access log that could not be written",
+                                   now.lost_log_lines));
   families.push_back(Single("conductor_proxy_requests_in_flight", "Requests in hand",
                             static_cast<double>(now.requests)));
   families.push_back(Single("conductor_proxy_client_connections", "Connections of clients",

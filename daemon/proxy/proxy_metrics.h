@@ -44,6 +44,7 @@ class ProxyMetrics {
     uint64_t requests = 0;     // in hand
     uint64_t connections = 0;  // of clients
     uint64_t body_bytes = 0;
+    uint64_t lost_log_lines = 0;
     std::vector<Fleet::Standing> engines;
   };
   // In the text format of Prometheus.

@@ -66,6 +66,7 @@ Awaitable<void> AnswerMetrics(Request& request) {
       shared.metrics.Text({.requests = shared.requests.load(std::memory_order_relaxed),
                            .connections = shared.connections.load(std::memory_order_relaxed),
                            .body_bytes = shared.bodies.used(),
+                           .lost_log_lines = shared.access_log.lost(),
                            .engines = shared.fleet.Engines(MonoNow())});
   co_await AnswerWhole(request, 200, "text/plain; version=0.0.4", body);
 }
@@ -88,6 +89,23 @@ constexpr std::array<OwnRoute, 10> kOwn = {{
     {"POST", "/instances/add", AddInstances},
     {"POST", "/instances/remove", RemoveInstances},
 }};
+
+// An engine, or what stands before it, may go up with it, and out of /v1.
+bool HasDotSegment(std::string_view path) {
+  std::string segment;
+  for (size_t i = 0; i <= path.size(); ++i) {
+    if (i == path.size() || path[i] == '/' || path[i] == '\\') {
+      if (segment == "." || segment == "..") return true;
+      segment.clear();
+    } else if (path[i] == '%' && SameName(path.substr(i, 3), "%2e")) {
+      segment += '.';
+      i += 2;
+    } else {
+      segment += path[i];
+    }
+  }
+  return false;
+}
 
 bool IsCompletion(std::string_view path) {
   return path == "/v1/completions" || path == "/v1/chat/completions";
@@ -130,7 +148,7 @@ Awaitable<void> Route(Request& request) {
         request, 405, "invalid_request_error",
         IsCompletion(path) ? "expected POST" : "another method is expected");
   }
-  if (path.starts_with("/v1/")) co_return co_await PassOn(request);
+  if (path.starts_with("/v1/") && !HasDotSegment(path)) co_return co_await PassOn(request);
   co_await AnswerError(request, 404, "invalid_request_error", "there is no such path here");
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/proxy/routes.h"
@@ -12,6 +13,8 @@ namespace {
 
 // When a connection cannot be taken: no file descriptor is free.
 constexpr std::chrono::milliseconds kAcceptPause(100);
+// How often kept connections to engines are looked at.
+constexpr std::chrono::seconds kSweepEvery(1);
 
 // Counts while it lives.
 class Counted {
@@ -27,8 +30,12 @@ class Counted {
   std::atomic<uint64_t>& count_;
 };
 
+// What became of a request that nobody worked on.
+constexpr const char* kRefused = "refused";
+constexpr const char* kLeft = "client_left";
+
 std::string_view OutcomeOf(const Request& request) {
-  if (request.departure.happened()) return "client_left";
+  if (request.departure.happened()) return kLeft;
   return request.record.status == 0 ? "cut" : "done";
 }
 
@@ -48,6 +55,7 @@ Awaitable<void> Handle(Shared& shared, Lane& lane, ClientConnection& client, Cli
   const bool is_full =
       is_work && shared.requests.load(std::memory_order_relaxed) >= shared.options.max_requests;
   if (is_full) {
+    record.outcome = kRefused;
     co_await AnswerError(request, 429, "rate_limit_exceeded",
                          "the proxy has as many requests in hand as it may", 1);
   } else if (is_work) {
@@ -65,13 +73,31 @@ Awaitable<void> Handle(Shared& shared, Lane& lane, ClientConnection& client, Cli
   shared.access_log.Write(record);
 }
 
-// What could not be read as a request.
+// What could not be read as a request, or did not come whole.
 Awaitable<void> Refuse(Shared& shared, ClientConnection& client, const RefusedRequest& refused) {
-  Fields more;
-  if (refused.status == 503) more.Add("Retry-After", "1");
-  const std::string body = ErrorBody(refused.status, "invalid_request_error", refused.what);
-  shared.metrics.Answered("other", refused.status);
-  const bool sent = co_await client.Answer(refused.status, "application/json", body, more);
+  AccessRecord record;
+  record.request_id = RequestIdOf(refused.head.fields);
+  record.peer = client.peer();
+  record.method = refused.head.method;
+  record.path = refused.head.path();
+  record.status = refused.status;
+  record.request_bytes = refused.body_bytes;
+  record.outcome = refused.status == 0 ? refused.what : kRefused;
+  const std::string_view path_label = PathLabel(record.path);
+  bool sent = false;
+  if (refused.status == 0) {
+    if (refused.what == kLeft) shared.metrics.ClientLeft(path_label);
+  } else {
+    Fields more;
+    more.Add("X-Request-Id", record.request_id);
+    if (refused.status == 503) more.Add("Retry-After", "1");
+    const std::string body = ErrorBody(refused.status, "invalid_request_error", refused.what);
+    record.bytes = body.size();
+    shared.metrics.Answered(path_label, refused.status);
+    sent = co_await client.Answer(refused.status, "application/json", body, more);
+  }
+  record.took = refused.took;
+  shared.access_log.Write(record);
   if (sent) co_await client.Linger();
 }
 
@@ -126,6 +152,7 @@ void Server::Start(Shared& shared) {
   }
   net::post(strands_.front()->lane.io, [this] { Accept(); });
   for (const auto& strand : strands_) {
+    net::post(strand->lane.io, [this, &strand = *strand] { Sweep(strand); });
     strand->thread = std::thread([&io = strand->lane.io] { io.run(); });
   }
 }
@@ -150,11 +177,27 @@ void Server::Accept() {
   });
 }
 
+void Server::Sweep(Strand& strand) {
+  const auto engines = shared_->fleet.Engines(MonoNow());
+  strand.lane.upstreams.Sweep([&](const std::string& name) {
+    return std::ranges::any_of(engines, [&](const Fleet::Standing& one) {
+      return !one.draining && one.engine->name() == name;
+    });
+  });
+  if (strand.lane.ending.happened()) return;
+  strand.sweep.expires_after(kSweepEvery);
+  strand.sweep.async_wait([this, &strand](error_code cancelled) {
+    if (!cancelled) Sweep(strand);
+  });
+}
+
 void Server::Take(Strand& strand, tcp::socket socket) {
   net::post(strand.lane.io, [this, &strand, taken = std::move(socket)]() mutable {
     const auto client = std::make_shared<ClientConnection>(std::move(taken), strand.lane.limits,
                                                            shared_->bodies, options_.clients);
     strand.clients.insert(client);
+    // The strand may have drained its others meanwhile.
+    if (shared_->drains.load(std::memory_order_relaxed)) client->Drain();
     net::co_spawn(
         strand.lane.io,
         [this, &strand, client]() -> Awaitable<void> {
@@ -183,9 +226,10 @@ void Server::Stop() {
   if (work_.empty()) return;
   Drain();
   for (const auto& strand : strands_) {
-    net::post(strand->lane.io, [&lane = strand->lane] {
-      lane.ending.Happen();
-      lane.upstreams.Clear();
+    net::post(strand->lane.io, [&strand = *strand] {
+      strand.lane.ending.Happen();
+      strand.lane.upstreams.Clear();
+      strand.sweep.cancel();
     });
   }
   work_.clear();

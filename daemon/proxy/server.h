@@ -27,21 +27,24 @@ class Server {
   [[nodiscard]] Result<uint16_t> Bind();
   // Answers on threads of its own. `shared` must outlive this.
   void Start(Shared& shared);
-  // Takes no connections any more, and no requests on idle ones.
+  // Takes no connections any more, and no requests on idle ones: those that are left have one that
+  // has begun, and end with it.
   void Drain();
   // Ends all that is left.
   void Stop();
 
  private:
   struct Strand {
-    explicit Strand(const Upstreams::Options& options) : lane(options) {}
+    explicit Strand(const Upstreams::Options& options) : lane(options), sweep(lane.io) {}
     Lane lane;
+    net::steady_timer sweep;
     std::set<std::shared_ptr<ClientConnection>> clients;  // on the lane's thread
     std::thread thread;
   };
 
   void Accept();
   void Take(Strand& strand, tcp::socket socket);
+  void Sweep(Strand& strand);
 
   const ProxyOptions& options_;
   const std::string host_;

@@ -124,7 +124,7 @@ const std::vector<ProxySetting>& ProxySettings() {
 > ("write-timeout", "a client that takes nothing of its answer"), Time < [](O& o) -> auto& {
   return o.drain_timeout;
 }
-> ("drain-timeout", "for requests in hand at SIGTERM"), Time < [](O& o) -> auto& {
+> ("drain-timeout", "for requests that have begun at SIGTERM"), Time < [](O& o) -> auto& {
   return o.tokenize_timeout;
 }
 > ("tokenize-timeout", "for the tokens of a prompt"), Time < [](O& o) -> auto& {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -40,6 +41,15 @@ void Upstreams::Keep(const std::string& engine, tcp::socket socket) {
   sockets.push_back(std::move(socket));
 }
 
+void Upstreams::Sweep(const std::function<bool(const std::string& engine)>& is_known) {
+  std::erase_if(kept_, [&](const auto& kept) { return !is_known(kept.first); });
+  auto next = kept_.upper_bound(swept_);
+  if (next == kept_.end()) next = kept_.begin();
+  if (next == kept_.end()) return;
+  swept_ = next->first;
+  std::erase_if(next->second, [](tcp::socket& socket) { return !IsOpen(socket); });
+}
+
 std::string_view KindName(UpstreamError::Kind kind) {
   switch (kind) {
     case UpstreamError::Kind::kConnect:
@@ -70,8 +80,18 @@ void Exchange::Close() {
 
 tl::unexpected<UpstreamError> Exchange::Failed(UpstreamError::Kind kind, std::string_view what) {
   Close();
-  if (departure_.happened()) kind = UpstreamError::Kind::kLeft;
+  if (departure_.happened()) {
+    kind = UpstreamError::Kind::kLeft;
+  } else if (is_late()) {
+    kind = UpstreamError::Kind::kFirstByte;
+    what = "no answer in time";
+  }
   return tl::unexpected(UpstreamError{kind, fmt::format("{}: {}", engine_, what)});
+}
+
+void Exchange::Within(Duration whole) {
+  whole_.emplace(upstreams_.limits(), [this] { Close(); });
+  whole_->Set(whole);
 }
 
 Awaitable<tl::expected<void, UpstreamError>> Exchange::Connect(const Engine& engine) {
@@ -82,7 +102,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Connect(const Engine& eng
   limit_.Set(upstreams_.options().connect);
   error_code error;
   for (const tcp::endpoint& address : addresses) {
-    if (departure_.happened() || limit_.passed()) break;
+    if (is_over() || limit_.passed()) break;
     error = {};
     Close();
     co_await socket_.async_connect(address, Into(error));
@@ -91,7 +111,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Connect(const Engine& eng
   const bool passed = limit_.passed();
   limit_.Clear();
   if (passed) co_return Failed(UpstreamError::Kind::kConnect, "cannot connect in time");
-  if (departure_.happened()) co_return Failed(UpstreamError::Kind::kLeft, "not wanted any more");
+  if (is_over()) co_return Failed(UpstreamError::Kind::kLeft, "not wanted any more");
   if (error) {
     co_return Failed(UpstreamError::Kind::kConnect,
                      fmt::format("cannot connect: {}", error.message()));
@@ -105,12 +125,14 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
                                                            std::string_view head,
                                                            std::string_view body) {
   engine_ = engine.name();
+  to_head_ = head.starts_with("HEAD ");
+  if (is_over()) co_return Failed(UpstreamError::Kind::kLeft, "not wanted any more");
   auto kept = upstreams_.Take(engine_);
   if (kept) {
     socket_ = *std::move(kept);
     auto asked = co_await AskOnce(head, body);
-    const bool was_closed = !asked && asked.error().kind == UpstreamError::Kind::kBroken &&
-                            !got_bytes_ && !departure_.happened();
+    const bool was_closed =
+        !asked && asked.error().kind == UpstreamError::Kind::kBroken && !got_bytes_ && !is_over();
     if (!was_closed) co_return asked;
   }
   auto connected = co_await Connect(engine);
@@ -121,52 +143,106 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
 
 Awaitable<tl::expected<void, UpstreamError>> Exchange::AskOnce(std::string_view head,
                                                                std::string_view body) {
-  got_bytes_ = has_begun_ = finished_ = false;
+  is_sent_ = has_head_ = got_bytes_ = has_begun_ = finished_ = false;
   begin_ = end_ = 0;
-  limit_.Set(upstreams_.options().first_byte);
-  const std::array<net::const_buffer, 2> whole = {net::buffer(head.data(), head.size()),
-                                                  net::buffer(body.data(), body.size())};
-  error_code error;
-  co_await net::async_write(socket_, whole, Into(error));
-  if (error) {
-    const bool passed = limit_.passed();
-    limit_.Clear();
-    co_return passed ? Failed(UpstreamError::Kind::kFirstByte, "does not take the request")
-                     : Failed(UpstreamError::Kind::kBroken,
-                              fmt::format("does not take the request: {}", error.message()));
-  }
   if (buffer_.empty()) buffer_.resize(kBufferBytes);
-  auto read = co_await ReadHead(head.starts_with("HEAD "));
+  limit_.Set(upstreams_.options().first_byte);
+  auto done = co_await Send(head, body);
+  if (done && !has_head_) done = co_await ReadHead();
   limit_.Clear();
-  co_return read;
+  co_return done;
 }
 
-Awaitable<tl::expected<void, UpstreamError>> Exchange::ReadHead(bool to_head) {
-  while (true) {
-    const auto size = HeadEnd(std::string_view(buffer_.data() + begin_, end_ - begin_));
-    if (!size) {
-      const error_code error = co_await Fill();
-      if (error && limit_.passed()) {
-        co_return Failed(UpstreamError::Kind::kFirstByte, "no answer in time");
-      }
-      if (error == net::error::no_buffer_space) {
-        co_return Failed(UpstreamError::Kind::kBroken, "the head of its answer has no end");
-      }
-      if (error) {
-        co_return Failed(UpstreamError::Kind::kBroken,
-                         fmt::format("no answer: {}", error.message()));
-      }
-      got_bytes_ = true;
+Awaitable<tl::expected<void, UpstreamError>> Exchange::Send(std::string_view head,
+                                                            std::string_view body) {
+  error_code error;
+  // While it does not take the request it may have refused it.
+  bool watches = true;
+  while (!head.empty() || !body.empty()) {
+    const std::array<net::const_buffer, 2> rest = {net::buffer(head.data(), head.size()),
+                                                   net::buffer(body.data(), body.size())};
+    const size_t sent = socket_.write_some(rest, error);
+    if (!error) {
+      const size_t of_head = std::min(sent, head.size());
+      head.remove_prefix(of_head);
+      body.remove_prefix(sent - of_head);
       continue;
     }
-    auto head = ReadResponseHead(std::string_view(buffer_.data() + begin_, *size), to_head);
-    if (!head) co_return Failed(UpstreamError::Kind::kBroken, head.error().Message());
+    if (error != net::error::would_block) break;
+    const bool can_read = co_await WaitForRoom(watches);
+    if (!can_read) continue;
+    watches = !co_await Fill();
+    const auto taken = watches ? TakeHead() : false;
+    if (!taken) co_return tl::unexpected(taken.error());
+    if (!*taken) continue;
+    if (head_.status >= 300) co_return tl::expected<void, UpstreamError>();
+    watches = false;
+  }
+  is_sent_ = head.empty() && body.empty();
+  if (is_sent_ || has_head_) co_return tl::expected<void, UpstreamError>();
+  if (limit_.passed()) {
+    co_return Failed(UpstreamError::Kind::kFirstByte, "does not take the request");
+  }
+  // It has closed, and may have said before why.
+  const error_code closed = error;
+  auto refused = co_await ReadHead();
+  if (refused) co_return refused;
+  co_return Failed(UpstreamError::Kind::kBroken,
+                   fmt::format("does not take the request: {}", closed.message()));
+}
+
+Awaitable<bool> Exchange::WaitForRoom(bool watches) {
+  struct State {
+    bool waits = true;
+    bool can_read = false;
+  };
+  const auto state = std::make_shared<State>();
+  if (watches) {
+    socket_.async_wait(tcp::socket::wait_read, [this, state](error_code error) {
+      if (error || !state->waits) return;
+      state->can_read = true;
+      error_code ignored;
+      socket_.cancel(ignored);
+    });
+  }
+  error_code ignored;
+  co_await socket_.async_wait(tcp::socket::wait_write, Into(ignored));
+  state->waits = false;
+  if (watches) socket_.cancel(ignored);
+  co_return state->can_read;
+}
+
+tl::expected<bool, UpstreamError> Exchange::TakeHead() {
+  while (true) {
+    const auto size = HeadEnd(std::string_view(buffer_.data() + begin_, end_ - begin_));
+    if (!size) return false;
+    auto head = ReadResponseHead(std::string_view(buffer_.data() + begin_, *size), to_head_);
+    if (!head) return Failed(UpstreamError::Kind::kBroken, head.error().Message());
     begin_ += *size;
+    if (head->status == 101) {
+      return Failed(UpstreamError::Kind::kBroken, "changes the protocol, which nobody asked for");
+    }
     if (head->status < 200) continue;  // 100 Continue
     head_ = *std::move(head);
+    has_head_ = true;
     decoder_ = BodyDecoder(head_.body_end, head_.length);
     if (decoder_.done()) Finish();
-    co_return tl::expected<void, UpstreamError>();
+    return true;
+  }
+}
+
+Awaitable<tl::expected<void, UpstreamError>> Exchange::ReadHead() {
+  while (true) {
+    const auto taken = TakeHead();
+    if (!taken) co_return tl::unexpected(taken.error());
+    if (*taken) co_return tl::expected<void, UpstreamError>();
+    const error_code error = co_await Fill();
+    if (!error) continue;
+    if (limit_.passed()) co_return Failed(UpstreamError::Kind::kFirstByte, "no answer in time");
+    if (error == net::error::no_buffer_space) {
+      co_return Failed(UpstreamError::Kind::kBroken, "the head of its answer has no end");
+    }
+    co_return Failed(UpstreamError::Kind::kBroken, fmt::format("no answer: {}", error.message()));
   }
 }
 
@@ -184,6 +260,7 @@ Awaitable<error_code> Exchange::Fill() {
   const size_t got = co_await socket_.async_read_some(
       net::buffer(buffer_.data() + end_, buffer_.size() - end_), Into(error));
   end_ += got;
+  got_bytes_ |= got > 0;
   co_return error;
 }
 
@@ -242,7 +319,7 @@ Awaitable<tl::expected<std::string, UpstreamError>> Exchange::ReadAll(size_t lim
 
 void Exchange::Finish() {
   if (std::exchange(finished_, true)) return;
-  if (head_.keep_alive && begin_ == end_ && socket_.is_open()) {
+  if (head_.keep_alive && is_sent_ && begin_ == end_ && socket_.is_open()) {
     upstreams_.Keep(engine_, std::move(socket_));
     socket_ = tcp::socket(upstreams_.io());
   } else {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -42,8 +43,9 @@ class Upstreams {
   // A connection that is still open, as far as that can be seen.
   [[nodiscard]] std::optional<tcp::socket> Take(const std::string& engine);
   void Keep(const std::string& engine, tcp::socket socket);
-  // Closes what is kept of an engine that left.
-  void Forget(const std::string& engine) { kept_.erase(engine); }
+  // To be called now and then: closes what is kept of engines that are not known any more, and of
+  // one of the others, the next with each call, what the engine has closed.
+  void Sweep(const std::function<bool(const std::string& engine)>& is_known);
   void Clear() { kept_.clear(); }
 
  private:
@@ -51,6 +53,7 @@ class Upstreams {
   TimeLimits& limits_;
   const Options options_;
   std::map<std::string, std::vector<tcp::socket>> kept_;  // the youngest last
+  std::string swept_;                                     // the last engine that was looked at
 };
 
 // Why there is no answer, or no more of it.
@@ -78,9 +81,15 @@ class Exchange {
   Exchange(Upstreams& upstreams, Departure& departure);
   ~Exchange() = default;
 
+  // All of it must be done within so much time from now, whatever is tried: what is not then fails
+  // as kFirstByte. Once, before Ask().
+  void Within(Duration whole);
+  [[nodiscard]] bool is_late() const { return whole_ && whole_->passed(); }
+
   // Sends the request and waits for the head of the answer. `head` is the whole head; both must
   // live until this is done. A kept connection that the engine had closed meanwhile is replaced by
-  // a new one: that is no failure of the engine.
+  // a new one: that is no failure of the engine. An engine that refuses before it has got the whole
+  // body, as for one that is too large, gets no more of it: its refusal is the answer.
   [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> Ask(const Engine& engine,
                                                                  std::string_view head,
                                                                  std::string_view body);
@@ -105,9 +114,18 @@ class Exchange {
   // On the connection that there is.
   [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> AskOnce(std::string_view head,
                                                                      std::string_view body);
-  [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> ReadHead(bool to_head);
+  // Hands the request to the kernel; or not all of it, where there is an answer to the rest.
+  [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> Send(std::string_view head,
+                                                                  std::string_view body);
+  // Until there is room for more of the request. True: there is something to read, if `watches`.
+  [[nodiscard]] Awaitable<bool> WaitForRoom(bool watches);
+  // The answer's head, from what has been read; false while it is not whole.
+  [[nodiscard]] tl::expected<bool, UpstreamError> TakeHead();
+  [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> ReadHead();
   // More bytes behind end_; an error also at the end of the stream.
   [[nodiscard]] Awaitable<error_code> Fill();
+  // Nobody waits for the answer any more.
+  [[nodiscard]] bool is_over() const { return departure_.happened() || is_late(); }
   [[nodiscard]] tl::unexpected<UpstreamError> Failed(UpstreamError::Kind kind,
                                                      std::string_view what);
   void Finish();
@@ -115,7 +133,8 @@ class Exchange {
   Upstreams& upstreams_;
   Departure& departure_;
   tcp::socket socket_;
-  TimeLimits::Limit limit_;
+  TimeLimits::Limit limit_;                 // of the present step
+  std::optional<TimeLimits::Limit> whole_;  // of all
   Departure::Listener leaves_;
   std::string engine_;  // its name
   ResponseHead head_;
@@ -123,6 +142,9 @@ class Exchange {
   std::vector<char> buffer_;
   size_t begin_ = 0;  // of what was read and not given out
   size_t end_ = 0;
+  bool to_head_ = false;    // the request is HEAD
+  bool is_sent_ = false;    // the whole request
+  bool has_head_ = false;   // head_ is the answer's
   bool got_bytes_ = false;  // of the answer
   bool has_begun_ = false;  // Read() has given something
   bool finished_ = false;

@@ -260,17 +260,38 @@ Result<std::vector<PublisherEntry>> ReadPublishers(std::string_view text) {
   return publishers;
 }
 
-std::string DescribeRefusal(const Reply& reply) {
-  const Json json = reply.form == Form::kMsgpack
-                        ? Json::from_msgpack(reply.body, true, /*allow_exceptions=*/false)
-                        : Json::parse(reply.body, nullptr, /*allow_exceptions=*/false);
+namespace {
+
+struct Refusal {
+  std::string error;
+  std::string reason;
+};
+
+Refusal ReadRefusal(const Reply& reply) {
+  if (reply.form == Form::kMsgpack) {
+    // Json::from_msgpack goes as deep as the reply says, by recursion.
+    wire::MsgpackTape tape;
+    const auto value = tape.Parse(reply.body);
+    if (!value) return {};
+    std::optional<Error> ignored;
+    AnswerReader map(*value, "", ignored);
+    return {map.TextOr("error", ""), map.TextOr("reason", "")};
+  }
+  const Json json = Json::parse(reply.body, nullptr, /*allow_exceptions=*/false);
   const auto text = [&json](const char* name) {
     if (!json.is_object() || !json.contains(name) || !json[name].is_string()) return std::string();
-    return json[name].get<std::string>().substr(0, kMostShown);
+    return json[name].get<std::string>();
   };
-  const std::string error = text("error");
+  return {text("error"), text("reason")};
+}
+
+}  // namespace
+
+std::string DescribeRefusal(const Reply& reply) {
+  const Refusal refusal = ReadRefusal(reply);
+  const std::string error = refusal.error.substr(0, kMostShown);
+  const std::string reason = refusal.reason.substr(0, kMostShown);
   if (error.empty()) return fmt::format("status {}", reply.status);
-  const std::string reason = text("reason");
   return reason.empty() ? fmt::format("status {}: {}", reply.status, error)
                         : fmt::format("status {}: {} ({})", reply.status, error, reason);
 }

@@ -211,6 +211,9 @@ TEST(Questions, ARefusalIsToldInItsOwnWords) {
             "status 400: model is required (missing)");
   EXPECT_EQ(DescribeRefusal({502, Form::kJson, "<html>Bad Gateway</html>"}), "status 502");
   EXPECT_EQ(DescribeRefusal({500, Form::kMsgpack, ""}), "status 500");
+  EXPECT_EQ(DescribeRefusal({500, Form::kMsgpack, std::string(100000, '\x91') + '\xc0'}),
+            "status 500");
+  EXPECT_EQ(DescribeRefusal({500, Form::kJson, std::string(100000, '[')}), "status 500");
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ std::string Decode(BodyDecoder& decoder, std::string bytes, size_t piece) {
 
 TEST(BodyDecoderTest, ChunksInPiecesOfAnySize) {
   const std::string bytes =
-      "5;x=\"y\"\r\nhello\r\n1 \r\n,\r\nA\nabcdefghij\n0\r\nTrailer: x\r\n\r\nNEXT";
+      "5;x=\"y\"\r\nhello\r\n1 \r\n,\r\n0A ;x\r\nabcdefghij\r\n0\r\nTrailer: x\r\n\r\nNEXT";
   for (size_t piece = 1; piece <= bytes.size(); ++piece) {
     BodyDecoder decoder(BodyEnd::kChunked, 0);
     EXPECT_EQ(Decode(decoder, bytes, piece), "hello,abcdefghij") << piece;
@@ -43,16 +43,39 @@ TEST(BodyDecoderTest, BytesBehindTheEndAreLeft) {
 }
 
 TEST(BodyDecoderTest, WhatIsNoChunkIsBad) {
-  for (const char* bytes : {"x\r\n", "\r\n", "-1\r\n", "1\r\nab\r\n", "11111111111111111\r\n",
-                            "fffffffffffffff1\r\n", "0x5\r\nhello\r\n"}) {
-    BodyDecoder decoder(BodyEnd::kChunked, 0);
-    Decode(decoder, bytes, 100);
-    EXPECT_TRUE(decoder.bad()) << bytes;
-    EXPECT_FALSE(decoder.done()) << bytes;
+  for (const char* bytes :
+       {"x\r\n", "\r\n", "-1\r\n", "1\r\nab\r\n", "11111111111111111\r\n", "fffffffffffffff1\r\n",
+        "0x5\r\nhello\r\n", "+1\r\na\r\n", " 1\r\na\r\n", "1_0\r\n", ";x\r\n",
+        // Behind the size.
+        "5 junk\r\nhello\r\n", "5\t5\r\nhello\r\n", "5,\r\nhello\r\n",
+        // Lines that do not end with CR LF.
+        "1\na\r\n0\r\n\r\n", "1\r\na\n0\r\n\r\n", "1;x\na\r\n", "1\r\r\na\r\n", "1\ra\r\n",
+        "1\r\na\r0\r\n", "0\r\n\n", "0\r\nX: y\n\r\n", "0\r\n\r\r\n", "1\r\na0\r\n\r\n",
+        "1;\x01\r\na\r\n", "0\r\nX: \x7f\r\n\r\n"}) {
+    for (const size_t piece : {size_t{1}, size_t{100}}) {
+      BodyDecoder decoder(BodyEnd::kChunked, 0);
+      Decode(decoder, bytes, piece);
+      EXPECT_TRUE(decoder.bad()) << bytes;
+      EXPECT_FALSE(decoder.done()) << bytes;
+    }
   }
-  BodyDecoder endless(BodyEnd::kChunked, 0);
-  Decode(endless, "1;" + std::string(100000, 'x'), 1000);
-  EXPECT_TRUE(endless.bad());
+  const std::string with_nul("1;x\0\r\na\r\n", 10);
+  BodyDecoder nul(BodyEnd::kChunked, 0);
+  Decode(nul, with_nul, 100);
+  EXPECT_TRUE(nul.bad());
+}
+
+TEST(BodyDecoderTest, WhatHasNoEndIsBad) {
+  for (const std::string& bytes : {"1;" + std::string(100000, 'x'), [] {
+                                     std::string trailers = "0\r\n";
+                                     for (int i = 0; i < 10000; ++i) trailers += "X: y\r\n";
+                                     return trailers;
+                                   }()}) {
+    BodyDecoder decoder(BodyEnd::kChunked, 0);
+    Decode(decoder, bytes, 1000);
+    EXPECT_TRUE(decoder.bad()) << bytes.substr(0, 10);
+    EXPECT_FALSE(decoder.done()) << bytes.substr(0, 10);
+  }
 }
 
 TEST(BodyDecoderTest, OnlyABodyWithoutLengthEndsWithTheConnection) {

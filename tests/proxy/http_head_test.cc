@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 namespace conductor::proxy {
 namespace {
@@ -42,6 +43,108 @@ TEST(HttpHeadTest, WhatIsNoRequestIsRefusedWithItsStatus) {
   }
   EXPECT_EQ(ReadRequestHead("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n").error().status,
             501);
+}
+
+// Each is read in another way by somebody, so that what follows it is another request.
+TEST(HttpHeadTest, WhatCouldBeReadInTwoWaysIsRefused) {
+  struct Case {
+    std::string fields;
+    int status = 400;
+  };
+  const std::string kChunked = "Transfer-Encoding: chunked\r\n";
+  const std::string kLength = "Content-Length: 5\r\n";
+  const std::vector<Case> cases = {
+      {"Transfer-Encoding:\r\n" + kChunked},
+      {kChunked + "Transfer-Encoding:\r\n"},
+      {"Transfer-Encoding: \r\n"},
+      {"Transfer-Encoding:\r\n" + kLength},
+      {kChunked + kChunked},
+      {kChunked + kLength},
+      {kLength + kChunked},
+      {kChunked + "Transfer-Encoding: identity\r\n"},
+      {"Transfer-Encoding: identity\r\n", 501},
+      {"Transfer-Encoding: gzip, chunked\r\n", 501},
+      {"Transfer-Encoding: chunked, chunked\r\n", 501},
+      {"Transfer-Encoding: chunked, identity\r\n", 501},
+      {"Transfer-Encoding: xchunked\r\n", 501},
+      {"Transfer-Encoding: \"chunked\"\r\n", 501},
+      {"Transfer-Encoding: chunked;q=1\r\n", 501},
+      {"Transfer-Encoding: ,chunked\r\n", 501},
+      {std::string("Transfer-Encoding: chunked\0\r\n", 29)},
+      {"Transfer-Encoding: \vchunked\r\n"},
+      {"Transfer-Encoding : chunked\r\n"},
+      {"Transfer-Encoding\t: chunked\r\n"},
+      {" Transfer-Encoding: chunked\r\n"},
+      {"Transfer-Encoding:\r\n chunked\r\n"},
+      {"Transfer-Encoding\r\n: chunked\r\n"},
+      {"X: y\r\n\tTransfer-Encoding: chunked\r\n"},
+      {"X: y\nTransfer-Encoding: chunked\r\n"},
+      {"X: y\rTransfer-Encoding: chunked\r\n"},
+      {"X: y\r\n\nTransfer-Encoding: chunked\r\n"},
+      {kLength + kLength},
+      {kLength + "Content-Length: 6\r\n"},
+      {"Content-Length: 5, 5\r\n"},
+      {"Content-Length: +5\r\n"},
+      {"Content-Length: -5\r\n"},
+      {"Content-Length: 0x5\r\n"},
+      {"Content-Length: 5 5\r\n"},
+      {"Content-Length: 5;\r\n"},
+      {"Content-Length: \"5\"\r\n"},
+      {"Content-Length:\r\n"},
+      {"Content-Length: 18446744073709551621\r\n"},
+      {"Content-Length: 9999999999999999999\r\n"},
+      {"Content-Length : 5\r\n"},
+      {"Content-Length: 5\r\n 5\r\n"},
+      {std::string("Content-Length: 5\0\r\n", 20)},
+      {": 5\r\n"},
+      {"Content Length: 5\r\n"},
+      {"Content-Length\r\n"},
+      {std::string("X\0: y\r\n", 8)},
+  };
+  for (const Case& one : cases) {
+    const auto read = ReadRequestHead("POST / HTTP/1.1\r\nHost: a\r\n" + one.fields + "\r\n");
+    ASSERT_FALSE(read) << one.fields;
+    EXPECT_EQ(read.error().status, one.status) << one.fields;
+    EXPECT_FALSE(ReadResponseHead("HTTP/1.1 200 OK\r\n" + one.fields + "\r\n")) << one.fields;
+  }
+  EXPECT_FALSE(ReadRequestHead("POST / HTTP/1.0\r\n" + kChunked + "\r\n"));
+  EXPECT_FALSE(ReadResponseHead("HTTP/1.0 200 OK\r\n" + kChunked + "\r\n"));
+  for (const char* line : {"GET / HTTP/1.1\n", "GET /\r HTTP/1.1\r\n", "GET / x HTTP/1.1\r\n",
+                           "GET  / HTTP/1.1\r\n", " GET / HTTP/1.1\r\n", "GET /\tHTTP/1.1\r\n",
+                           "G ET / HTTP/1.1\r\n", "GET / HTTP/1.1 \r\n", "GET / HTTP/1.10\r\n"}) {
+    EXPECT_FALSE(ReadRequestHead(line + std::string("Host: a\r\n\r\n"))) << line;
+  }
+}
+
+TEST(HttpHeadTest, SpaceAroundAValueAndCaseAreOfNoMeaning) {
+  const auto read =
+      ReadRequestHead("POST / HTTP/1.1\r\ntransfer-ENCODING:\t ChunkeD \t\r\nX: \xc3\xa9\r\n\r\n");
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->body_end, BodyEnd::kChunked);
+  EXPECT_EQ(read->fields.Get("X"), "\xc3\xa9");
+  EXPECT_EQ(ReadRequestHead("POST / HTTP/1.1\r\nContent-Length:007 \r\n\r\n")->length, 7u);
+}
+
+TEST(HttpHeadTest, AHeadOfTooManyFieldsIsTooLarge) {
+  const auto with = [](size_t count) {
+    std::string head = "GET / HTTP/1.1\r\n";
+    for (size_t i = 0; i < count; ++i) head += "a:\r\n";
+    return ReadRequestHead(head + "\r\n");
+  };
+  EXPECT_TRUE(with(kMaxFields));
+  EXPECT_EQ(with(kMaxFields + 1).error().status, 431);
+}
+
+TEST(HttpHeadTest, OfAWholeUrlPathAndQueryAreTheTarget) {
+  const auto target = [](const std::string& sent) {
+    return ReadRequestHead("GET " + sent + " HTTP/1.1\r\n\r\n")->target;
+  };
+  EXPECT_EQ(target("http://host:8000/v1/models?a=http://b/c"), "/v1/models?a=http://b/c");
+  EXPECT_EQ(target("HTTPS://host/"), "/");
+  EXPECT_EQ(target("http://host"), "/");
+  EXPECT_EQ(target("http://host?a"), "/?a");
+  EXPECT_EQ(target("/http://host/a"), "/http://host/a");
+  EXPECT_EQ(target("*"), "*");
 }
 
 TEST(HttpHeadTest, AResponseSaysHowItsBodyEnds) {

@@ -61,7 +61,42 @@ TEST(JsonMembersTest, WhatIsNoObjectSaysWhere) {
     ASSERT_FALSE(members) << text;
     EXPECT_NE(members.error().Message().find("byte"), std::string::npos) << text;
   }
-  EXPECT_FALSE(JsonMembers::Parse(R"({"a":)" + std::string(100000, '[')));
+}
+
+TEST(JsonMembersTest, WhatIsTooDeepOrHasTooManyMembersIsRefused) {
+  const auto nested = [](size_t depth) {
+    return R"({"a":)" + std::string(depth, '[') + std::string(depth, ']') + "}";
+  };
+  EXPECT_TRUE(JsonMembers::Parse(nested(kMaxJsonDepth)));
+  EXPECT_FALSE(JsonMembers::Parse(nested(kMaxJsonDepth + 1)));
+  EXPECT_FALSE(JsonMembers::Parse(nested(1'000'000)));
+  const auto wide = [](size_t count) {
+    std::string text = "{";
+    for (size_t i = 0; i < count; ++i) text += i == 0 ? R"("":0)" : R"(,"":0)";
+    return text + "}";
+  };
+  EXPECT_TRUE(JsonMembers::Parse(wide(kMaxJsonMembers)));
+  const auto many = JsonMembers::Parse(wide(kMaxJsonMembers + 1));
+  ASSERT_FALSE(many);
+  EXPECT_NE(many.error().Message().find("at most 1024 members"), std::string::npos);
+}
+
+TEST(JsonMembersTest, ElementsAreAsTheyStand) {
+  using Texts = std::vector<std::string_view>;
+  EXPECT_EQ(*JsonElements(R"( [ {"a": [1, 2]} ,"x,]", 1.50] )", 3),
+            (Texts{R"({"a": [1, 2]})", R"("x,]")", "1.50"}));
+  EXPECT_EQ(*JsonElements("[]", 0), Texts());
+  for (const std::string& text :
+       {std::string("{}"), std::string("["), std::string("[1,]"), std::string("[1 2]"),
+        std::string("[1] 2"), std::string("[1,2,3,4]"), std::string(100000, '[')}) {
+    EXPECT_FALSE(JsonElements(text, 3)) << text.substr(0, 20);
+  }
+}
+
+TEST(JsonMembersTest, JsonOfAnyDepthIsLookedThrough) {
+  EXPECT_TRUE(IsJson(std::string(1'000'000, '[') + std::string(1'000'000, ']')));
+  EXPECT_FALSE(IsJson("[1,,2]"));
+  EXPECT_FALSE(IsJson("\"\xff\""));
 }
 
 }  // namespace

@@ -109,6 +109,9 @@ TEST(ProxyOptionsTest, BootstrapServersSayTheIdsOfTheirRanks) {
   EXPECT_FALSE(ReadBootstrap(R"({"x": {"engine_id": "a"}})"));
   EXPECT_FALSE(ReadBootstrap(R"({"0": {}})"));
   EXPECT_FALSE(ReadBootstrap("[]"));
+  EXPECT_EQ(ReadBootstrap(R"({"0": {"engine_id": 17}})"), (BootstrapIds{{0, "17"}}));
+  EXPECT_FALSE(ReadBootstrap(R"({"0": {"engine_id": )" + std::string(1'000'000, '[') +
+                             std::string(1'000'000, ']') + "}}"));
 }
 
 }  // namespace
