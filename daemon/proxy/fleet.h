@@ -72,6 +72,8 @@ class Fleet {
 
   // Refused: one of the same name and role is there already. One that is being drained comes back.
   [[nodiscard]] Status Add(Role role, const EngineSpec& spec);
+  // The same with what has been learnt of it already: where its name leads.
+  [[nodiscard]] Status Add(std::shared_ptr<Engine> engine);
   // It gets no more requests, and is forgotten with the last that it has. False: not known.
   bool Remove(Role role, std::string_view name);
 
@@ -90,6 +92,9 @@ class Fleet {
     Duration retry_after = Duration(0);
   };
   [[nodiscard]] tl::expected<Dispatch, None> Pick(Role role, const Wish& wish, MonoTime now);
+  // Whether Pick() would find one now.
+  [[nodiscard]] tl::expected<void, None> CanPick(Role role, std::span<const std::string> but_not,
+                                                 MonoTime now) const;
 
   struct Standing {
     std::shared_ptr<Engine> engine;
@@ -118,6 +123,10 @@ class Fleet {
     double load = 0;
     bool draining = false;
   };
+  // Whether it can be picked; where it is left alone for a while, `none` says so.
+  [[nodiscard]] static bool IsAble(const Entry& entry, Role role,
+                                   std::span<const std::string> but_not, MonoTime now, None& none);
+
   enum class Verdict : uint8_t { kSucceeded, kFailed, kUndecided };
 
   void Judge(const Dispatch& dispatch, Verdict verdict);

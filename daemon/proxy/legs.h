@@ -38,7 +38,10 @@ struct LegPlan {
   uint64_t prompt_tokens = 0;
   const std::map<std::string, Held>* held = nullptr;
   uint32_t attempts = 1;
-  std::string_view name;  // "prefill" or "decode": in metrics
+  std::string_view name;             // "prefill" or "decode": in metrics
+  std::vector<std::string> but_not;  // engines that are not to be asked
+  // Where all fail the caller has another way: no 5xx becomes the client's answer.
+  bool has_way_out = false;
 };
 
 // What is sent to one engine. A body is large, and the same in each attempt: there is one of it.
@@ -46,12 +49,14 @@ struct Outgoing {
   std::shared_ptr<const std::string> body;
   Fields headers;
 };
-[[nodiscard]] inline Outgoing Send(Leg leg) {
-  return {std::make_shared<const std::string>(std::move(leg.body)), std::move(leg.headers)};
-}
+// The body counts against the budget of all bodies as long as anybody holds it.
+[[nodiscard]] Outgoing Send(Shared& shared, Leg leg);
+
+// The failure of a leg that has nobody to ask.
+[[nodiscard]] LegFailure NoEngine(const Fleet::None& none, const LegPlan& plan);
 
 // Makes what is sent to the engine that was chosen; nothing: this engine cannot be used now, try
-// another one.
+// another one. A decode leg's is called once for each attempt, before anything is sent.
 using MakeLeg = std::function<std::optional<Outgoing>(const Dispatch& dispatch)>;
 
 // What became of a leg that is not the client's answer.
@@ -76,13 +81,20 @@ struct Attempt {
   std::string body;
   UpstreamError error;
 };
-// All that is handed in must live until it is done; it knows nothing of the client.
+// All that is handed in must live until it is done; it knows nothing of the client. `body` is let
+// go of when the answer begins.
 [[nodiscard]] Awaitable<Attempt> AskPrefiller(Shared& shared, Lane& lane, const Engine& engine,
-                                              std::string_view head, std::string_view body,
+                                              std::string_view head,
+                                              std::shared_ptr<const std::string> body,
                                               Departure& departure);
-// The head of such a question.
-[[nodiscard]] std::string PrefillHead(const Request& request, const Engine& engine,
+// The head of such a question; `client`: EngineFields().
+[[nodiscard]] std::string PrefillHead(const Engine& engine, std::string_view target, Fields client,
                                       const Fields& headers, size_t body_bytes);
+// Whether this status of a prefiller is an answer about the request, which is the client's: it asks
+// for something that cannot be.
+[[nodiscard]] constexpr bool IsRefusal(int status) { return status >= 300 && status < 500; }
+// Tells breaker and metrics what came of it.
+void Judge(Shared& shared, Dispatch& dispatch, const Attempt& attempt);
 
 // An engine's whole answer as the client's.
 [[nodiscard]] Awaitable<void> Forward(Request& request, const ResponseHead& head,

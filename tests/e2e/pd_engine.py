@@ -13,6 +13,9 @@ import threading
 HOST = "127.0.0.1"
 
 
+UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$")
+
+
 def tokens_of(text):
     """One token a word: the same text has the same tokens, and a longer one begins with them."""
     return [int.from_bytes(hashlib.sha256(word.encode()).digest()[:3], "big")
@@ -65,11 +68,11 @@ class Seen:
 
 class Fault:
     """What goes wrong with the next requests: `status` (and `error_body`), `hang` (no answer),
-    `hang_after` and `die_after` (pieces of the stream), `slow` (seconds before the answer), `times`
-    requests (None: all)."""
+    `hang_after` and `die_after` (pieces of the stream), `hold` (an event that is waited for before
+    the answer), `slow` (seconds before it), `times` requests (None: all)."""
 
     def __init__(self, status=None, error_body=None, hang=False, hang_after=None, die_after=None,
-                 slow=0.0, times=None, garbage=False, die=False, gap=0.0):
+                 slow=0.0, times=None, garbage=False, die=False, gap=0.0, hold=None):
         self.status = status
         self.error_body = error_body
         self.hang = hang
@@ -77,6 +80,7 @@ class Fault:
         self.die_after = die_after
         self.die = die
         self.slow = slow
+        self.hold = hold
         self.times = times
         self.garbage = garbage
         self.gap = gap
@@ -104,6 +108,7 @@ class PdEngine:
         self.fetched = []
         self.on_prompt = None  # is told (tokens, rank) of what it computes
         self.cached_tokens = 2  # of a prefiller's usage, with ascend
+        self.id_suffix = ""  # behind the ids of its requests, in what it calls the metaserver with
         self.recompute_after = []  # of an ascend decoder's next answers: the words until they end
         self._loop = loop
         self._server = None
@@ -174,9 +179,13 @@ class PdEngine:
         if request.path == "/tokenize":
             return await self._tokenize(request, writer)
         self.seen.append(request)
+        if not UUID.match(request.headers.get("x-request-id", "")):
+            self._problem(request, "no request id, or one that can be guessed")
         fault = self._take_fault()
         if fault and fault.slow:
             await asyncio.sleep(fault.slow)
+        while fault and fault.hold and not fault.hold.is_set():
+            await asyncio.sleep(0.005)
         if fault and fault.hang:
             return await self._hang(request, reader)
         if fault and fault.die:
@@ -279,10 +288,10 @@ class PdEngine:
             self._problem(request, "prefill is asked for more than one token")
         if "stream_options" in body:
             self._problem(request, "stream_options without a stream")
-        if body.get("min_tokens", 0) > 1:
+        if body.get("min_tokens", 0) > 1 or "min_completion_tokens" in body:
             self._problem(request, "min_tokens above max_tokens")
-        if "x-request-id" not in request.headers:
-            self._problem(request, "no request id")
+        if self.connector in ("ascend", "layerwise") and body.get("min_tokens") != 1:
+            self._problem(request, "the one token may be the end")
 
     # Prefill: what it says of the blocks.
 
@@ -379,7 +388,7 @@ class PdEngine:
         statuses = []
 
         async def call(name):
-            body = json.dumps({"request_id": name, "remote_host": self.host, "remote_port": 9,
+            body = json.dumps({"request_id": name + self.id_suffix, "remote_host": self.host, "remote_port": 9,
                                "remote_block_ids": [4, 5]}).encode()
             peer_reader, peer_writer = await asyncio.open_connection(host, int(port))
             peer_writer.write(f"POST /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
