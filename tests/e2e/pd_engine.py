@@ -99,6 +99,7 @@ class PdEngine:
         self.host = host
         self.words = words  # of an answer
         self.seen = []
+        self.asked_for_models = []
         self.connections = 0
         self.problems = []  # what it was sent and should not have been
         self.fault = None
@@ -174,6 +175,7 @@ class PdEngine:
     async def _answer(self, request, reader, writer):
         """Whether the connection goes on."""
         if request.path == "/v1/models":
+            self.asked_for_models.append(request)
             return self._send(writer, 200, {"object": "list", "data": [
                 {"id": self.model, "object": "model", "owned_by": self.kind}]})
         if request.path == "/tokenize":
@@ -256,6 +258,8 @@ class PdEngine:
         if self.on_prompt is not None:
             rank = int(request.headers.get("x-data-parallel-rank", 0))
             self.on_prompt(tokens_of(self._text(body)), rank)
+        if self.connector == "sglang" and self.kind == "prefill":
+            self.held[str(body.get("bootstrap_room"))] = body
         if self.kind == "decode":
             problem = await self._receive(request, body, reader)
             if problem == "closed":
@@ -335,6 +339,10 @@ class PdEngine:
     # Decode: whether the blocks come.
 
     async def _receive(self, request, body, reader):
+        room = body.get("bootstrap_room")
+        if self.connector == "sglang" and room is not None and self.peers:
+            return await self._wait_for(
+                lambda: any(str(room) in peer.held for peer in self.peers), request, reader)
         params = body.get("kv_transfer_params")
         request.received = params
         if params is None:
@@ -494,11 +502,12 @@ class Bootstrap:
     """A Mooncake prefiller's bootstrap server: GET /query tells the engine id of each rank."""
 
     def __init__(self, loop, ids, host=HOST, port=0):
-        self.ids = ids  # rank -> engine id
+        self.ids = ids  # rank -> engine id; None: it does not answer
         self.host = host
         self.port = port
         self._loop = loop
         self._server = None
+        self._writers = []
 
         async def begin():
             self._server = await asyncio.start_server(self._serve, host, port)
@@ -509,13 +518,19 @@ class Bootstrap:
     def stop(self):
         async def end():
             self._server.close()
+            for writer in self._writers:
+                writer.close()
 
         self._loop.do(end())
 
     async def _serve(self, reader, writer):
+        self._writers.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if self.ids is None:
+                    await reader.read()
+                    break
                 data = json.dumps({str(rank): {"engine_id": identity, "worker_addr": {}}
                                    for rank, identity in self.ids.items()}).encode()
                 if not head.startswith(b"GET /query"):
