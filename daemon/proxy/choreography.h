@@ -78,6 +78,8 @@ class Choreography {
   // A prefiller takes a request to the data-parallel rank that kRankHeader says; otherwise to that
   // of its room, modulo their number.
   [[nodiscard]] virtual bool pins_rank_by_header() const { return true; }
+  // The logprobs of the prompt are in the prefiller's answer (prompt_logprobs.h).
+  [[nodiscard]] virtual bool has_prompt_logprobs() const { return false; }
   // The prefiller counts as loaded until decode has sent its first bytes, for it holds the blocks.
   [[nodiscard]] virtual bool holds_prefill_until_first_byte() const { return false; }
   // Decoders may end an answer early, for the rest to be asked for again (recomputed.h).

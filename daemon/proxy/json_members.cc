@@ -188,6 +188,27 @@ std::string JsonMembers::With(std::span<const Change> changes) const {
   return made.append(text_.substr(copied));
 }
 
+std::optional<std::vector<std::string_view>> JsonElements(std::string_view array) {
+  Scanner scanner(array);
+  std::vector<std::string_view> elements;
+  scanner.SkipSpace();
+  if (!scanner.Take('[')) return std::nullopt;
+  scanner.SkipSpace();
+  bool more = !scanner.Take(']');
+  while (more) {
+    scanner.SkipSpace();
+    const size_t begin = scanner.at();
+    if (!scanner.SkipValue()) return std::nullopt;
+    elements.push_back(array.substr(begin, scanner.at() - begin));
+    scanner.SkipSpace();
+    more = scanner.Take(',');
+    if (!more && !scanner.Take(']')) return std::nullopt;
+  }
+  scanner.SkipSpace();
+  if (!scanner.at_end()) return std::nullopt;
+  return elements;
+}
+
 std::string JsonString(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

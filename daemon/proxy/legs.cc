@@ -101,7 +101,7 @@ ResponseHead ClientHead(const Request& request, const ResponseHead& head) {
 // An answer that has begun, to the client as it comes. `piece` is the first of it.
 Awaitable<Decoded::Kind> Relay(Request& request, Exchange& exchange, Dispatch& dispatch,
                                tl::expected<std::string_view, UpstreamError> piece,
-                               AscendAnswer* change) {
+                               AnswerChange* change) {
   ClientConnection& client = request.client;
   ResponseHead head = exchange.head();
   if (change != nullptr) change->Begin(head);
@@ -338,10 +338,18 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
       attempts.Succeeded(dispatch);
     }
     leg.reset();
+    if (status < 300 && hooks.before) {
+      co_await hooks.before();
+      if (departure.happened()) {
+        const bool has_left = request.departure.happened();
+        result.kind = has_left ? Decoded::Kind::kLeft : Decoded::Kind::kCancelled;
+        co_return result;
+      }
+    }
     if (status < 300 && hooks.first_byte) hooks.first_byte();
-    // What may have to be continued is needed still.
+    // What may have to be continued is needed still; whoever changes answers lets go of it.
     if (hooks.change == nullptr) request.client.ReleaseBody(request.asked);
-    AscendAnswer* const change = status < 300 ? hooks.change : nullptr;
+    AnswerChange* const change = status < 300 ? hooks.change : nullptr;
     result.kind = co_await Relay(request, exchange, dispatch, piece, change);
     co_return result;
   }

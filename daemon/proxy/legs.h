@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/proxy/recomputed.h"
+#include "daemon/proxy/answer_change.h"
 #include "daemon/proxy/request.h"
 
 // The two halves of a request, each with its attempts.
@@ -106,7 +106,7 @@ struct Decoded {
     kAnswered,  // as far as it came: an answer that broke off was broken off for the client too
     kLeft,
     kCancelled,    // `departure` happened, and it was not the client's
-    kInterrupted,  // `change` said so: the client waits for the rest
+    kInterrupted,  // `change` was: the client waits for the rest
     kFailed,
   };
   Kind kind = Kind::kFailed;
@@ -116,7 +116,9 @@ struct Decoded {
 struct DecodeHooks {
   Departure* departure = nullptr;    // ends the leg; none: the request's own
   std::function<void()> first_byte;  // the client is about to get the first bytes of a success
-  AscendAnswer* change = nullptr;    // of a success; none: its bytes pass as they come
+  AnswerChange* change = nullptr;    // of a success; none: its bytes pass as they come
+  // What `change` waits for before a success is relayed; it ends when `departure` happens.
+  std::function<Awaitable<void>()> before;
 };
 // A client's answer that has begun is gone on with, by successes only.
 [[nodiscard]] Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make,

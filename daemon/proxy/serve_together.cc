@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "daemon/proxy/background_prefill.h"
+#include "daemon/proxy/parcel.h"
+#include "daemon/proxy/prompt_logprobs.h"
 #include "daemon/proxy/serving.h"
 
 namespace conductor::proxy {
@@ -21,7 +23,9 @@ class Together {
       : completion_(completion),
         request_(completion.request),
         shared_(completion.request.shared),
-        plan_(completion.PrefillPlan()) {}
+        plan_(completion.PrefillPlan()),
+        merges_(shared_.choreography.has_prompt_logprobs() &&
+                AsksPromptLogprobs(completion.asked.members)) {}
 
   ~Together() { LetGo(true); }
   Together(const Together&) = delete;
@@ -61,6 +65,11 @@ class Together {
     const MakeLeg make = [this](const Dispatch& decoder) { return Begin(decoder); };
     DecodeHooks hooks;
     hooks.departure = &decode_ends;
+    if (merges_) {
+      hooks.change = &logprobs_;
+      hooks.before = [&]() -> Awaitable<void> { return WaitForLogprobs(decode_ends); };
+      hooks.first_byte = [this] { request_.client.ReleaseBody(request_.asked); };
+    }
     Decoded decoded = co_await RunDecode(request_, completion_.PairedDecodePlan(), make, hooks);
     LetGo(!request_.client.has_begun() || request_.record.status >= 300);
     decode_ends_ = nullptr;
@@ -93,13 +102,28 @@ class Together {
     prefill_ =
         BackgroundPrefill::Start(request_, std::move(dispatch_), completion_.PrefillLeg(prefiller_),
                                  [this](Attempt attempt) { PrefillEnded(std::move(attempt)); });
-    return Send(shared_, shared_.choreography.Decode(completion_.asked, prefiller_, {}));
+    Outgoing leg = Send(shared_, shared_.choreography.Decode(completion_.asked, prefiller_, {}));
+    if (merges_) {
+      leg.headers.Set("Accept-Encoding", "identity");  // it is read here
+      prefilled_ = std::make_shared<Parcel<std::string>>(request_.lane.io);
+    }
+    return leg;
+  }
+
+  // The prefiller's answer comes with the blocks, before the decoder's.
+  Awaitable<void> WaitForLogprobs(Departure& departure) {
+    // Without a prefiller the decoder knows them.
+    if (prefill_ == nullptr) co_return;
+    const auto parcel = prefilled_;
+    const auto answer = co_await parcel->Wait(departure, shared_.options.upstreams.first_byte);
+    if (answer) logprobs_.Prefilled(*answer);
   }
 
   void PrefillEnded(Attempt attempt) {
     const int status = attempt.head.status;
     if (status >= 200 && status < 300) {
       is_done_ = true;
+      if (prefilled_ != nullptr) prefilled_->Deliver(std::move(attempt.body));
       return;
     }
     if (request_.client.has_begun()) return;
@@ -124,10 +148,13 @@ class Together {
   Request& request_;
   Shared& shared_;
   const LegPlan plan_;
-  std::vector<std::string> tried_;  // prefillers that failed, or are not ready
-  uint32_t failures_ = 0;           // of those that were asked
-  uint32_t made_ = 0;               // prefills that were begun
-  Dispatch dispatch_;               // chosen, and not asked yet
+  const bool merges_;  // the client asks for logprobs of its prompt
+  WithPromptLogprobs logprobs_;
+  std::shared_ptr<Parcel<std::string>> prefilled_;  // where `merges_`: the prefiller's answer
+  std::vector<std::string> tried_;                  // prefillers that failed, or are not ready
+  uint32_t failures_ = 0;                           // of those that were asked
+  uint32_t made_ = 0;                               // prefills that were begun
+  Dispatch dispatch_;                               // chosen, and not asked yet
   Prefiller prefiller_;
   std::shared_ptr<BackgroundPrefill> prefill_;
   bool is_done_ = false;  // it has answered well

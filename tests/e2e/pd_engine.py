@@ -198,6 +198,8 @@ class PdEngine:
         if fault and fault.status:
             return self._send(writer, fault.status, fault.error_body or {
                 "object": "error", "message": "it cannot be", "code": fault.status})
+        if request.path == "/generate" and self.connector == "sglang":
+            return await self._generate(request, reader, writer)
         if "completions" not in request.path:
             return self._send(writer, 200, {"path": request.path, "engine": self.address,
                                             "method": request.method,
@@ -279,6 +281,32 @@ class PdEngine:
             return await self._stream(request, body, fault, reader, writer)
         request.answered.set()
         return self._send(writer, 200, self._whole(request, body, self._length(body)))
+
+    async def _generate(self, request, reader, writer):
+        """SGLang's own form. The logprobs of a prompt are with the engine that has computed it."""
+        body = request.json
+        if self.kind == "prefill":
+            self.held[str(body.get("bootstrap_room"))] = body
+        elif await self._receive(request, body, reader) == "closed":
+            return False
+        is_prefill = self.kind == "prefill"
+        prompts = body["text"] if isinstance(body["text"], list) else [body["text"]]
+
+        def piece(number, prompt):
+            words = prompt.split()
+            logprobs = [[-0.5, token] for token in range(len(words))] if is_prefill else []
+            return {"text": f"{self.kind} {number}", "index": number,
+                    "meta_info": {"prompt_tokens": len(words), "input_token_logprobs": logprobs}}
+
+        pieces = [piece(number, prompt) for number, prompt in enumerate(prompts)]
+        request.answered.set()
+        if not body.get("stream"):
+            return self._send(writer, 200, pieces if isinstance(body["text"], list) else pieces[0])
+        data = b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces * 2)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                     b"Connection: close\r\n\r\n" + data + b"data: [DONE]\n\n")
+        await writer.drain()
+        return False
 
     def _length(self, body):
         return min(self.words, body.get("max_tokens", body.get("max_completion_tokens", 16)))

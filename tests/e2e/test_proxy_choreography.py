@@ -383,6 +383,36 @@ class Choreographies(ProxyTest):
         self.assertEqual(body["bootstrap_port"], [8998] * 2)
         self.assertEqual(len(set(body["bootstrap_room"])), 2)
 
+    def test_sglang_logprobs_of_a_prompt_come_from_the_prefiller(self):
+        proxy, (prefill,), (decode,) = self.pair("sglang")
+        decode.peers = [prefill]
+
+        def logprobs(piece):
+            self.assertTrue(piece["text"].startswith("decode"), piece)
+            return [token for _, token in piece["meta_info"]["input_token_logprobs"]]
+
+        asked = {"text": "a b c", "return_logprob": True}
+        self.assertEqual(logprobs(proxy.ask(asked, "/generate").json), [0, 1, 2])
+        batch = proxy.ask({**asked, "text": ["a b", "c"]}, "/generate").json
+        self.assertEqual([logprobs(piece) for piece in batch], [[0, 1], [0]])
+        answer = proxy.ask({**asked, "stream": True}, "/generate",
+                           headers={"Accept-Encoding": "gzip"})
+        self.assertEqual([logprobs(piece) for piece in self.events(answer)], [[0, 1, 2]] * 2)
+        for engine in (prefill, decode):
+            self.assertEqual(engine.seen[-1].headers["accept-encoding"], "identity")
+        # Who does not ask for them gets the decoder's answer as it is.
+        self.assertEqual(logprobs(proxy.ask({"text": "a b c"}, "/generate").json), [])
+        # A prefiller that fails is not waited for.
+        prefill.fault = Fault(status=400, error_body={"error": {"message": "too long"}})
+        answer = proxy.ask(asked, "/generate")
+        self.assertEqual((answer.status, answer.json), (400, {"error": {"message": "too long"}}))
+        self.wait_idle(proxy)
+
+    def test_generate_is_there_for_sglang_alone(self):
+        proxy, (prefill,), _ = self.pair("nixl")
+        self.assertEqual(proxy.ask({"text": "a"}, "/generate").status, 404)
+        self.assertEqual(prefill.seen, [])
+
     # Neither prefill nor decode.
 
     def test_other_paths_pass_as_they_are_and_models_are_merged(self):

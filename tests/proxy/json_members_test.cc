@@ -53,6 +53,16 @@ TEST(JsonMembersTest, NamesAndStringsAreReadThroughTheirEscapes) {
   EXPECT_EQ(members->Find("d"), std::nullopt);
 }
 
+TEST(JsonMembersTest, ElementsOfAnArrayStandAsTheyAre) {
+  using Elements = std::vector<std::string_view>;
+  EXPECT_EQ(JsonElements(R"( [ 1.50 , {"a": [1, 2]},"],", [] ] )"),
+            (Elements{"1.50", R"({"a": [1, 2]})", R"("],")", "[]"}));
+  EXPECT_EQ(JsonElements("[ ]"), Elements{});
+  for (const char* text : {"", "1", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1] 2", "[[1]"}) {
+    EXPECT_EQ(JsonElements(text), std::nullopt) << text;
+  }
+}
+
 TEST(JsonMembersTest, WhatIsNoObjectSaysWhere) {
   for (const char* text :
        {"", "[]", "{", R"({"a")", R"({"a":)", R"({"a":1)", R"({"a":1,})", R"({"a":"x)",
