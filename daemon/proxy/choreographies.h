@@ -42,6 +42,9 @@ enum class MinTokens : uint8_t { kRemove, kSetToOne };
 // blocks of others. Nothing where none of it is there.
 [[nodiscard]] std::optional<std::string> WithoutOurs(const JsonMembers& members);
 
+// Whether more than one answer to a prompt is asked for.
+[[nodiscard]] bool HasSeveralChoices(const JsonMembers& members);
+
 // Header of the request that pins a data-parallel rank.
 inline constexpr std::string_view kRankHeader = "X-data-parallel-rank";
 

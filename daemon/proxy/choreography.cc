@@ -101,6 +101,13 @@ std::optional<std::string> WithoutOurs(const JsonMembers& members) {
   return members.With(changes);
 }
 
+bool HasSeveralChoices(const JsonMembers& members) {
+  return std::ranges::any_of(std::array{"n", "best_of"}, [&](const char* name) {
+    const auto number = members.Find(name);
+    return number && *number != "1" && *number != "null";
+  });
+}
+
 std::string TransferParams(std::string_view answer) {
   const auto members = JsonMembers::Parse(answer);
   if (!members) return {};

@@ -15,6 +15,7 @@ Dispatch& Dispatch::operator=(Dispatch&& other) noexcept {
   reason_ = other.reason_;
   held_ = other.held_;
   load_ = other.load_;
+  is_loaded_ = std::exchange(other.is_loaded_, false);
   is_probe_ = other.is_probe_;
   is_judged_ = other.is_judged_;
   has_failed_ = other.has_failed_;
@@ -32,10 +33,14 @@ void Dispatch::Failed() {
   fleet_->Judge(*this, Fleet::Verdict::kFailed);
 }
 
+void Dispatch::Unload() {
+  if (fleet_ != nullptr && std::exchange(is_loaded_, false)) fleet_->Release(*this);
+}
+
 void Dispatch::Release() {
   if (fleet_ == nullptr) return;
   if (!std::exchange(is_judged_, true)) fleet_->Judge(*this, Fleet::Verdict::kUndecided);
-  fleet_->Release(*this);
+  Unload();
   fleet_ = nullptr;
 }
 
@@ -124,6 +129,7 @@ tl::expected<Dispatch, Fleet::None> Fleet::Pick(Role role, const Wish& wish, Mon
   dispatch.reason_ = choice.reason;
   dispatch.held_ = candidates[choice.candidate].held;
   dispatch.load_ = wish.load;
+  dispatch.is_loaded_ = true;
   dispatch.is_probe_ = entry.breaker.Begin(now);
   return dispatch;
 }

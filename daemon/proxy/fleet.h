@@ -42,7 +42,9 @@ class Dispatch {
   void Succeeded();
   void Failed();
 
-  // The engine has it no more.
+  // The engine has it no more, and what became of it is said later.
+  void Unload();
+  // The engine has it no more, and there is nothing more to say.
   void Release();
 
  private:
@@ -52,6 +54,7 @@ class Dispatch {
   Reason reason_ = Reason::kOnly;
   std::optional<Held> held_;
   double load_ = 0;
+  bool is_loaded_ = false;
   bool is_probe_ = false;
   bool is_judged_ = false;
   bool has_failed_ = false;

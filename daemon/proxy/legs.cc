@@ -67,6 +67,7 @@ class Attempts {
     failure_ = {502, fmt::format("{}_failed", plan_.name),
                 fmt::format("{}: status {}", dispatch.engine().name(), status)};
     if (IsUnavailable(status)) return dispatch.Failed();
+    dispatch.Unload();
     suspects_.push_back(std::move(dispatch));
   }
   // What one engine can do and others could not was not the request's fault.

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/proxy/choreographies.h"
+
 namespace conductor::proxy {
 namespace {
 
@@ -76,10 +78,7 @@ std::string WithMember(std::string_view text, std::string_view name, std::string
 }  // namespace
 
 bool CanContinue(const JsonMembers& asked) {
-  for (const char* const name : {"n", "best_of"}) {
-    const auto number = asked.Find(name);
-    if (number && *number != "1" && *number != "null") return false;
-  }
+  if (HasSeveralChoices(asked)) return false;
   if (asked.IsTrue("echo") || asked.Find("suffix")) return false;
   return asked.Find("messages").has_value() || asked.FindString("prompt").has_value();
 }

@@ -206,6 +206,11 @@ class DecodeFirst {
 
 Awaitable<void> ServeDecodeFirst(Completion& completion) {
   Request& request = completion.request;
+  // They are several requests in a decoder, each with blocks of its own to be written to, and names
+  // that lead to none here.
+  if (HasSeveralChoices(completion.asked.members)) {
+    co_return co_await ServeDecodeAlone(completion, "several_choices");
+  }
   std::optional<CalledFailure> failure;
   {
     Departure decode_ends;

@@ -361,6 +361,13 @@ class Choreographies(ProxyTest):
         self.assertEqual(proxy.complete().status, 502)
         self.wait(lambda: decode.callbacks == [502], "the call-back to be told")
 
+    def test_layerwise_several_choices_are_the_decoders_alone(self):
+        proxy, (prefill,), (decode,) = self.pair("layerwise")
+        answer = proxy.complete(n=2)
+        self.assertEqual((answer.status, route(answer)["fallback"]), (200, "several_choices"))
+        self.assertIsNone(self.one(decode).params)
+        self.assertEqual(prefill.seen, [])
+
     # sglang
 
     def test_sglang_sends_one_body_with_a_room_to_both(self):

@@ -48,6 +48,18 @@ TEST_F(FleetTest, LoadCountsFromTheChoiceOnAndIsReleasedOnce) {
   EXPECT_EQ(Standing(busy).served, 1u);
 }
 
+TEST_F(FleetTest, WhatBecameOfItMayBeSaidAfterItsLoadIsReleased) {
+  Dispatch dispatch = Pick(Role::kDecode);
+  dispatch.Unload();
+  EXPECT_EQ(Standing("10.0.0.3:1").in_flight, 0u);
+  Dispatch moved = std::move(dispatch);
+  moved.Unload();
+  moved.Failed();
+  moved.Release();
+  EXPECT_EQ(Standing("10.0.0.3:1").in_flight, 0u);
+  EXPECT_EQ(Standing("10.0.0.3:1").failed, 1u);
+}
+
 TEST_F(FleetTest, OnesThatWereTriedAreLeftOut) {
   const std::vector<std::string> tried = {"10.0.0.1:1"};
   EXPECT_EQ(Pick(Role::kPrefill, {.but_not = tried}).engine().name(), "10.0.0.2:1");
