@@ -188,24 +188,25 @@ std::string JsonMembers::With(std::span<const Change> changes) const {
   return made.append(text_.substr(copied));
 }
 
-std::optional<std::vector<std::string_view>> JsonElements(std::string_view array) {
-  Scanner scanner(array);
+Result<std::vector<std::string_view>> JsonElements(std::string_view array, size_t most) {
   std::vector<std::string_view> elements;
+  Scanner scanner(array);
   scanner.SkipSpace();
-  if (!scanner.Take('[')) return std::nullopt;
+  if (!scanner.Take('[')) return Broken(scanner, "an array");
   scanner.SkipSpace();
   bool more = !scanner.Take(']');
   while (more) {
     scanner.SkipSpace();
+    if (elements.size() == most) return Broken(scanner, fmt::format("at most {} elements", most));
     const size_t begin = scanner.at();
-    if (!scanner.SkipValue()) return std::nullopt;
+    if (!scanner.SkipValue()) return Broken(scanner, "a value");
     elements.push_back(array.substr(begin, scanner.at() - begin));
     scanner.SkipSpace();
     more = scanner.Take(',');
-    if (!more && !scanner.Take(']')) return std::nullopt;
+    if (!more && !scanner.Take(']')) return Broken(scanner, "',' or ']'");
   }
   scanner.SkipSpace();
-  if (!scanner.at_end()) return std::nullopt;
+  if (!scanner.at_end()) return Broken(scanner, "nothing behind the array");
   return elements;
 }
 

@@ -51,8 +51,10 @@ class JsonMembers {
   size_t close_ = 0;  // of the brace at the end
 };
 
-// The text of each element of a JSON array, as it stands there; nothing when it is no array.
-[[nodiscard]] std::optional<std::vector<std::string_view>> JsonElements(std::string_view array);
+// The texts of an array's elements, checked as members are; an error where there are more than
+// `most`. `array` must outlive them.
+[[nodiscard]] Result<std::vector<std::string_view>> JsonElements(std::string_view array,
+                                                                 size_t most);
 
 // `text` as a JSON string. What is no UTF-8 is replaced.
 [[nodiscard]] std::string JsonString(std::string_view text);

@@ -10,10 +10,12 @@ namespace {
 
 constexpr std::string_view kMeta = "meta_info";
 constexpr std::string_view kLogprobs = "input_token_logprobs";
+// Tokens of a prompt, and prompts of a batch.
+constexpr size_t kMost = 1 << 22;
 
 // What is between the brackets; empty for an empty array, and for what is none.
 std::string_view Inside(std::optional<std::string_view> array) {
-  const auto elements = array ? JsonElements(*array) : std::nullopt;
+  const auto elements = JsonElements(array.value_or("[]"), kMost);
   if (!elements || elements->empty()) return {};
   const char* const end = elements->back().data() + elements->back().size();
   return {elements->front().data(), static_cast<size_t>(end - elements->front().data())};
@@ -44,7 +46,7 @@ bool AsksPromptLogprobs(const JsonMembers& asked) {
 
 void WithPromptLogprobs::Prefilled(std::string_view answer) {
   of_prompts_.clear();
-  if (const auto elements = JsonElements(answer)) {
+  if (const auto elements = JsonElements(answer, kMost)) {
     for (size_t i = 0; i < elements->size(); ++i) Note((*elements)[i], i);
   } else if (JsonMembers::Parse(answer)) {
     Note(answer, 0);
@@ -71,7 +73,7 @@ void WithPromptLogprobs::Note(std::string_view document, size_t number) {
 std::optional<std::string> WithPromptLogprobs::Changed(std::string_view document, bool is_event) {
   if (of_prompts_.empty()) return std::string(document);
   if (is_event) return ChangedObject(document, NumberOf(document));
-  const auto elements = JsonElements(document);
+  const auto elements = JsonElements(document, kMost);
   if (!elements) return ChangedObject(document, 0);
   std::string batch = "[";
   for (size_t i = 0; i < elements->size(); ++i) {

@@ -105,7 +105,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
                                                            std::string_view head,
                                                            std::string_view body) {
   engine_ = engine.name();
-  // Whoever wanted it may have left before this began; it would be sent all the same.
+  // Whoever wanted it may have left before this began, and it would be sent all the same.
   if (departure_.happened()) co_return Failed(UpstreamError::Kind::kLeft, "not wanted any more");
   auto kept = upstreams_.Take(engine_);
   if (kept) {

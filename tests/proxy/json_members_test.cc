@@ -55,12 +55,13 @@ TEST(JsonMembersTest, NamesAndStringsAreReadThroughTheirEscapes) {
 
 TEST(JsonMembersTest, ElementsOfAnArrayStandAsTheyAre) {
   using Elements = std::vector<std::string_view>;
-  EXPECT_EQ(JsonElements(R"( [ 1.50 , {"a": [1, 2]},"],", [] ] )"),
+  EXPECT_EQ(JsonElements(R"( [ 1.50 , {"a": [1, 2]},"],", [] ] )", 4),
             (Elements{"1.50", R"({"a": [1, 2]})", R"("],")", "[]"}));
-  EXPECT_EQ(JsonElements("[ ]"), Elements{});
+  EXPECT_EQ(JsonElements("[ ]", 0), Elements{});
   for (const char* text : {"", "1", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1] 2", "[[1]"}) {
-    EXPECT_EQ(JsonElements(text), std::nullopt) << text;
+    EXPECT_FALSE(JsonElements(text, 9)) << text;
   }
+  EXPECT_FALSE(JsonElements("[1, 2]", 1));
 }
 
 TEST(JsonMembersTest, WhatIsNoObjectSaysWhere) {
