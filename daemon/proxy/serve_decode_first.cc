@@ -209,6 +209,10 @@ Awaitable<void> ServeDecodeFirst(Completion& completion) {
   // They are several requests in a decoder, each with blocks of its own to be written to, and names
   // that lead to none here.
   if (HasSeveralChoices(completion.asked.members)) {
+    if (request.shared.options.prefill_required) {
+      co_return co_await AnswerError(request, 400, "invalid_request_error",
+                                     "no engine can prefill for n or best_of above 1 here");
+    }
     co_return co_await ServeDecodeAlone(completion, "several_choices");
   }
   std::optional<CalledFailure> failure;

@@ -367,6 +367,8 @@ class Choreographies(ProxyTest):
         self.assertEqual((answer.status, route(answer)["fallback"]), (200, "several_choices"))
         self.assertIsNone(self.one(decode).params)
         self.assertEqual(prefill.seen, [])
+        strict, _, _ = self.pair("layerwise", "--prefill-required")
+        self.assertEqual(strict.complete(n=2).status, 400)
 
     # sglang
 
