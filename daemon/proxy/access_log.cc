@@ -38,6 +38,7 @@ std::string AccessLine(const AccessRecord& record, double unix_seconds) {
       {"path", record.path},       {"status", record.status},
       {"outcome", record.outcome}, {"request_bytes", record.request_bytes},
       {"bytes", record.bytes},     {"ms", Milliseconds(record.took)}};
+  if (!record.engine_request_id.empty()) json["engine_request_id"] = record.engine_request_id;
   if (record.first_byte) json["first_byte_ms"] = Milliseconds(*record.first_byte);
   if (!record.prefill.empty()) json["prefill"] = record.prefill;
   if (!record.decode.empty()) json["decode"] = record.decode;

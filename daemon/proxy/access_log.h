@@ -19,7 +19,8 @@ namespace conductor::proxy {
 
 // What became of one request.
 struct AccessRecord {
-  std::string request_id;
+  std::string request_id;         // the client's
+  std::string engine_request_id;  // by which engines had it last; empty: none was asked
   std::string peer;
   std::string method;
   std::string path;

@@ -1,5 +1,7 @@
 #include "daemon/proxy/ask_engines.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "daemon/proxy/legs.h"
@@ -44,11 +46,28 @@ Awaitable<void> AskOne(std::shared_ptr<Round> round, Lane& lane, size_t which, s
   if (--round->missing == 0) round->all_in->Deliver(true);
 }
 
+Fields FieldsFor(Request& request, ClientFields client_fields) {
+  RenameForEngines(request);
+  Fields fields;
+  if (client_fields == ClientFields::kPassedOn) {
+    fields = EngineFields(request);
+    fields.Remove("Content-Type");  // of a body that does not go there
+  } else {
+    fields.Add("X-Request-Id", request.record.engine_request_id);
+    const std::string& key = request.shared.options.api_key;
+    if (!key.empty()) fields.Add("Authorization", fmt::format("Bearer {}", key));
+  }
+  fields.Set("Accept", "application/json");
+  fields.Set("Accept-Encoding", "identity");  // it is read here
+  return fields;
+}
+
 }  // namespace
 
 Awaitable<std::vector<EngineAnswer>> AskEngines(Request& request,
                                                 const std::vector<std::shared_ptr<Engine>>& engines,
-                                                std::string_view path, Duration limit) {
+                                                std::string_view path, Duration limit,
+                                                ClientFields client_fields) {
   const auto round = std::make_shared<Round>(request.lane.io);
   const Departure::Listener leaves(request.departure, [&round] { round->departure.Happen(); });
   const Departure::Listener ends(request.lane.ending, [&round] { round->departure.Happen(); });
@@ -56,8 +75,9 @@ Awaitable<std::vector<EngineAnswer>> AskEngines(Request& request,
   round->missing = engines.size();
   if (engines.empty()) co_return std::vector<EngineAnswer>();
   Lane& lane = request.lane;
+  const Fields fields = FieldsFor(request, client_fields);
   for (size_t i = 0; i < engines.size(); ++i) {
-    std::string head = EngineHead(request, *engines[i], "GET", path, 0, {});
+    std::string head = EngineHead(*engines[i], "GET", path, 0, fields, {});
     net::co_spawn(
         lane.io,
         [round, &lane, i, head = std::move(head), limit]() -> Awaitable<void> {

@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_PROXY_ASK_ENGINES_H_
 #define CONDUCTOR_DAEMON_PROXY_ASK_ENGINES_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,10 +19,14 @@ struct EngineAnswer {
   std::string error;
 };
 
+// Whether engines get the header fields of the client's request. Those of an administrator are for
+// the proxy: its key is among them.
+enum class ClientFields : uint8_t { kPassedOn, kKeptHere };
+
 // Asks all of them at once, each for at most `limit`; answers in their order.
 [[nodiscard]] Awaitable<std::vector<EngineAnswer>> AskEngines(
     Request& request, const std::vector<std::shared_ptr<Engine>>& engines, std::string_view path,
-    Duration limit);
+    Duration limit, ClientFields client_fields = ClientFields::kPassedOn);
 
 }  // namespace conductor::proxy
 

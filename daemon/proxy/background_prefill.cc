@@ -5,17 +5,20 @@
 namespace conductor::proxy {
 
 BackgroundPrefill::BackgroundPrefill(Request& request, Dispatch dispatch, Leg leg,
-                                     std::function<void(const Attempt&)> ended)
+                                     std::function<void(Attempt)> ended)
     : shared_(request.shared),
       lane_(request.lane),
       dispatch_(std::move(dispatch)),
-      leg_(std::move(leg)),
-      head_(PrefillHead(request, dispatch_.engine(), leg_.headers, leg_.body.size())),
+      engine_(dispatch_.engine().name()),
+      leg_(Send(request.shared, std::move(leg))),
+      head_(PrefillHead(dispatch_.engine(), request.asked.head.target, EngineFields(request),
+                        leg_.headers, leg_.body->size())),
       ended_(std::move(ended)),
       ends_(lane_.ending, [this] { departure_.Happen(); }) {}
 
-std::shared_ptr<BackgroundPrefill> BackgroundPrefill::Start(
-    Request& request, Dispatch dispatch, Leg leg, std::function<void(const Attempt&)> ended) {
+std::shared_ptr<BackgroundPrefill> BackgroundPrefill::Start(Request& request, Dispatch dispatch,
+                                                            Leg leg,
+                                                            std::function<void(Attempt)> ended) {
   const std::shared_ptr<BackgroundPrefill> started(
       new BackgroundPrefill(request, std::move(dispatch), std::move(leg), std::move(ended)));
   net::co_spawn(
@@ -29,25 +32,16 @@ void BackgroundPrefill::Forget(bool cancel) {
 }
 
 Awaitable<void> BackgroundPrefill::Run() {
-  const Attempt attempt =
-      co_await AskPrefiller(shared_, lane_, dispatch_.engine(), head_, leg_.body, departure_);
-  const int status = attempt.head.status;
+  Attempt attempt = co_await AskPrefiller(shared_, lane_, dispatch_.engine(), head_,
+                                          std::move(leg_.body), departure_);
   if (!departure_.happened()) {
-    if (status == 0) {
-      shared_.metrics.UpstreamFailed("prefill", KindName(attempt.error.kind));
-      dispatch_.Failed();
-      // Whoever comes back may be another one.
-      dispatch_.shared_engine()->SetBootstrap({});
-    } else if (status >= 500) {
-      shared_.metrics.UpstreamFailed("prefill", std::to_string(status));
-      if (status > 501) dispatch_.Failed();
-    } else {
-      dispatch_.Succeeded();
-    }
+    Judge(shared_, dispatch_, attempt);
+    // Whoever comes back may be another one.
+    if (attempt.head.status == 0) dispatch_.shared_engine()->SetBootstrap({});
   }
   dispatch_.Release();
   const auto ended = std::exchange(ended_, nullptr);
-  if (ended && !departure_.happened()) ended(attempt);
+  if (ended && !departure_.happened()) ended(std::move(attempt));
 }
 
 }  // namespace conductor::proxy

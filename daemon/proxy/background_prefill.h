@@ -17,22 +17,27 @@ class BackgroundPrefill : public std::enable_shared_from_this<BackgroundPrefill>
  public:
   // `ended` is told what came of it, unless it is forgotten before.
   static std::shared_ptr<BackgroundPrefill> Start(Request& request, Dispatch dispatch, Leg leg,
-                                                  std::function<void(const Attempt&)> ended);
+                                                  std::function<void(Attempt)> ended);
 
-  // Nobody waits for it any more. With `cancel` its connection is closed at once.
+  // Nobody waits for it any more. With `cancel` its connection is closed at once, and where it has
+  // not begun it never does.
   void Forget(bool cancel);
+
+  // The engine's name.
+  [[nodiscard]] const std::string& engine() const { return engine_; }
 
  private:
   BackgroundPrefill(Request& request, Dispatch dispatch, Leg leg,
-                    std::function<void(const Attempt&)> ended);
+                    std::function<void(Attempt)> ended);
   Awaitable<void> Run();
 
   Shared& shared_;
   Lane& lane_;
   Dispatch dispatch_;
-  const Leg leg_;
+  const std::string engine_;
+  Outgoing leg_;  // until it has been sent
   const std::string head_;
-  std::function<void(const Attempt&)> ended_;
+  std::function<void(Attempt)> ended_;
   Departure departure_;
   Departure::Listener ends_;
 };

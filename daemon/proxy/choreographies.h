@@ -2,6 +2,7 @@
 #define CONDUCTOR_DAEMON_PROXY_CHOREOGRAPHIES_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,7 +19,9 @@ namespace conductor::proxy {
 [[nodiscard]] std::unique_ptr<Choreography> MakeAscendLayerwise(std::string metaserver);
 [[nodiscard]] std::unique_ptr<Choreography> MakeSglang();
 
-// What becomes of min_tokens, which must not ask for more than the one token.
+// What becomes of min_tokens, which must not ask for more than the one token. kSetToOne also where
+// the client says none: the token cannot be the end then, and a prefiller keeps blocks only for an
+// answer that was cut at its length.
 enum class MinTokens : uint8_t { kRemove, kSetToOne };
 
 // The client's body for an engine that shall only prefill. `params`: the JSON text of
@@ -33,6 +36,14 @@ enum class MinTokens : uint8_t { kRemove, kSetToOne };
 [[nodiscard]] std::string TransferParams(std::string_view answer);
 // The same object with another `remote_host`.
 [[nodiscard]] std::string WithRemoteHost(std::string_view params, std::string_view host);
+
+// A client's body without what is the proxy's to say to engines: whom to fetch blocks from, and
+// where. A client that could say it would make engines ask hosts of its choice, and fetch the
+// blocks of others. Nothing where none of it is there.
+[[nodiscard]] std::optional<std::string> WithoutOurs(const JsonMembers& members);
+
+// Whether more than one answer to a prompt is asked for.
+[[nodiscard]] bool HasSeveralChoices(const JsonMembers& members);
 
 // Header of the request that pins a data-parallel rank.
 inline constexpr std::string_view kRankHeader = "X-data-parallel-rank";

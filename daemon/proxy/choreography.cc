@@ -22,6 +22,11 @@ constexpr std::array<std::pair<std::string_view, Connector>, 7> kConnectors = {{
     {"sglang", Connector::kSglang},
 }};
 
+// Of vLLM's family, and of SGLang.
+constexpr std::array<std::string_view, 5> kOurs = {"kv_transfer_params", "bootstrap_host",
+                                                   "bootstrap_port", "bootstrap_room",
+                                                   "data_parallel_rank"};
+
 }  // namespace
 
 std::string_view ConnectorName(Connector connector) {
@@ -69,12 +74,13 @@ std::string PrefillBody(const Asked& asked, MinTokens min_tokens, std::string_vi
   if (asked.members.Find("max_completion_tokens"))
     changes.push_back({"max_completion_tokens", "1"});
   if (asked.members.Find("stream_options")) changes.push_back({"stream_options", std::nullopt});
-  if (asked.members.Find("min_tokens")) {
-    if (min_tokens == MinTokens::kSetToOne) {
-      changes.push_back({"min_tokens", "1"});
-    } else {
-      changes.push_back({"min_tokens", std::nullopt});
-    }
+  if (min_tokens == MinTokens::kSetToOne) {
+    changes.push_back({"min_tokens", "1"});
+  } else if (asked.members.Find("min_tokens")) {
+    changes.push_back({"min_tokens", std::nullopt});
+  }
+  if (asked.members.Find("min_completion_tokens")) {
+    changes.push_back({"min_completion_tokens", std::nullopt});
   }
   if (!params.empty()) changes.push_back({"kv_transfer_params", params});
   return asked.members.With(changes);
@@ -84,6 +90,22 @@ std::string DecodeBody(const Asked& asked, std::string_view params) {
   if (params.empty()) return std::string(asked.body);
   const std::array<JsonMembers::Change, 1> changes = {{{"kv_transfer_params", params}}};
   return asked.members.With(changes);
+}
+
+std::optional<std::string> WithoutOurs(const JsonMembers& members) {
+  std::vector<JsonMembers::Change> changes;
+  for (const std::string_view name : kOurs) {
+    if (members.Find(name)) changes.push_back({name, std::nullopt});
+  }
+  if (changes.empty()) return std::nullopt;
+  return members.With(changes);
+}
+
+bool HasSeveralChoices(const JsonMembers& members) {
+  return std::ranges::any_of(std::array{"n", "best_of"}, [&](const char* name) {
+    const auto number = members.Find(name);
+    return number && *number != "1" && *number != "null";
+  });
 }
 
 std::string TransferParams(std::string_view answer) {

@@ -46,7 +46,6 @@ struct Leg {
 struct Asked {
   std::string_view body;  // a JSON object
   const JsonMembers& members;
-  std::string_view request_id;
 };
 
 // Who prefills, for those who have to be told.
@@ -55,7 +54,9 @@ struct Prefiller {
   std::optional<uint32_t> rank;
   uint16_t bootstrap_port = 0;
   std::string engine_id;  // of the rank, by its bootstrap server; empty: not known
-  uint64_t room = 0;      // a number of this request's own, below 2^63
+  // Of this attempt's own, and of no other's: nobody can guess them.
+  uint64_t room = 0;       // below 2^63
+  std::string request_id;  // by which engines know it
 };
 
 // One way to do it. Pure; any thread.
@@ -74,6 +75,11 @@ class Choreography {
   [[nodiscard]] static Leg Alone(const Asked& asked) { return {std::string(asked.body), {}}; }
   // Prefillers have a bootstrap server, whose engine ids it needs.
   [[nodiscard]] virtual bool needs_bootstrap_ids() const { return false; }
+  // A prefiller takes a request to the data-parallel rank that kRankHeader says; otherwise to that
+  // of its room, modulo their number.
+  [[nodiscard]] virtual bool pins_rank_by_header() const { return true; }
+  // The logprobs of the prompt are in the prefiller's answer (prompt_logprobs.h).
+  [[nodiscard]] virtual bool has_prompt_logprobs() const { return false; }
   // The prefiller counts as loaded until decode has sent its first bytes, for it holds the blocks.
   [[nodiscard]] virtual bool holds_prefill_until_first_byte() const { return false; }
   // Decoders may end an answer early, for the rest to be asked for again (recomputed.h).

@@ -3,7 +3,7 @@
 namespace conductor::proxy {
 namespace {
 
-// vllm-ascend: as with NIXL, but min_tokens becomes 1, and the prefiller holds the blocks until the
+// vllm-ascend: as with NIXL, but min_tokens is 1, and the prefiller holds the blocks until the
 // decoder has begun.
 class Ascend : public Choreography {
  public:

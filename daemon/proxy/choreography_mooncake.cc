@@ -19,7 +19,7 @@ class Mooncake : public Choreography {
         asked, MinTokens::kRemove,
         fmt::format(
             R"({{"do_remote_decode": true, "do_remote_prefill": false, "transfer_id": {}}})",
-            TransferId(asked)));
+            TransferId(prefiller)));
     if (prefiller.rank) leg.headers.Add(kRankHeader, std::to_string(*prefiller.rank));
     return leg;
   }
@@ -31,13 +31,13 @@ class Mooncake : public Choreography {
                                       R"("remote_bootstrap_addr": {}, "remote_engine_id": {}, )"
                                       R"("transfer_id": {}}})",
                                       JsonString(HttpUrl(prefiller.host, prefiller.bootstrap_port)),
-                                      JsonString(prefiller.engine_id), TransferId(asked))),
+                                      JsonString(prefiller.engine_id), TransferId(prefiller))),
         {}};
   }
 
  private:
-  static std::string TransferId(const Asked& asked) {
-    return JsonString(fmt::format("xfer-{}", asked.request_id));
+  static std::string TransferId(const Prefiller& prefiller) {
+    return JsonString(fmt::format("xfer-{}", prefiller.request_id));
   }
 };
 

@@ -23,6 +23,9 @@ size_t BatchSize(const Asked& asked) {
 class Sglang : public Choreography {
  public:
   [[nodiscard]] Order order() const override { return Order::kTogether; }
+  // A decoder looks for the blocks at the rank that the room leads to, whatever a header says.
+  [[nodiscard]] bool pins_rank_by_header() const override { return false; }
+  [[nodiscard]] bool has_prompt_logprobs() const override { return true; }
 
   [[nodiscard]] Leg Prefill(const Asked& asked, const Prefiller& prefiller) const override {
     return {Body(asked, prefiller), {}};

@@ -28,6 +28,8 @@ class BodyBudget {
     Give(bytes);
     return false;
   }
+  // Of what goes on whatever the limit says; it keeps others out.
+  void Add(uint64_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
   void Give(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   [[nodiscard]] uint64_t used() const { return used_.load(std::memory_order_relaxed); }
 

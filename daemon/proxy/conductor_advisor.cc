@@ -78,13 +78,14 @@ std::optional<Held> TrustedHeld(const client::InstanceFigures& figures) {
   const bool is_sound = figures.state == "live" || figures.state == "replaying" ||
                         (figures.state == "degraded" && figures.reason == "incomplete");
   if (!is_sound) return std::nullopt;
-  Held held{figures.tiers.gpu, figures.tiers.cpu, figures.tiers.disk, std::nullopt};
+  Held held{figures.tiers.gpu, figures.tiers.cpu, figures.tiers.disk};
   if (figures.ranks.size() < 2) return held;
   const auto best = std::ranges::max_element(figures.ranks, {}, [](const auto& rank) {
     return std::tuple(rank.second.disk, rank.second.cpu, rank.second.gpu);
   });
   if (best->second.disk == 0) return held;
-  return Held{best->second.gpu, best->second.cpu, best->second.disk, best->first};
+  return Held{best->second.gpu, best->second.cpu, best->second.disk, best->first,
+              static_cast<uint32_t>(figures.ranks.size())};
 }
 
 std::shared_ptr<Engine> ConductorAdvisor::Tokenizer() {

@@ -88,6 +88,12 @@ BootstrapIds Engine::bootstrap() const {
 void Engine::SetBootstrap(BootstrapIds ids) {
   const std::lock_guard lock(mutex_);
   bootstrap_ = std::move(ids);
+  has_been_ready_ = has_been_ready_ || !bootstrap_.empty();
+}
+
+bool Engine::has_been_ready() const {
+  const std::lock_guard lock(mutex_);
+  return has_been_ready_;
 }
 
 }  // namespace conductor::proxy

@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_PROXY_ENGINE_H_
 #define CONDUCTOR_DAEMON_PROXY_ENGINE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -64,8 +65,13 @@ class Engine {
   void SetAddresses(std::vector<tcp::endpoint> addresses);
   [[nodiscard]] std::vector<tcp::endpoint> addresses() const;
 
+  // Empty while its bootstrap server does not say.
   [[nodiscard]] BootstrapIds bootstrap() const;
   void SetBootstrap(BootstrapIds ids);
+  // It has said some, be they forgotten since.
+  [[nodiscard]] bool has_been_ready() const;
+  // 0, 1, 2, ...: for what goes round among its ranks.
+  [[nodiscard]] uint32_t Turn() { return turn_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
   const Role role_;
@@ -74,6 +80,8 @@ class Engine {
   mutable std::mutex mutex_;  // guards the rest
   std::vector<tcp::endpoint> addresses_;
   BootstrapIds bootstrap_;
+  bool has_been_ready_ = false;
+  std::atomic<uint32_t> turn_ = 0;  // a count, which orders nothing
 };
 
 }  // namespace conductor::proxy

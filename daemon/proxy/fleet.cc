@@ -15,6 +15,7 @@ Dispatch& Dispatch::operator=(Dispatch&& other) noexcept {
   reason_ = other.reason_;
   held_ = other.held_;
   load_ = other.load_;
+  is_loaded_ = std::exchange(other.is_loaded_, false);
   is_probe_ = other.is_probe_;
   is_judged_ = other.is_judged_;
   has_failed_ = other.has_failed_;
@@ -32,15 +33,24 @@ void Dispatch::Failed() {
   fleet_->Judge(*this, Fleet::Verdict::kFailed);
 }
 
+void Dispatch::Unload() {
+  if (fleet_ != nullptr && std::exchange(is_loaded_, false)) fleet_->Release(*this);
+}
+
 void Dispatch::Release() {
   if (fleet_ == nullptr) return;
   if (!std::exchange(is_judged_, true)) fleet_->Judge(*this, Fleet::Verdict::kUndecided);
-  fleet_->Release(*this);
+  Unload();
   fleet_ = nullptr;
 }
 
 Status Fleet::Add(Role role, const EngineSpec& spec) {
-  const std::string name = spec.Name();
+  return Add(std::make_shared<Engine>(role, spec));
+}
+
+Status Fleet::Add(std::shared_ptr<Engine> engine) {
+  const std::string& name = engine->name();
+  const Role role = engine->role();
   const std::lock_guard lock(mutex_);
   for (Entry& entry : entries_) {
     if (entry.engine->role() != role || entry.engine->name() != name) continue;
@@ -51,7 +61,7 @@ Status Fleet::Add(Role role, const EngineSpec& spec) {
     ++version_;
     return {};
   }
-  entries_.push_back({std::make_shared<Engine>(role, spec), Breaker(options_.breaker)});
+  entries_.push_back({std::move(engine), Breaker(options_.breaker)});
   ++version_;
   return {};
 }
@@ -68,26 +78,39 @@ bool Fleet::Remove(Role role, std::string_view name) {
   return true;
 }
 
+bool Fleet::IsAble(const Entry& entry, Role role, std::span<const std::string> but_not,
+                   MonoTime now, None& none) {
+  if (entry.engine->role() != role || entry.draining ||
+      std::ranges::find(but_not, entry.engine->name()) != but_not.end()) {
+    return false;
+  }
+  if (entry.breaker.Admits(now)) return true;
+  const Duration left = entry.breaker.Left(now);
+  none.retry_after = none.is_open ? std::min(none.retry_after, left) : left;
+  none.is_open = true;
+  return false;
+}
+
+tl::expected<void, Fleet::None> Fleet::CanPick(Role role, std::span<const std::string> but_not,
+                                               MonoTime now) const {
+  const std::lock_guard lock(mutex_);
+  None none;
+  const bool is_any = std::ranges::any_of(
+      entries_, [&](const Entry& entry) { return IsAble(entry, role, but_not, now, none); });
+  if (!is_any) return tl::unexpected(none);
+  return {};
+}
+
 tl::expected<Dispatch, Fleet::None> Fleet::Pick(Role role, const Wish& wish, MonoTime now) {
   const std::lock_guard lock(mutex_);
   std::vector<Entry*> able;
   std::vector<Candidate> candidates;
   None none;
   for (Entry& entry : entries_) {
-    const std::string& name = entry.engine->name();
-    if (entry.engine->role() != role || entry.draining ||
-        std::ranges::find(wish.but_not, name) != wish.but_not.end()) {
-      continue;
-    }
-    if (!entry.breaker.Admits(now)) {
-      const Duration left = entry.breaker.Left(now);
-      none.retry_after = none.is_open ? std::min(none.retry_after, left) : left;
-      none.is_open = true;
-      continue;
-    }
+    if (!IsAble(entry, role, wish.but_not, now, none)) continue;
     Candidate candidate{.load = entry.load, .served = entry.served};
     if (wish.held != nullptr) {
-      const auto held = wish.held->find(name);
+      const auto held = wish.held->find(entry.engine->name());
       if (held != wish.held->end()) candidate.held = held->second;
     }
     able.push_back(&entry);
@@ -106,6 +129,7 @@ tl::expected<Dispatch, Fleet::None> Fleet::Pick(Role role, const Wish& wish, Mon
   dispatch.reason_ = choice.reason;
   dispatch.held_ = candidates[choice.candidate].held;
   dispatch.load_ = wish.load;
+  dispatch.is_loaded_ = true;
   dispatch.is_probe_ = entry.breaker.Begin(now);
   return dispatch;
 }

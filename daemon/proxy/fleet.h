@@ -42,7 +42,9 @@ class Dispatch {
   void Succeeded();
   void Failed();
 
-  // The engine has it no more.
+  // The engine has it no more, and what became of it is said later.
+  void Unload();
+  // The engine has it no more, and there is nothing more to say.
   void Release();
 
  private:
@@ -52,6 +54,7 @@ class Dispatch {
   Reason reason_ = Reason::kOnly;
   std::optional<Held> held_;
   double load_ = 0;
+  bool is_loaded_ = false;
   bool is_probe_ = false;
   bool is_judged_ = false;
   bool has_failed_ = false;
@@ -72,6 +75,8 @@ class Fleet {
 
   // Refused: one of the same name and role is there already. One that is being drained comes back.
   [[nodiscard]] Status Add(Role role, const EngineSpec& spec);
+  // The same with what has been learnt of it already: where its name leads.
+  [[nodiscard]] Status Add(std::shared_ptr<Engine> engine);
   // It gets no more requests, and is forgotten with the last that it has. False: not known.
   bool Remove(Role role, std::string_view name);
 
@@ -90,6 +95,9 @@ class Fleet {
     Duration retry_after = Duration(0);
   };
   [[nodiscard]] tl::expected<Dispatch, None> Pick(Role role, const Wish& wish, MonoTime now);
+  // Whether Pick() would find one now.
+  [[nodiscard]] tl::expected<void, None> CanPick(Role role, std::span<const std::string> but_not,
+                                                 MonoTime now) const;
 
   struct Standing {
     std::shared_ptr<Engine> engine;
@@ -118,6 +126,10 @@ class Fleet {
     double load = 0;
     bool draining = false;
   };
+  // Whether it can be picked; where it is left alone for a while, `none` says so.
+  [[nodiscard]] static bool IsAble(const Entry& entry, Role role,
+                                   std::span<const std::string> but_not, MonoTime now, None& none);
+
   enum class Verdict : uint8_t { kSucceeded, kFailed, kUndecided };
 
   void Judge(const Dispatch& dispatch, Verdict verdict);

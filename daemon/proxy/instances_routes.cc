@@ -124,7 +124,8 @@ Awaitable<void> AddInstances(Request& request) {
     engines.push_back(std::make_shared<Engine>(read->role, spec));
     co_await LookUp(*engines.back(), request.lane);
   }
-  const auto answers = co_await AskEngines(request, engines, "/v1/models", kTimeLimit);
+  const auto answers =
+      co_await AskEngines(request, engines, "/v1/models", kTimeLimit, ClientFields::kKeptHere);
   for (const EngineAnswer& answer : answers) {
     if (answer.status == 200 || answer.status == 401) continue;
     const std::string message =
@@ -133,9 +134,9 @@ Awaitable<void> AddInstances(Request& request) {
             : fmt::format("{}: GET /v1/models answers {}", answer.engine->name(), answer.status);
     co_return co_await AnswerError(request, 400, "invalid_request_error", message);
   }
-  for (const EngineSpec& spec : read->engines) {
-    if (request.shared.fleet.Add(read->role, spec)) {
-      log::Info("{}: added as a {} engine", spec.Name(), RoleName(read->role));
+  for (const auto& engine : engines) {
+    if (request.shared.fleet.Add(engine)) {
+      log::Info("{}: added as a {} engine", engine->name(), RoleName(read->role));
     }
   }
   const std::string body = fmt::format(R"({{"status": "ok", "added": {}}})", Names(read->engines));

@@ -2,7 +2,6 @@
 #define CONDUCTOR_DAEMON_PROXY_JSON_MEMBERS_H_
 
 #include <cstddef>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -62,8 +61,8 @@ class JsonMembers {
 
 // The texts of an array's elements, checked as members are; an error where there are more than
 // `most`. `array` must outlive them.
-[[nodiscard]] Result<std::vector<std::string_view>> JsonElements(
-    std::string_view array, size_t most = std::numeric_limits<size_t>::max());
+[[nodiscard]] Result<std::vector<std::string_view>> JsonElements(std::string_view array,
+                                                                 size_t most);
 
 // What the JSON string `text` says; nothing when it is none.
 [[nodiscard]] std::optional<std::string> ReadJsonString(std::string_view text);

@@ -8,13 +8,13 @@
 #include "daemon/proxy/json_members.h"
 #include "lib/base/log.h"
 #include "lib/base/number.h"
-#include "lib/client/conductor_url.h"
-#include "lib/client/http_transport.h"
 
 namespace conductor::proxy {
 namespace {
 
 constexpr std::chrono::seconds kEvery(1);
+// Of a bootstrap server: some hundred bytes for each rank.
+constexpr size_t kMaxAnswer = 4 << 20;
 
 }  // namespace
 
@@ -34,29 +34,38 @@ Result<BootstrapIds> ReadBootstrap(std::string_view text) {
   return ids;
 }
 
-Keeper::Keeper(Fleet& fleet, const ProxyOptions& options) : fleet_(fleet), options_(options) {}
+Keeper::Keeper(Fleet& fleet, const ProxyOptions& options)
+    : fleet_(fleet),
+      options_(options),
+      upstreams_(io_, limits_,
+                 {.connect = options.upstreams.connect,
+                  .first_byte = options.upstreams.connect,
+                  .idle = options.upstreams.connect}) {}
 
 Keeper::~Keeper() {
-  {
-    const std::lock_guard lock(mutex_);
-    ends_ = true;
-  }
-  changed_.notify_all();
+  ends_.store(true, std::memory_order_relaxed);
+  io_.stop();
   if (thread_.joinable()) thread_.join();
+  // What waits refers to this.
+  io_.restart();
+  ending_.Happen();
+  io_.poll();
 }
 
 void Keeper::Start() {
   Round();
+  const auto until = std::chrono::steady_clock::now() + kEvery;
+  while (!asked_.empty() && io_.run_one_until(until) > 0) {
+  }
   thread_ = std::thread([this] { Run(); });
 }
 
 void Keeper::Run() {
-  while (true) {
-    {
-      std::unique_lock lock(mutex_);
-      if (changed_.wait_for(lock, kEvery, [this] { return ends_; })) return;
-    }
-    Round();
+  const auto work = net::make_work_guard(io_);
+  while (!ends_.load(std::memory_order_relaxed)) {
+    io_.restart();
+    io_.run_for(kEvery);
+    if (!ends_.load(std::memory_order_relaxed)) Round();
   }
 }
 
@@ -67,36 +76,45 @@ void Keeper::Round() {
       Tell(engine->name(), resolved ? std::string() : resolved.error().Message());
       const bool has_bootstrap =
           role == Role::kPrefill && options_.choreography.connector == Connector::kMooncake;
-      if (has_bootstrap) AskBootstrap(*engine);
+      if (has_bootstrap) AskBootstrap(engine);
     }
   }
 }
 
-void Keeper::AskBootstrap(Engine& engine) {
-  auto& transport = bootstraps_[engine.name()];
-  const std::string url = HttpUrl(engine.spec().host, options_.bootstrap_port);
-  if (transport == nullptr) {
-    const auto parsed = client::ConductorUrl::Parse(url);
-    if (!parsed) return Tell(url, parsed.error().Message());
-    transport = client::MakeHttpTransport(*parsed, {});
+void Keeper::AskBootstrap(const std::shared_ptr<Engine>& engine) {
+  if (!asked_.insert(engine->name()).second) return;
+  net::co_spawn(
+      io_,
+      [this, engine]() -> Awaitable<void> {
+        EngineSpec spec;
+        spec.host = engine->spec().host;
+        spec.port = options_.bootstrap_port;
+        Engine server(Role::kPrefill, spec);
+        auto addresses = engine->addresses();
+        for (tcp::endpoint& address : addresses) address.port(spec.port);
+        server.SetAddresses(std::move(addresses));
+        auto ids = co_await Query(server);
+        asked_.erase(engine->name());
+        if (ending_.happened()) co_return;
+        Tell(HttpUrl(spec.host, spec.port), ids ? std::string() : ids.error().Message());
+        // What it said before it went away is nobody's.
+        engine->SetBootstrap(ids ? *std::move(ids) : BootstrapIds());
+      },
+      net::detached);
+}
+
+Awaitable<Result<BootstrapIds>> Keeper::Query(const Engine& server) {
+  const std::string head = fmt::format(
+      "GET /query HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: identity\r\n\r\n", server.name());
+  Exchange exchange(upstreams_, ending_);
+  auto asked = co_await exchange.Ask(server, head, {});
+  if (!asked) co_return Fail(std::move(asked.error().what));
+  auto body = co_await exchange.ReadAll(kMaxAnswer);
+  if (!body) co_return Fail(std::move(body.error().what));
+  if (exchange.head().status != 200) {
+    co_return Fail(fmt::format("GET /query answers {}", exchange.head().status));
   }
-  const MonoTime now = MonoNow();
-  const auto reply =
-      transport->Exchange({.method = "GET", .path = "/query"},
-                          {now + options_.upstreams.connect, now + options_.upstreams.connect * 2});
-  std::string problem;
-  if (!reply) {
-    problem = reply.error().error.Message();
-  } else if (reply->status != 200) {
-    problem = fmt::format("GET /query answers {}", reply->status);
-  } else if (auto ids = ReadBootstrap(reply->body); ids) {
-    engine.SetBootstrap(*std::move(ids));
-  } else {
-    problem = ids.error().Message();
-  }
-  // What it said before it went away is nobody's.
-  if (!problem.empty()) engine.SetBootstrap({});
-  Tell(url, problem);
+  co_return ReadBootstrap(*body);
 }
 
 void Keeper::Tell(const std::string& subject, const std::string& problem) {

@@ -1,23 +1,26 @@
 #ifndef CONDUCTOR_DAEMON_PROXY_KEEPER_H_
 #define CONDUCTOR_DAEMON_PROXY_KEEPER_H_
 
-#include <condition_variable>
+#include <atomic>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
 
+#include "daemon/proxy/asio.h"
+#include "daemon/proxy/departure.h"
 #include "daemon/proxy/fleet.h"
 #include "daemon/proxy/options.h"
-#include "lib/client/transport.h"
+#include "daemon/proxy/time_limits.h"
+#include "daemon/proxy/upstream.h"
 
 namespace conductor::proxy {
 
 // Keeps what is known of engines true, on a thread of its own that may block: where their names
-// lead, and for kMooncake what their bootstrap servers say (GET /query). Every second; an engine
-// that does not answer is told once, and once when it is back.
+// lead, and for kMooncake what their bootstrap servers say (GET /query). Every second; these are
+// asked beside each other, so that one that does not answer keeps nobody waiting. Of a problem is
+// told once, and once when it is over.
 class Keeper {
  public:
   Keeper(Fleet& fleet, const ProxyOptions& options);
@@ -25,23 +28,27 @@ class Keeper {
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
 
-  // One round at once, and then the thread.
+  // One round at once, for which answers are waited for a second, and then the thread.
   void Start();
 
  private:
   void Run();
   void Round();
-  void AskBootstrap(Engine& engine);
+  // Unless it is being asked.
+  void AskBootstrap(const std::shared_ptr<Engine>& engine);
+  [[nodiscard]] Awaitable<Result<BootstrapIds>> Query(const Engine& server);
   // Tells a problem when it is new, and its end.
   void Tell(const std::string& subject, const std::string& problem);
 
   Fleet& fleet_;
   const ProxyOptions& options_;
-  std::map<std::string, std::unique_ptr<client::Transport>> bootstraps_;  // by the engine's name
+  net::io_context io_{1};  // run by Start(), and then by the thread
+  TimeLimits limits_{io_};
+  Upstreams upstreams_;
+  Departure ending_;
+  std::set<std::string> asked_;  // engines whose bootstrap servers have not answered yet
   std::map<std::string, std::string> told_;
-  std::mutex mutex_;  // guards ends_
-  std::condition_variable changed_;
-  bool ends_ = false;
+  std::atomic<bool> ends_ = false;  // wakes nobody by itself
   std::thread thread_;
 };
 

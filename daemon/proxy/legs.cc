@@ -15,21 +15,6 @@ constexpr size_t kMaxPrefillAnswer = 64 << 20;
 // engines answer so when a prompt is too long.
 bool IsUnavailable(int status) { return status == 502 || status == 503 || status == 504; }
 
-LegFailure NoEngine(const Fleet::None& none, const LegPlan& plan) {
-  LegFailure failure;
-  failure.status = 503;
-  failure.type = fmt::format("{}_unavailable", plan.name);
-  if (none.is_open) {
-    const auto seconds = std::chrono::ceil<std::chrono::seconds>(none.retry_after).count();
-    failure.retry_after = static_cast<uint32_t>(std::max<int64_t>(seconds, 1));
-    failure.message =
-        fmt::format("every {} engine has failed and is left alone for now", RoleName(plan.role));
-  } else {
-    failure.message = fmt::format("there is no {} engine to ask", RoleName(plan.role));
-  }
-  return failure;
-}
-
 LegFailure OfError(const UpstreamError& error, const LegPlan& plan) {
   LegFailure failure;
   const bool is_late =
@@ -43,7 +28,8 @@ LegFailure OfError(const UpstreamError& error, const LegPlan& plan) {
 // The engines of one leg, one attempt after the other.
 class Attempts {
  public:
-  Attempts(Request& request, const LegPlan& plan) : request_(request), plan_(plan) {}
+  Attempts(Request& request, const LegPlan& plan)
+      : request_(request), plan_(plan), tried_(plan.but_not) {}
 
   // The next engine; nothing when there is none left.
   [[nodiscard]] std::optional<Dispatch> Next() {
@@ -81,6 +67,7 @@ class Attempts {
     failure_ = {502, fmt::format("{}_failed", plan_.name),
                 fmt::format("{}: status {}", dispatch.engine().name(), status)};
     if (IsUnavailable(status)) return dispatch.Failed();
+    dispatch.Unload();
     suspects_.push_back(std::move(dispatch));
   }
   // What one engine can do and others could not was not the request's fault.
@@ -89,15 +76,9 @@ class Attempts {
     for (Dispatch& suspect : suspects_) suspect.Failed();
     suspects_.clear();
   }
-  [[nodiscard]] bool HasAnother() {
-    if (made_ == plan_.attempts) return false;
-    const MonoTime now = MonoNow();
-    return std::ranges::any_of(
-        request_.shared.fleet.Engines(now), [&](const Fleet::Standing& standing) {
-          return standing.engine->role() == plan_.role && !standing.draining &&
-                 standing.breaker != Breaker::State::kOpen &&
-                 std::ranges::find(tried_, standing.engine->name()) == tried_.end();
-        });
+  [[nodiscard]] bool HasAnother() const {
+    return made_ < plan_.attempts &&
+           request_.shared.fleet.CanPick(plan_.role, tried_, MonoNow()).has_value();
   }
   [[nodiscard]] const LegFailure& failure() const { return failure_; }
 
@@ -121,7 +102,7 @@ ResponseHead ClientHead(const Request& request, const ResponseHead& head) {
 // An answer that has begun, to the client as it comes. `piece` is the first of it.
 Awaitable<Decoded::Kind> Relay(Request& request, Exchange& exchange, Dispatch& dispatch,
                                tl::expected<std::string_view, UpstreamError> piece,
-                               AscendAnswer* change) {
+                               AnswerChange* change) {
   ClientConnection& client = request.client;
   ResponseHead head = exchange.head();
   if (change != nullptr) change->Begin(head);
@@ -164,6 +145,32 @@ Awaitable<Decoded::Kind> Relay(Request& request, Exchange& exchange, Dispatch& d
 
 }  // namespace
 
+LegFailure NoEngine(const Fleet::None& none, const LegPlan& plan) {
+  LegFailure failure;
+  failure.status = 503;
+  failure.type = fmt::format("{}_unavailable", plan.name);
+  if (none.is_open) {
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(none.retry_after).count();
+    failure.retry_after = static_cast<uint32_t>(std::max<int64_t>(seconds, 1));
+    failure.message =
+        fmt::format("every {} engine has failed and is left alone for now", RoleName(plan.role));
+  } else {
+    failure.message = fmt::format("there is no {} engine to ask", RoleName(plan.role));
+  }
+  return failure;
+}
+
+Outgoing Send(Shared& shared, Leg leg) {
+  BodyBudget& bodies = shared.bodies;
+  auto body = std::make_unique<const std::string>(std::move(leg.body));
+  bodies.Add(body->size());
+  const auto let_go = [&bodies](const std::string* held) {
+    bodies.Give(held->size());
+    delete held;
+  };
+  return {std::shared_ptr<const std::string>(body.release(), let_go), std::move(leg.headers)};
+}
+
 std::string RouteText(const AccessRecord& record) {
   std::string text;
   const auto add = [&](std::string_view name, std::string_view value) {
@@ -192,20 +199,28 @@ Awaitable<void> Forward(Request& request, const ResponseHead& head, std::string_
   if (sent) (void)co_await request.client.End();
 }
 
-std::string PrefillHead(const Request& request, const Engine& engine, const Fields& headers,
-                        size_t body_bytes) {
-  Fields more = headers;
-  more.Set("Accept-Encoding", "identity");  // it is read here
-  return EngineHead(request, engine, "POST", request.asked.head.target, body_bytes, more);
+std::string PrefillHead(const Engine& engine, std::string_view target, Fields client,
+                        const Fields& headers, size_t body_bytes) {
+  client.Set("Accept-Encoding", "identity");  // it is read here
+  return EngineHead(engine, "POST", target, body_bytes, std::move(client), headers);
+}
+
+void Judge(Shared& shared, Dispatch& dispatch, const Attempt& attempt) {
+  const int status = attempt.head.status;
+  if (status > 0 && status < 500) return dispatch.Succeeded();
+  shared.metrics.UpstreamFailed(
+      "prefill", status == 0 ? KindName(attempt.error.kind) : std::to_string(status));
+  if (status == 0 || IsUnavailable(status)) dispatch.Failed();
 }
 
 Awaitable<Attempt> AskPrefiller(Shared& shared, Lane& lane, const Engine& engine,
-                                std::string_view head, std::string_view body,
+                                std::string_view head, std::shared_ptr<const std::string> body,
                                 Departure& departure) {
   Exchange exchange(lane.upstreams, departure);
   const MonoTime began = MonoNow();
   Attempt attempt;
-  auto asked = co_await exchange.Ask(engine, head, body);
+  auto asked = co_await exchange.Ask(engine, head, *body);
+  body.reset();
   if (!asked) {
     attempt.error = std::move(asked.error());
     co_return attempt;
@@ -226,16 +241,16 @@ Awaitable<Prefilled> RunPrefill(Request& request, LegPlan plan, const MakeLeg& m
   Prefilled result;
   while (auto next = attempts.Next()) {
     Dispatch dispatch = *std::move(next);
-    const auto leg = make(dispatch);
+    auto leg = make(dispatch);
     if (!leg) {
       attempts.NotReady();
       continue;
     }
     request.record.prefill = dispatch.engine().name();
-    const std::string head =
-        PrefillHead(request, dispatch.engine(), leg->headers, leg->body->size());
+    const std::string head = PrefillHead(dispatch.engine(), request.asked.head.target,
+                                         EngineFields(request), leg->headers, leg->body->size());
     Attempt attempt = co_await AskPrefiller(request.shared, request.lane, dispatch.engine(), head,
-                                            *leg->body, request.departure);
+                                            std::move(leg->body), request.departure);
     const int status = attempt.head.status;
     if (request.departure.happened()) {
       result.kind = Prefilled::Kind::kLeft;
@@ -311,7 +326,8 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
     request.shared.metrics.FirstByte(plan.name, MonoNow() - began);
     const int status = exchange.head().status;
     const bool cannot_be_sent = status >= 300 && request.client.has_begun();
-    if (cannot_be_sent || (status >= 500 && attempts.HasAnother())) {
+    const bool goes_on = plan.has_way_out || attempts.HasAnother();
+    if (cannot_be_sent || (status >= 500 && goes_on)) {
       exchange.Close();
       attempts.Refused(std::move(dispatch), status);
       continue;
@@ -323,10 +339,18 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
       attempts.Succeeded(dispatch);
     }
     leg.reset();
+    if (status < 300 && hooks.before) {
+      co_await hooks.before();
+      if (departure.happened()) {
+        const bool has_left = request.departure.happened();
+        result.kind = has_left ? Decoded::Kind::kLeft : Decoded::Kind::kCancelled;
+        co_return result;
+      }
+    }
     if (status < 300 && hooks.first_byte) hooks.first_byte();
-    // What may have to be continued is needed still.
+    // What may have to be continued is needed still; whoever changes answers lets go of it.
     if (hooks.change == nullptr) request.client.ReleaseBody(request.asked);
-    AscendAnswer* const change = status < 300 ? hooks.change : nullptr;
+    AnswerChange* const change = status < 300 ? hooks.change : nullptr;
     result.kind = co_await Relay(request, exchange, dispatch, piece, change);
     co_return result;
   }

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/proxy/recomputed.h"
+#include "daemon/proxy/answer_change.h"
 #include "daemon/proxy/request.h"
 
 // The two halves of a request, each with its attempts.
@@ -38,7 +38,10 @@ struct LegPlan {
   uint64_t prompt_tokens = 0;
   const std::map<std::string, Held>* held = nullptr;
   uint32_t attempts = 1;
-  std::string_view name;  // "prefill" or "decode": in metrics
+  std::string_view name;             // "prefill" or "decode": in metrics
+  std::vector<std::string> but_not;  // engines that are not to be asked
+  // Where all fail the caller has another way: no 5xx becomes the client's answer.
+  bool has_way_out = false;
 };
 
 // What is sent to one engine. A body is large, and the same in each attempt: there is one of it.
@@ -46,12 +49,14 @@ struct Outgoing {
   std::shared_ptr<const std::string> body;
   Fields headers;
 };
-[[nodiscard]] inline Outgoing Send(Leg leg) {
-  return {std::make_shared<const std::string>(std::move(leg.body)), std::move(leg.headers)};
-}
+// The body counts against the budget of all bodies as long as anybody holds it.
+[[nodiscard]] Outgoing Send(Shared& shared, Leg leg);
+
+// The failure of a leg that has nobody to ask.
+[[nodiscard]] LegFailure NoEngine(const Fleet::None& none, const LegPlan& plan);
 
 // Makes what is sent to the engine that was chosen; nothing: this engine cannot be used now, try
-// another one.
+// another one. A decode leg's is called once for each attempt, before anything is sent.
 using MakeLeg = std::function<std::optional<Outgoing>(const Dispatch& dispatch)>;
 
 // What became of a leg that is not the client's answer.
@@ -76,13 +81,20 @@ struct Attempt {
   std::string body;
   UpstreamError error;
 };
-// All that is handed in must live until it is done; it knows nothing of the client.
+// All that is handed in must live until it is done; it knows nothing of the client. `body` is let
+// go of when the answer begins.
 [[nodiscard]] Awaitable<Attempt> AskPrefiller(Shared& shared, Lane& lane, const Engine& engine,
-                                              std::string_view head, std::string_view body,
+                                              std::string_view head,
+                                              std::shared_ptr<const std::string> body,
                                               Departure& departure);
-// The head of such a question.
-[[nodiscard]] std::string PrefillHead(const Request& request, const Engine& engine,
+// The head of such a question; `client`: EngineFields().
+[[nodiscard]] std::string PrefillHead(const Engine& engine, std::string_view target, Fields client,
                                       const Fields& headers, size_t body_bytes);
+// Whether this status of a prefiller is an answer about the request, which is the client's: it asks
+// for something that cannot be.
+[[nodiscard]] constexpr bool IsRefusal(int status) { return status >= 300 && status < 500; }
+// Tells breaker and metrics what came of it.
+void Judge(Shared& shared, Dispatch& dispatch, const Attempt& attempt);
 
 // An engine's whole answer as the client's.
 [[nodiscard]] Awaitable<void> Forward(Request& request, const ResponseHead& head,
@@ -94,7 +106,7 @@ struct Decoded {
     kAnswered,  // as far as it came: an answer that broke off was broken off for the client too
     kLeft,
     kCancelled,    // `departure` happened, and it was not the client's
-    kInterrupted,  // `change` said so: the client waits for the rest
+    kInterrupted,  // `change` was: the client waits for the rest
     kFailed,
   };
   Kind kind = Kind::kFailed;
@@ -104,7 +116,9 @@ struct Decoded {
 struct DecodeHooks {
   Departure* departure = nullptr;    // ends the leg; none: the request's own
   std::function<void()> first_byte;  // the client is about to get the first bytes of a success
-  AscendAnswer* change = nullptr;    // of a success; none: its bytes pass as they come
+  AnswerChange* change = nullptr;    // of a success; none: its bytes pass as they come
+  // What `change` waits for before a success is relayed; it ends when `departure` happens.
+  std::function<Awaitable<void>()> before;
 };
 // A client's answer that has begun is gone on with, by successes only.
 [[nodiscard]] Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make,

@@ -24,9 +24,10 @@ class Metaserver {
   // `params`: the JSON object that was posted, to be sent to the prefiller whole.
   using Called = std::function<void(std::string params, Done done)>;
 
-  // While it lives, calls for `request_id` are told to `called`. Of a request with several prompts
-  // the decoder calls for each; the last call tells, with what was posted for the first prompt, and
-  // the others are done with 200.
+  // While it lives, calls for `request_id` (request_id.h) are told to `called`. Of a request with
+  // several prompts the decoder calls for each; the last call tells, with what was posted for the
+  // first prompt, and the others are done with 200. So is a call that comes again when all have
+  // come, for a decoder repeats one that is not answered soon.
   class Waiting {
    public:
     Waiting(Metaserver& server, std::string request_id, size_t prompts, Called called);
@@ -44,14 +45,15 @@ class Metaserver {
   Metaserver& operator=(const Metaserver&) = delete;
 
   // One call; `done` is called once, with 404 where nobody waits for it. An error when the body
-  // names no request.
+  // names no request. Whoever names one has it from the proxy, by the decoder: ids cannot be
+  // guessed.
   [[nodiscard]] Status Call(std::string_view body, Done done);
 
  private:
   struct Entry {
-    const Waiting* owner = nullptr;  // of two that wait under one id the younger one
     size_t prompts = 1;
     std::map<size_t, std::string> params;  // by the prompt's number
+    bool has_called = false;
     Called called;
   };
 
@@ -59,8 +61,8 @@ class Metaserver {
   std::map<std::string, Entry, std::less<>> waiting_;
 };
 
-// A request as an engine of vLLM names it: "cmpl-ID-N" or "chatcmpl-ID", perhaps with a suffix of
-// the engine's own.
+// A request as an engine of vLLM names it: "cmpl-ID-N" or "chatcmpl-ID", where ID is one of
+// request_id.h, perhaps with "-" and a suffix of the engine's own.
 struct EngineRequestId {
   std::string id;
   size_t prompt = 0;

@@ -87,6 +87,46 @@ Result<std::string> ConductorAddress(std::string_view text) {
       [](const client::ConductorUrl& parsed) { return parsed.text; });
 }
 
+namespace {
+
+// An address of this machine only, as far as its text says.
+bool IsLoopback(const std::string& host) {
+  error_code error;
+  const auto address = net::ip::make_address(host, error);
+  return error ? host == "localhost" : address.is_loopback();
+}
+
+// Decoders of kAscendLayerwise are told where to call the proxy.
+Status CheckMetaserver(const ProxyOptions& options) {
+  constexpr const char* kExpected = "http://HOST:PORT/v1/metaserver, as decoders reach this proxy";
+  const std::string& url = options.choreography.metaserver;
+  if (!url.empty()) {
+    const bool is_url = url.starts_with("http://") || url.starts_with("https://");
+    if (!is_url || url.find_first_of(" \"\\") != std::string::npos) {
+      return Fail(fmt::format("'{}' is no URL", url), "--metaserver", kExpected);
+    }
+    return {};
+  }
+  if (options.choreography.connector != Connector::kAscendLayerwise) return {};
+  error_code error;
+  const auto address = net::ip::make_address(options.host, error);
+  if (!error && address.is_unspecified()) {
+    return Fail(fmt::format("is missing: no decoder can call back to {}, which is every address",
+                            options.host),
+                "--metaserver", kExpected);
+  }
+  if (!IsLoopback(options.host)) return {};
+  for (const EngineSpec& decoder : options.decoders) {
+    if (IsLoopback(decoder.host)) continue;
+    return Fail(fmt::format("is missing: {} cannot call back to {}, which is its own machine there",
+                            decoder.Name(), options.host),
+                "--metaserver", kExpected);
+  }
+  return {};
+}
+
+}  // namespace
+
 Status CheckOptions(const ProxyOptions& options) {
   if (options.prefillers.empty() && options.decoders.empty()) {
     return Fail("no engine is named", {},
@@ -130,7 +170,7 @@ Status CheckOptions(const ProxyOptions& options) {
   if (options.prompts.hash_algorithm.empty() != options.prompts.python_hash_seed.empty()) {
     return Fail("one of --hash-algorithm and --python-hash-seed is missing", {}, "both or none");
   }
-  return {};
+  return CheckMetaserver(options);
 }
 
 }  // namespace conductor::proxy

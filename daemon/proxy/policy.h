@@ -37,6 +37,7 @@ struct Held {
   uint64_t disk = 0;
   // The rank that holds it; none: not said, or any.
   std::optional<uint32_t> rank;
+  uint32_t ranks = 0;  // how many there are, where `rank` is said
 
   [[nodiscard]] uint64_t longest() const { return disk; }
 };

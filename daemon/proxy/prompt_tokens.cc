@@ -90,13 +90,17 @@ std::optional<std::vector<uint32_t>> ReadTokenIds(std::string_view json) {
 TokenSource TokenSourceOf(const JsonMembers& members) {
   TokenSource source;
   std::vector<JsonMembers::Change> changes = {{"stream", "false"}, {"max_tokens", "1"}};
-  const auto prompt = members.Find("prompt");
+  auto prompt = members.Find("prompt");
+  // As SGLang's own POST /generate has it.
+  const bool is_native = !prompt && !members.Find("messages");
+  if (is_native) prompt = members.Find(members.Find("text") ? "text" : "input_ids");
   if (members.Find("messages")) {
     source.kind = TokenSource::Kind::kTokenize;
   } else if (!prompt) {
     source.why = "no_prompt";
   } else if (prompt->starts_with('"')) {
     source.kind = TokenSource::Kind::kTokenize;
+    if (is_native) changes.push_back({"prompt", *prompt});
   } else {
     // Tokens; or a batch, which is no batch where it has one prompt.
     const auto inside = Inside(*prompt);

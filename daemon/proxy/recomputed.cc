@@ -4,18 +4,15 @@
 #include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <utility>
 #include <vector>
+
+#include "daemon/proxy/choreographies.h"
 
 namespace conductor::proxy {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr std::string_view kData = "data:";
-// Of an answer, or an event, that waits for its end. What is longer passes as it comes.
-constexpr size_t kMostPending = 64 << 20;
 
 std::optional<uint64_t> Unsigned(std::string_view text) {
   uint64_t number = 0;
@@ -84,10 +81,7 @@ std::string WithMember(std::string_view text, std::string_view name, std::string
 }  // namespace
 
 bool CanContinue(const JsonMembers& asked) {
-  for (const char* const name : {"n", "best_of"}) {
-    const auto number = asked.Find(name);
-    if (number && *number != "1" && *number != "null") return false;
-  }
+  if (HasSeveralChoices(asked)) return false;
   if (asked.IsTrue("echo") || asked.Find("suffix")) return false;
   return asked.Find("messages").has_value() || asked.FindString("prompt").has_value();
 }
@@ -131,45 +125,10 @@ std::string CachedTokens(std::string_view answer) {
   return cached && Unsigned(*cached) ? std::string(*cached) : std::string();
 }
 
-void AscendAnswer::Begin(ResponseHead& head) {
-  is_stream_ = head.fields.Get("Content-Type").starts_with("text/event-stream");
-  head.body_end = BodyEnd::kChunked;
-  tokens_before_ = said_.tokens;
-  text_before_ = said_.text;
-}
-
-std::string AscendAnswer::Take(std::string_view piece) {
-  pending_.append(piece);
-  passes_ = passes_ || pending_.size() > kMostPending;
-  if (passes_) return std::exchange(pending_, {});
-  if (!is_stream_) return piece.empty() ? TakeWhole(std::exchange(pending_, {})) : std::string();
-  std::string out;
-  size_t at = 0;
-  for (size_t end; !is_interrupted_; at = end) {
-    end = pending_.find('\n', at);
-    if (end == std::string::npos) break;
-    ++end;
-    out += TakeLine(std::string_view(pending_).substr(at, end - at));
-  }
-  pending_.erase(0, at);
-  // Behind the last event nothing should come; what does is the engine's.
-  if (piece.empty() && !is_interrupted_) out += std::exchange(pending_, {});
-  return out;
-}
-
-std::string AscendAnswer::TakeLine(std::string_view line) {
-  const size_t begin = line.find_first_not_of(' ', kData.size());
-  if (!line.starts_with(kData) || line[begin] != '{') return std::string(line);
-  const size_t end = line.find_last_not_of("\r\n") + 1;
-  const std::string_view document = line.substr(begin, end - begin);
-  if (Listen(document)) return {};
-  return std::string(line.substr(0, begin)).append(WithUsage(document)).append(line.substr(end));
-}
-
-std::string AscendAnswer::TakeWhole(std::string_view document) {
-  if (Listen(document)) return {};
+std::optional<std::string> AscendAnswer::Changed(std::string_view document, bool is_event) {
+  if (Listen(document)) return std::nullopt;
   std::string text = WithUsage(document);
-  if (text_before_.empty()) return text;
+  if (is_event || !has_text_before_) return text;
   // What all of them said, as if it was one.
   Json whole = Read(text);
   if (ChoiceOf(whole).is_null()) return text;
@@ -196,8 +155,7 @@ bool AscendAnswer::Listen(std::string_view document) {
     // A piece of a stream is one token, unless its engine says otherwise.
     ++said_.tokens;
   }
-  is_interrupted_ = can_continue_ && In(choice, "stop_reason") == "recomputed";
-  return is_interrupted_;
+  return can_continue_ && In(choice, "stop_reason") == "recomputed";
 }
 
 std::string AscendAnswer::WithUsage(std::string_view document) const {

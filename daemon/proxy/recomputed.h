@@ -2,11 +2,12 @@
 #define CONDUCTOR_DAEMON_PROXY_RECOMPUTED_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include "daemon/proxy/http_head.h"
+#include "daemon/proxy/answer_change.h"
 #include "daemon/proxy/json_members.h"
 
 // What vllm-ascend's decoders answer, and what has to be done with it. A decoder that must give up
@@ -31,28 +32,24 @@ struct SaidSoFar {
 // The JSON text of usage.prompt_tokens_details.cached_tokens in a prefiller's answer; empty: none.
 [[nodiscard]] std::string CachedTokens(std::string_view answer);
 
-// One decoder's answer on its way to the client, whole or a stream of events. Pure.
+// One decoder's answer. Pure.
 //
 // `said` is what decoders before it have said, and grows by what this one says. Where
 // `can_continue`, the event or the answer that says `recomputed` is kept back, and all behind it.
 // In `usage`, cached_tokens becomes `cached_tokens` where that is not empty, and what was said
-// before counts as completion and not as prompt. All else passes as it stands, in whole lines.
-class AscendAnswer {
+// before counts as completion and not as prompt.
+class AscendAnswer : public AnswerChange {
  public:
   AscendAnswer(SaidSoFar& said, std::string cached_tokens, bool can_continue)
-      : said_(said), cached_tokens_(std::move(cached_tokens)), can_continue_(can_continue) {}
-
-  // The head came, of a success; changed to what the client gets: the body's length is not known.
-  void Begin(ResponseHead& head);
-  // What the client gets for the next bytes of the body; `piece` is empty at its end.
-  [[nodiscard]] std::string Take(std::string_view piece);
-  // It ended by `recomputed`. Take() is not called again.
-  [[nodiscard]] bool is_interrupted() const { return is_interrupted_; }
+      : said_(said),
+        cached_tokens_(std::move(cached_tokens)),
+        can_continue_(can_continue),
+        tokens_before_(said.tokens),
+        has_text_before_(!said.text.empty()) {}
 
  private:
-  // With its end; nothing when it is kept back.
-  [[nodiscard]] std::string TakeLine(std::string_view line);
-  [[nodiscard]] std::string TakeWhole(std::string_view document);
+  [[nodiscard]] std::optional<std::string> Changed(std::string_view document,
+                                                   bool is_event) override;
   // Adds what `document` says to `said_`. Whether it is to be kept back.
   [[nodiscard]] bool Listen(std::string_view document);
   [[nodiscard]] std::string WithUsage(std::string_view document) const;
@@ -60,12 +57,8 @@ class AscendAnswer {
   SaidSoFar& said_;
   const std::string cached_tokens_;
   bool can_continue_;
-  bool is_stream_ = false;
-  bool is_interrupted_ = false;
-  bool passes_ = false;  // it is too long to be looked at
-  uint64_t tokens_before_ = 0;
-  std::string text_before_;
-  std::string pending_;  // of a line or of the document, as far as it has come
+  const uint64_t tokens_before_;
+  const bool has_text_before_;
 };
 
 }  // namespace conductor::proxy

@@ -3,19 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <random>
 
+#include "daemon/proxy/choreographies.h"
 #include "daemon/proxy/json_members.h"
+#include "daemon/proxy/request_id.h"
 
 namespace conductor::proxy {
 namespace {
 
 constexpr std::string_view kRequestId = "X-Request-Id";
-
-uint64_t Random64() {
-  thread_local std::mt19937_64 generator{std::random_device{}()};
-  return generator();
-}
 
 }  // namespace
 
@@ -44,13 +40,25 @@ Awaitable<void> AnswerError(Request& request, int status, std::string_view type,
 
 std::string EngineHead(const Request& request, const Engine& engine, std::string_view method,
                        std::string_view target, size_t body_bytes, const Fields& more) {
-  std::string head = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", method, target, engine.name());
+  return EngineHead(engine, method, target, body_bytes, EngineFields(request), more);
+}
+
+void RenameForEngines(Request& request) { request.record.engine_request_id = NewRequestId(); }
+
+Fields EngineFields(const Request& request) {
   Fields fields = WithoutHopByHop(request.asked.head.fields);
   fields.Remove("Host");
   fields.Remove("Expect");
-  fields.Set(kRequestId, request.record.request_id);
+  fields.Remove(kRankHeader);
+  fields.Set(kRequestId, request.record.engine_request_id);
   const std::string& key = request.shared.options.api_key;
   if (!key.empty()) fields.Set("Authorization", fmt::format("Bearer {}", key));
+  return fields;
+}
+
+std::string EngineHead(const Engine& engine, std::string_view method, std::string_view target,
+                       size_t body_bytes, Fields fields, const Fields& more) {
+  std::string head = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", method, target, engine.name());
   for (const Field& field : more.all()) fields.Set(field.name, field.value);
   fields.AppendTo(head);
   if (body_bytes > 0 || method == "POST") {
@@ -63,12 +71,7 @@ std::string RequestIdOf(const Fields& fields) {
   const std::string_view given = fields.Get(kRequestId);
   const bool is_fine = !given.empty() && given.size() <= 128 &&
                        std::ranges::all_of(given, [](char c) { return c > ' ' && c < 0x7f; });
-  if (is_fine) return std::string(given);
-  const uint64_t a = Random64();
-  const uint64_t b = Random64();
-  // Version 4, variant 1 of RFC 9562.
-  return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", a >> 32, (a >> 16) & 0xffff, a & 0xfff,
-                     ((b >> 48) & 0x3fff) | 0x8000, b & 0xffffffffffff);
+  return is_fine ? std::string(given) : NewRequestId();
 }
 
 }  // namespace conductor::proxy

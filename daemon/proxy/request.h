@@ -60,14 +60,25 @@ struct Request {
                                           std::string_view content_type, std::string_view body,
                                           const Fields& more = {});
 
-// The head of a request to an engine: the client's fields but for those of its connection, the
-// request id, the authorization, and `more`.
+// Engines know the request by another id from now on (request_id.h). They name transfers by it, and
+// remember those that they have begun: clients must not name them, and attempts must not meet. Both
+// engines of one attempt have the same.
+void RenameForEngines(Request& request);
+
+// What engines are sent of a client's fields: all but for those of its connection and X-Request-Id,
+// with the authorization, and without the rank, which is the proxy's to choose.
+[[nodiscard]] Fields EngineFields(const Request& request);
+// The head of a request to an engine, with those fields and `more`.
 [[nodiscard]] std::string EngineHead(const Request& request, const Engine& engine,
                                      std::string_view method, std::string_view target,
                                      size_t body_bytes, const Fields& more);
+// The same with `fields`, which may outlive the request.
+[[nodiscard]] std::string EngineHead(const Engine& engine, std::string_view method,
+                                     std::string_view target, size_t body_bytes, Fields fields,
+                                     const Fields& more);
 
-// The client's X-Request-Id where it can be used as one, or a new one: 32 hexadecimal digits in
-// the form of a UUID.
+// What the client calls its request, in its answer and in the log: its X-Request-Id where that can
+// be used, or a new one.
 [[nodiscard]] std::string RequestIdOf(const Fields& fields);
 
 }  // namespace conductor::proxy

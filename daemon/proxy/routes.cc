@@ -71,15 +71,25 @@ Awaitable<void> AnswerMetrics(Request& request) {
   co_await AnswerWhole(request, 200, "text/plain; version=0.0.4", body);
 }
 
+// SGLang's own form of a completion; its engines alone know it.
+Awaitable<void> ServeGenerate(Request& request) {
+  if (request.shared.options.choreography.connector == Connector::kSglang) {
+    co_return co_await ServeCompletion(request);
+  }
+  co_await AnswerError(request, 404, "invalid_request_error",
+                       "there is no such path here but with --connector sglang");
+}
+
 struct OwnRoute {
   std::string_view method;
   std::string_view path;
   Awaitable<void> (*answer)(Request&);
 };
 
-constexpr std::array<OwnRoute, 10> kOwn = {{
+constexpr std::array<OwnRoute, 11> kOwn = {{
     {"POST", "/v1/completions", ServeCompletion},
     {"POST", "/v1/chat/completions", ServeCompletion},
+    {"POST", "/generate", ServeGenerate},
     {"GET", "/v1/models", AnswerModels},
     {"POST", "/v1/metaserver", AnswerMetaserver},
     {"GET", "/healthcheck", AnswerHealth},
@@ -108,7 +118,7 @@ bool HasDotSegment(std::string_view path) {
 }
 
 bool IsCompletion(std::string_view path) {
-  return path == "/v1/completions" || path == "/v1/chat/completions";
+  return path == "/v1/completions" || path == "/v1/chat/completions" || path == "/generate";
 }
 
 }  // namespace
@@ -123,6 +133,7 @@ const std::vector<std::pair<std::string_view, std::string_view>>& OwnRoutes() {
 }
 
 bool IsWork(std::string_view method, std::string_view path) {
+  if (path == "/generate") return true;
   return path.starts_with("/v1/") && path != "/v1/metaserver" &&
          !(method == "GET" && path == "/v1/models");
 }

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "daemon/proxy/choreographies.h"
@@ -20,22 +19,27 @@ void BreakOff(Request& request, const LegFailure& failure) {
 }
 
 // Prefill and decode of what is asked for now. `said` grows by what decode says.
-Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, const std::string& body,
+Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, std::string_view body,
                              bool may_continue) {
   Request& request = completion.request;
   Shared& shared = request.shared;
   Decoded result;
+  if (auto none = completion.NoDecoder()) {
+    result.failure = *std::move(none);
+    co_return result;
+  }
+  RenameForEngines(request);
   // It was read before, or written here.
   const auto members = JsonMembers::Parse(body);
   if (!members) co_return result;
-  const Asked asked{body, *members, completion.asked.request_id};
+  const Asked asked{body, *members};
   Prefiller prefiller;
   const MakeLeg make_prefill = [&](const Dispatch& dispatch) -> std::optional<Outgoing> {
     auto found = completion.PrefillerOf(dispatch);
     if (!found) return std::nullopt;
     prefiller = *std::move(found);
     completion.Chose(dispatch);
-    return Send(completion.PrefillLeg(prefiller, asked));
+    return Send(shared, completion.PrefillLeg(prefiller, asked));
   };
   Prefilled prefilled = co_await RunPrefill(request, completion.PrefillPlan(), make_prefill);
   if (prefilled.kind == Prefilled::Kind::kLeft) {
@@ -53,21 +57,21 @@ Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, const std:
     result.kind = Decoded::Kind::kAnswered;
     co_return result;
   }
+  const bool can_continue = may_continue && CanContinue(completion.asked.members);
   const bool holds_blocks = !TransferParams(prefilled.answer).empty();
-  AscendAnswer change(said, CachedTokens(prefilled.answer),
-                      may_continue && CanContinue(completion.asked.members));
-  Outgoing leg = Send(shared.choreography.Decode(asked, prefiller, prefilled.answer));
+  AscendAnswer change(said, CachedTokens(prefilled.answer), can_continue);
+  Outgoing leg = Send(shared, shared.choreography.Decode(asked, prefiller, prefilled.answer));
+  leg.headers.Set("Accept-Encoding", "identity");  // it is read here
   std::string().swap(prefilled.answer);
   const MakeLeg make_decode = [&leg](const Dispatch&) -> std::optional<Outgoing> { return leg; };
   DecodeHooks hooks;
   hooks.change = &change;
   hooks.first_byte = [&] {
     leg.body.reset();
+    if (!can_continue) request.client.ReleaseBody(request.asked);
     prefilled.dispatch.Release();
   };
-  LegPlan plan = completion.DecodePlan();
-  plan.attempts = std::min<uint32_t>(plan.attempts, 2);  // as in serve_prefill_first.cc
-  result = co_await RunDecode(request, plan, make_decode, hooks);
+  result = co_await RunDecode(request, completion.PairedDecodePlan(), make_decode, hooks);
   const bool was_left = result.kind == Decoded::Kind::kLeft && !result.reached;
   if (holds_blocks && (was_left || result.kind == Decoded::Kind::kFailed)) {
     shared.metrics.Stranded();
@@ -80,7 +84,10 @@ Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, const std:
 Awaitable<void> ServeAscend(Completion& completion) {
   Request& request = completion.request;
   SaidSoFar said;
-  std::string body(completion.asked.body);
+  // Of a part behind the first. It is needed until its answer begins, and continued answers are
+  // few.
+  std::string continued;
+  std::string_view body = completion.asked.body;
   for (uint32_t part = 0;; ++part) {
     const Decoded decoded = co_await ServePart(completion, said, body, part < kMostContinuations);
     if (decoded.kind == Decoded::Kind::kFailed) {
@@ -89,7 +96,8 @@ Awaitable<void> ServeAscend(Completion& completion) {
     }
     if (decoded.kind != Decoded::Kind::kInterrupted) co_return;
     request.shared.metrics.FellBack("recomputed");
-    body = ContinuedBody(completion.asked.members, said);
+    continued = ContinuedBody(completion.asked.members, said);
+    body = continued;
   }
 }
 

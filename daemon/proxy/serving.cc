@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <random>
 #include <utility>
 
 #include "daemon/proxy/choreographies.h"
+#include "daemon/proxy/request_id.h"
 
 namespace conductor::proxy {
 namespace {
@@ -23,23 +23,67 @@ double LoadOf(const Advice& advice, std::string_view body) {
   return 1 + tokens / kTokensPerRequest;
 }
 
-uint64_t Room() {
-  thread_local std::mt19937_64 generator{std::random_device{}()};
-  return generator() >> 1;
-}
+// Of all 63 bits it leaves one, for a rank to be brought in.
+uint64_t Room() { return Unguessable() >> 2; }
 
-// Whether a decoder holds nearly all of it, so that a prefiller has nothing to do.
-bool NeedsNoPrefill(const Completion& completion) {
-  const uint32_t below = completion.request.shared.options.skip_prefill_below;
+// The decoders that lack too much of the prompt to do it without a prefiller.
+std::vector<std::string> LackingDecoders(const Completion& completion) {
   const Advice& advice = completion.advice;
-  if (below == 0 || advice.prompt_tokens == 0) return false;
-  uint64_t most = 0;
-  for (const auto& [name, held] : advice.decoders) most = std::max(most, held.longest());
-  return advice.prompt_tokens - std::min(most, advice.prompt_tokens) <= below;
+  const uint32_t below = completion.request.shared.options.skip_prefill_below;
+  std::vector<std::string> lacking;
+  for (const auto& engine : completion.request.shared.fleet.Engines(Role::kDecode)) {
+    const auto found = advice.decoders.find(engine->name());
+    const uint64_t held = found == advice.decoders.end() ? 0 : found->second.longest();
+    if (advice.prompt_tokens - std::min(held, advice.prompt_tokens) > below) {
+      lacking.push_back(engine->name());
+    }
+  }
+  return lacking;
 }
 
-// The client's body as it is. Nobody looks at it behind that: it is moved.
-Outgoing SendAsked(Request& request) { return Send({std::move(request.asked.body), {}}); }
+// The client's body as it is, which counts as the client's. Nobody looks at it behind that: it is
+// moved.
+Outgoing SendAsked(Request& request) {
+  return {std::make_shared<const std::string>(std::move(request.asked.body)), {}};
+}
+
+// The same leg, at the rank that holds most of the prompt.
+Outgoing AtRank(Outgoing leg, const Dispatch& dispatch) {
+  if (dispatch.held() && dispatch.held()->rank) {
+    leg.headers.Set(kRankHeader, std::to_string(*dispatch.held()->rank));
+  }
+  return leg;
+}
+
+// Where decoders hold nearly all of it, so that a prefiller has nothing to do, one of these does
+// it. False: none of them could, and nothing has been answered.
+Awaitable<bool> ServeByHolder(Completion& completion) {
+  Request& request = completion.request;
+  const Shared& shared = request.shared;
+  if (shared.options.skip_prefill_below == 0 || completion.advice.decoders.empty()) {
+    co_return false;
+  }
+  LegPlan plan = completion.DecodePlan();
+  plan.policy = Policy::kScore;
+  plan.held = &completion.advice.decoders;
+  plan.but_not = LackingDecoders(completion);
+  plan.has_way_out = true;
+  if (!shared.fleet.CanPick(Role::kDecode, plan.but_not, MonoNow())) co_return false;
+  Outgoing whole = Send(request.shared, Choreography::Alone(completion.asked));
+  const MakeLeg make = [&](const Dispatch& dispatch) -> std::optional<Outgoing> {
+    completion.Chose(dispatch);
+    return AtRank(whole, dispatch);
+  };
+  DecodeHooks hooks;
+  hooks.first_byte = [&] {
+    whole.body.reset();
+    request.shared.metrics.SkippedPrefill();
+  };
+  const Decoded decoded = co_await RunDecode(request, plan, make, hooks);
+  if (decoded.kind != Decoded::Kind::kFailed) co_return true;
+  RenameForEngines(request);
+  co_return false;
+}
 
 Awaitable<void> ServeUnified(Completion& completion) {
   LegPlan plan = completion.PrefillPlan();
@@ -48,11 +92,7 @@ Awaitable<void> ServeUnified(Completion& completion) {
   Outgoing whole = SendAsked(completion.request);
   const MakeLeg make = [&](const Dispatch& dispatch) -> std::optional<Outgoing> {
     completion.Chose(dispatch);
-    Outgoing leg = whole;
-    if (dispatch.held() && dispatch.held()->rank) {
-      leg.headers.Add(kRankHeader, std::to_string(*dispatch.held()->rank));
-    }
-    return leg;
+    return AtRank(whole, dispatch);
   };
   DecodeHooks hooks;
   hooks.first_byte = [&whole] { whole.body.reset(); };
@@ -75,13 +115,26 @@ LegPlan Completion::PrefillPlan() const {
 }
 
 LegPlan Completion::DecodePlan() const {
+  const uint32_t attempts = 1 + request.shared.options.retries;
   const bool in_turns = request.shared.options.effective_policy() == Policy::kRoundRobin;
   return {.role = Role::kDecode,
           .policy = in_turns ? Policy::kRoundRobin : Policy::kLeastLoaded,
           .load = load,
           .prompt_tokens = advice.prompt_tokens,
-          .attempts = 1 + request.shared.options.retries,
+          .attempts = attempts,
           .name = "decode"};
+}
+
+LegPlan Completion::PairedDecodePlan() const {
+  LegPlan plan = DecodePlan();
+  plan.attempts = std::min<uint32_t>(plan.attempts, 2);
+  return plan;
+}
+
+std::optional<LegFailure> Completion::NoDecoder() const {
+  const auto able = request.shared.fleet.CanPick(Role::kDecode, {}, MonoNow());
+  if (able) return std::nullopt;
+  return NoEngine(able.error(), DecodePlan());
 }
 
 void Completion::Chose(const Dispatch& dispatch) const {
@@ -103,14 +156,21 @@ std::optional<Prefiller> Completion::PrefillerOf(const Dispatch& dispatch) const
   prefiller.host = dispatch.engine().spec().host;
   prefiller.bootstrap_port = shared.options.bootstrap_port;
   prefiller.room = Room();
+  prefiller.request_id = request.record.engine_request_id;
   if (dispatch.held()) prefiller.rank = dispatch.held()->rank;
+  if (prefiller.rank && !shared.choreography.pins_rank_by_header()) {
+    const uint64_t ranks = std::max(dispatch.held()->ranks, *prefiller.rank + 1);
+    prefiller.room += *prefiller.rank - prefiller.room % ranks;
+  }
   if (!shared.choreography.needs_bootstrap_ids()) return prefiller;
-  const BootstrapIds ids = dispatch.engine().bootstrap();
+  Engine& engine = *dispatch.shared_engine();
+  const BootstrapIds ids = engine.bootstrap();
   if (ids.empty()) return std::nullopt;
   const auto held = prefiller.rank ? ids.find(*prefiller.rank) : ids.end();
-  const auto chosen = held != ids.end()
-                          ? held
-                          : std::next(ids.begin(), static_cast<ptrdiff_t>(Room() % ids.size()));
+  const auto chosen =
+      held != ids.end()
+          ? held
+          : std::next(ids.begin(), static_cast<ptrdiff_t>(engine.Turn() % ids.size()));
   prefiller.rank = chosen->first;
   prefiller.engine_id = chosen->second;
   return prefiller;
@@ -118,7 +178,9 @@ std::optional<Prefiller> Completion::PrefillerOf(const Dispatch& dispatch) const
 
 Leg Completion::PrefillLeg(const Prefiller& prefiller, const Asked& part) const {
   Leg leg = request.shared.choreography.Prefill(part, prefiller);
-  if (prefiller.rank) leg.headers.Set(kRankHeader, std::to_string(*prefiller.rank));
+  if (prefiller.rank && request.shared.choreography.pins_rank_by_header()) {
+    leg.headers.Set(kRankHeader, std::to_string(*prefiller.rank));
+  }
   return leg;
 }
 
@@ -129,7 +191,9 @@ Awaitable<void> AnswerFailure(Request& request, const LegFailure& failure) {
 
 Awaitable<void> ServeDecodeAlone(Completion& completion, std::string_view why) {
   Request& request = completion.request;
-  if (!why.empty()) request.shared.metrics.FellBack(why);
+  request.shared.metrics.FellBack(why);
+  // What was tried before may not have ended there yet.
+  RenameForEngines(request);
   LegPlan plan = completion.DecodePlan();
   if (!completion.advice.decoders.empty()) {
     plan.policy = Policy::kScore;
@@ -139,8 +203,8 @@ Awaitable<void> ServeDecodeAlone(Completion& completion, std::string_view why) {
   const MakeLeg make = [&](const Dispatch& dispatch) -> std::optional<Outgoing> {
     completion.Chose(dispatch);
     request.record.prefill.clear();
-    if (!why.empty()) request.record.why.append("; fallback=").append(why);
-    return whole;
+    request.record.why.append("; fallback=").append(why);
+    return AtRank(whole, dispatch);
   };
   DecodeHooks hooks;
   hooks.first_byte = [&whole] { whole.body.reset(); };
@@ -164,23 +228,30 @@ Awaitable<void> ServeCompletion(Request& request) {
         fmt::format("the body is no JSON object: {}", members.error().Message());
     co_return co_await AnswerError(request, 400, "invalid_request_error", message);
   }
+  if (auto body = WithoutOurs(*members)) {
+    request.asked.body = *std::move(body);
+    members = JsonMembers::Parse(request.asked.body);
+    if (!members) co_return;  // never: it was read before
+  }
+  RenameForEngines(request);
   Advice advice;
   if (shared.advisor != nullptr) {
     const Advisor::Prompt prompt{request.asked.head.path(), request.asked.body, *members,
-                                 request.asked.head.fields, request.record.request_id};
+                                 request.asked.head.fields, request.record.engine_request_id};
     advice = co_await shared.advisor->Advise(prompt, request.lane, request.departure);
     if (request.departure.happened()) co_return;
     if (!advice.fallback.empty()) request.shared.metrics.FellBack(advice.fallback);
   }
   const double load = LoadOf(advice, request.asked.body);
-  Completion completion{
-      request, {request.asked.body, *members, request.record.request_id}, std::move(advice), load};
-  if (shared.options.is_unified()) {
+  Completion completion{request, {request.asked.body, *members}, std::move(advice), load};
+  const bool is_unified = shared.options.is_unified();
+  bool is_served = false;
+  if (is_unified) {
     co_await ServeUnified(completion);
-  } else if (NeedsNoPrefill(completion)) {
-    request.shared.metrics.SkippedPrefill();
-    co_await ServeDecodeAlone(completion, {});
   } else {
+    is_served = co_await ServeByHolder(completion);
+  }
+  if (!is_unified && !is_served) {
     switch (shared.choreography.order()) {
       case Order::kPrefillFirst:
         if (shared.choreography.may_be_recomputed()) {
@@ -207,6 +278,10 @@ Awaitable<void> PassOn(Request& request) {
   const LegPlan plan{.role = is_unified ? Role::kUnified : Role::kDecode,
                      .attempts = 1 + request.shared.options.retries,
                      .name = "decode"};
+  RenameForEngines(request);
+  if (const auto members = JsonMembers::Parse(request.asked.body)) {
+    if (auto body = WithoutOurs(*members)) request.asked.body = *std::move(body);
+  }
   Outgoing whole = SendAsked(request);
   const MakeLeg make = [&whole](const Dispatch&) -> std::optional<Outgoing> { return whole; };
   DecodeHooks hooks;

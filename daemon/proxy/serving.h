@@ -23,6 +23,11 @@ struct Completion {
   // The choice of a prefiller (or a unified engine), and of a decoder.
   [[nodiscard]] LegPlan PrefillPlan() const;
   [[nodiscard]] LegPlan DecodePlan() const;
+  // Of a decoder that a prefiller works for: two attempts at most. Whoever failed may have fetched
+  // the blocks, or a part of them.
+  [[nodiscard]] LegPlan PairedDecodePlan() const;
+  // Why there is no decoder to ask: nobody shall prefill in vain then.
+  [[nodiscard]] std::optional<LegFailure> NoDecoder() const;
   // Writes down who was chosen and why, for header and log.
   void Chose(const Dispatch& dispatch) const;
   // What the choreography is told of the engine that was chosen to prefill. Nothing where its
@@ -42,7 +47,7 @@ struct Completion {
 [[nodiscard]] Awaitable<void> ServeTogether(Completion& completion);
 [[nodiscard]] Awaitable<void> ServeDecodeFirst(Completion& completion);
 
-// The decoder does it all. `why`: the fallback that it is, for the metrics; empty: none.
+// The decoder does it all. `why`: the fallback that it is, for the metrics.
 [[nodiscard]] Awaitable<void> ServeDecodeAlone(Completion& completion, std::string_view why);
 
 // No prefiller could do it: decode alone, or where that is not wanted, an answer that says so.

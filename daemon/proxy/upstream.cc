@@ -126,6 +126,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
                                                            std::string_view body) {
   engine_ = engine.name();
   to_head_ = head.starts_with("HEAD ");
+  // Whoever wanted it may have left before this began, and it would be sent all the same.
   if (is_over()) co_return Failed(UpstreamError::Kind::kLeft, "not wanted any more");
   auto kept = upstreams_.Take(engine_);
   if (kept) {

@@ -13,6 +13,9 @@ import threading
 HOST = "127.0.0.1"
 
 
+UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$")
+
+
 def tokens_of(text):
     """One token a word: the same text has the same tokens, and a longer one begins with them."""
     return [int.from_bytes(hashlib.sha256(word.encode()).digest()[:3], "big")
@@ -65,11 +68,11 @@ class Seen:
 
 class Fault:
     """What goes wrong with the next requests: `status` (and `error_body`), `hang` (no answer),
-    `hang_after` and `die_after` (pieces of the stream), `slow` (seconds before the answer), `times`
-    requests (None: all)."""
+    `hang_after` and `die_after` (pieces of the stream), `hold` (an event that is waited for before
+    the answer), `slow` (seconds before it), `times` requests (None: all)."""
 
     def __init__(self, status=None, error_body=None, hang=False, hang_after=None, die_after=None,
-                 slow=0.0, times=None, garbage=False, die=False, gap=0.0):
+                 slow=0.0, times=None, garbage=False, die=False, gap=0.0, hold=None):
         self.status = status
         self.error_body = error_body
         self.hang = hang
@@ -77,6 +80,7 @@ class Fault:
         self.die_after = die_after
         self.die = die
         self.slow = slow
+        self.hold = hold
         self.times = times
         self.garbage = garbage
         self.gap = gap
@@ -95,6 +99,7 @@ class PdEngine:
         self.host = host
         self.words = words  # of an answer
         self.seen = []
+        self.asked_for_models = []
         self.connections = 0
         self.problems = []  # what it was sent and should not have been
         self.fault = None
@@ -104,6 +109,7 @@ class PdEngine:
         self.fetched = []
         self.on_prompt = None  # is told (tokens, rank) of what it computes
         self.cached_tokens = 2  # of a prefiller's usage, with ascend
+        self.id_suffix = ""  # behind the ids of its requests, in what it calls the metaserver with
         self.recompute_after = []  # of an ascend decoder's next answers: the words until they end
         self._loop = loop
         self._server = None
@@ -169,14 +175,19 @@ class PdEngine:
     async def _answer(self, request, reader, writer):
         """Whether the connection goes on."""
         if request.path == "/v1/models":
+            self.asked_for_models.append(request)
             return self._send(writer, 200, {"object": "list", "data": [
                 {"id": self.model, "object": "model", "owned_by": self.kind}]})
         if request.path == "/tokenize":
             return await self._tokenize(request, writer)
         self.seen.append(request)
+        if not UUID.match(request.headers.get("x-request-id", "")):
+            self._problem(request, "no request id, or one that can be guessed")
         fault = self._take_fault()
         if fault and fault.slow:
             await asyncio.sleep(fault.slow)
+        while fault and fault.hold and not fault.hold.is_set():
+            await asyncio.sleep(0.005)
         if fault and fault.hang:
             return await self._hang(request, reader)
         if fault and fault.die:
@@ -187,6 +198,8 @@ class PdEngine:
         if fault and fault.status:
             return self._send(writer, fault.status, fault.error_body or {
                 "object": "error", "message": "it cannot be", "code": fault.status})
+        if request.path == "/generate" and self.connector == "sglang":
+            return await self._generate(request, reader, writer)
         if "completions" not in request.path:
             return self._send(writer, 200, {"path": request.path, "engine": self.address,
                                             "method": request.method,
@@ -247,6 +260,8 @@ class PdEngine:
         if self.on_prompt is not None:
             rank = int(request.headers.get("x-data-parallel-rank", 0))
             self.on_prompt(tokens_of(self._text(body)), rank)
+        if self.connector == "sglang" and self.kind == "prefill":
+            self.held[str(body.get("bootstrap_room"))] = body
         if self.kind == "decode":
             problem = await self._receive(request, body, reader)
             if problem == "closed":
@@ -267,6 +282,32 @@ class PdEngine:
         request.answered.set()
         return self._send(writer, 200, self._whole(request, body, self._length(body)))
 
+    async def _generate(self, request, reader, writer):
+        """SGLang's own form. The logprobs of a prompt are with the engine that has computed it."""
+        body = request.json
+        if self.kind == "prefill":
+            self.held[str(body.get("bootstrap_room"))] = body
+        elif await self._receive(request, body, reader) == "closed":
+            return False
+        is_prefill = self.kind == "prefill"
+        prompts = body["text"] if isinstance(body["text"], list) else [body["text"]]
+
+        def piece(number, prompt):
+            words = prompt.split()
+            logprobs = [[-0.5, token] for token in range(len(words))] if is_prefill else []
+            return {"text": f"{self.kind} {number}", "index": number,
+                    "meta_info": {"prompt_tokens": len(words), "input_token_logprobs": logprobs}}
+
+        pieces = [piece(number, prompt) for number, prompt in enumerate(prompts)]
+        request.answered.set()
+        if not body.get("stream"):
+            return self._send(writer, 200, pieces if isinstance(body["text"], list) else pieces[0])
+        data = b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces * 2)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                     b"Connection: close\r\n\r\n" + data + b"data: [DONE]\n\n")
+        await writer.drain()
+        return False
+
     def _length(self, body):
         return min(self.words, body.get("max_tokens", body.get("max_completion_tokens", 16)))
 
@@ -279,10 +320,10 @@ class PdEngine:
             self._problem(request, "prefill is asked for more than one token")
         if "stream_options" in body:
             self._problem(request, "stream_options without a stream")
-        if body.get("min_tokens", 0) > 1:
+        if body.get("min_tokens", 0) > 1 or "min_completion_tokens" in body:
             self._problem(request, "min_tokens above max_tokens")
-        if "x-request-id" not in request.headers:
-            self._problem(request, "no request id")
+        if self.connector in ("ascend", "layerwise") and body.get("min_tokens") != 1:
+            self._problem(request, "the one token may be the end")
 
     # Prefill: what it says of the blocks.
 
@@ -326,6 +367,10 @@ class PdEngine:
     # Decode: whether the blocks come.
 
     async def _receive(self, request, body, reader):
+        room = body.get("bootstrap_room")
+        if self.connector == "sglang" and room is not None and self.peers:
+            return await self._wait_for(
+                lambda: any(str(room) in peer.held for peer in self.peers), request, reader)
         params = body.get("kv_transfer_params")
         request.received = params
         if params is None:
@@ -379,7 +424,7 @@ class PdEngine:
         statuses = []
 
         async def call(name):
-            body = json.dumps({"request_id": name, "remote_host": self.host, "remote_port": 9,
+            body = json.dumps({"request_id": name + self.id_suffix, "remote_host": self.host, "remote_port": 9,
                                "remote_block_ids": [4, 5]}).encode()
             peer_reader, peer_writer = await asyncio.open_connection(host, int(port))
             peer_writer.write(f"POST /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -485,11 +530,12 @@ class Bootstrap:
     """A Mooncake prefiller's bootstrap server: GET /query tells the engine id of each rank."""
 
     def __init__(self, loop, ids, host=HOST, port=0):
-        self.ids = ids  # rank -> engine id
+        self.ids = ids  # rank -> engine id; None: it does not answer
         self.host = host
         self.port = port
         self._loop = loop
         self._server = None
+        self._writers = []
 
         async def begin():
             self._server = await asyncio.start_server(self._serve, host, port)
@@ -500,13 +546,19 @@ class Bootstrap:
     def stop(self):
         async def end():
             self._server.close()
+            for writer in self._writers:
+                writer.close()
 
         self._loop.do(end())
 
     async def _serve(self, reader, writer):
+        self._writers.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if self.ids is None:
+                    await reader.read()
+                    break
                 data = json.dumps({str(rank): {"engine_id": identity, "worker_addr": {}}
                                    for rank, identity in self.ids.items()}).encode()
                 if not head.startswith(b"GET /query"):

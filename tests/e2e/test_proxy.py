@@ -185,6 +185,24 @@ class Choosing(ProxyTest):
         self.assertEqual((told["rank"], told["matched"]), ("2", "64"))
         self.assertEqual(engine.completions()[0].headers["x-data-parallel-rank"], "2")
 
+    def test_the_rank_of_sglang_is_pinned_by_the_room(self):
+        conductor = self.daemon()
+        engine = self.prefiller("127.0.0.2", ranks=3, connector="sglang")
+        self.register(conductor, engine, "p")
+        engine.caches[2].run(tokens_of(text("x")))
+        self.settle(conductor, [engine])
+        decode = self.engine("decode", "sglang")
+        proxy = self.proxy("--conductor-address", f"127.0.0.1:{conductor.port}",
+                           "--connector", "sglang", "--query-timeout", "5s",
+                           "--tokenize-timeout", "5s", prefill=[engine], decode=[decode])
+        told = self.wait(lambda: (lambda told: told if told.get("rank") else None)(
+            route(proxy.complete(text("x")))), "the rank to be known")
+        self.assertEqual(told["rank"], "2")
+        self.wait(lambda: len(engine.completions()) == len(decode.completions()), "both legs")
+        request = engine.completions()[-1]
+        self.assertEqual(request.json["bootstrap_room"] % 3, 2)
+        self.assertNotIn("x-data-parallel-rank", request.headers)
+
     def test_prefill_is_skipped_where_the_decoder_holds_nearly_all(self):
         conductor = self.daemon()
         prefill, decode = self.prefiller("127.0.0.2"), self.prefiller("127.0.0.3", kind="decode")
@@ -201,6 +219,42 @@ class Choosing(ProxyTest):
         self.assertEqual(told["decode"], decode.address)
         self.assertEqual(proxy.metrics()["conductor_proxy_skipped_prefills_total"], 1)
         self.assertEqual(len(prefill.completions()), 1)
+
+    def test_prefill_is_skipped_at_the_decoder_that_holds_it_however_busy_it_is(self):
+        conductor = self.daemon()
+        prefill = self.prefiller("127.0.0.2")
+        holder = self.prefiller("127.0.0.3", kind="decode", ranks=2)
+        idle = [self.prefiller(f"127.0.0.{host}", kind="decode") for host in (4, 5)]
+        self.register(conductor, prefill, "p")
+        self.register(conductor, holder, "d")
+        self.register(conductor, idle[0], "idle")
+        holder.caches[1].run(tokens_of(text("x")))
+        idle[0].caches[0].run(tokens_of(text("y")))
+        self.settle(conductor, [prefill, holder, idle[0]])
+        proxy = self.proxy("--conductor-address", f"127.0.0.1:{conductor.port}",
+                           "--query-timeout", "5s", "--tokenize-timeout", "5s",
+                           "--skip-prefill-below", "10", prefill=[prefill],
+                           decode=[holder, *idle])
+        # The instances are matched by and by.
+        self.wait(lambda: route(proxy.complete(text("z"))).get("fallback") is None, "the match")
+        for engine in (prefill, holder, *idle):
+            engine.seen.clear()
+        holder.fault = Fault(hang_after=1)
+        for _ in range(40):
+            proxy.open({"model": MODEL, "prompt": text("x"), "stream": True})
+        self.wait(lambda: len(holder.completions()) == 40, "all to be asked of the holder")
+        holder.fault = None
+        told = route(proxy.complete(text("x")))
+        self.assertEqual((told["decode"], told.get("prefill"), told["rank"]),
+                         (holder.address, None, "1"))
+        self.assertEqual(holder.completions()[-1].headers["x-data-parallel-rank"], "1")
+        for engine in (prefill, *idle):
+            self.assertEqual(engine.completions(), [])
+        # Where it cannot, the others do, with a prefiller.
+        holder.fault = Fault(status=503)
+        told = route(proxy.complete(text("x")))
+        self.assertEqual(told["prefill"], prefill.address)
+        self.assertIn(told["decode"], [engine.address for engine in idle])
 
     def test_unified_engines_are_chosen_by_what_they_hold(self):
         conductor = self.daemon()

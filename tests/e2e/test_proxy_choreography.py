@@ -2,7 +2,9 @@
 
 import json
 import socket
+import threading
 import unittest
+import uuid
 
 from pd_engine import Fault
 from proxy import MODEL, ProxyTest, read_all, read_until, route
@@ -28,7 +30,8 @@ class Choreographies(ProxyTest):
         body = ('{"model": "test-model",  "prompt": "a b c", "max_tokens": 5, "min_tokens": 2, '
                 '"unknown": {"x": [1.0, 1e400, 12345678901234567890123]}, "temperature": 0.10, '
                 '"max_completion_tokens": 7, "stream": false, "name": "\\u00e9"}')
-        answer = proxy.ask(body, headers={"X-Request-Id": "mine-1", "X-Custom": "kept"})
+        answer = proxy.ask(body, headers={"X-Request-Id": "mine-1", "X-Custom": "kept",
+                                          "X-Data-Parallel-Rank": "7"})
         self.assertEqual(answer.status, 200, answer.body)
         self.assertEqual(answer.headers["X-Request-Id"], "mine-1")
         self.assertEqual(answer.json["usage"]["completion_tokens"], 5)
@@ -40,10 +43,12 @@ class Choreographies(ProxyTest):
             '{"do_remote_decode": true, "do_remote_prefill": false, "remote_engine_id": null, '
             '"remote_block_ids": null, "remote_host": null, "remote_port": null}}'))
         self.assertTrue(second.body.decode().startswith(body[:-1]))
-        self.assertEqual(second.params, prefill.held["cmpl-mine-1-0"])
+        identity = first.headers["x-request-id"]
+        self.assertEqual(second.params, prefill.held[f"cmpl-{identity}-0"])
         for request in (first, second):
             self.assertEqual(request.path, "/v1/completions")
-            self.assertEqual(request.headers["x-request-id"], "mine-1")
+            self.assertEqual(request.headers["x-request-id"], identity)
+            self.assertNotIn("x-data-parallel-rank", request.headers)
             self.assertEqual(request.headers["x-custom"], "kept")
         self.assertEqual(route(answer)["prefill"], prefill.address)
         self.assertEqual(route(answer)["decode"], decode.address)
@@ -80,6 +85,63 @@ class Choreographies(ProxyTest):
         proxy.complete(headers={"Authorization": "Bearer theirs"})
         for engine in (prefill, decode):
             self.assertEqual(self.one(engine).headers["authorization"], "Bearer secret")
+
+    def test_two_clients_with_one_request_id_do_not_meet(self):
+        for connector in ("nixl", "mooncake", "layerwise"):
+            with self.subTest(connector):
+                if connector == "mooncake":
+                    proxy, prefill, decode, _ = self.mooncake()
+                else:
+                    proxy, (prefill,), (decode,) = self.pair(connector)
+                held = threading.Event()
+                self.addCleanup(held.set)
+                prefill.fault = Fault(hold=held)
+                answers = []
+                threads = [threading.Thread(target=lambda prompt=prompt: answers.append(
+                    proxy.complete(prompt, headers={"X-Request-Id": "same"})))
+                           for prompt in ("a", "b")]
+                for thread in threads:
+                    thread.start()
+                self.wait(lambda: len(prefill.completions()) == 2, "both to be prefilled")
+                held.set()
+                for thread in threads:
+                    thread.join()
+                for answer in answers:
+                    self.assertEqual((answer.status, answer.headers["X-Request-Id"]),
+                                     (200, "same"))
+                ids = {}
+                for engine in (prefill, decode):
+                    self.assertEqual(len(engine.completions()), 2)
+                    for request in engine.completions():
+                        ids.setdefault(request.headers["x-request-id"], set()).add(
+                            request.json["prompt"])
+                self.assertEqual(sorted(map(sorted, ids.values())), [["a"], ["b"]])
+                self.wait_idle(proxy)
+
+    def test_what_the_proxy_says_to_engines_cannot_be_said_by_clients(self):
+        ours = {"kv_transfer_params": {"do_remote_prefill": True, "remote_host": "10.6.6.6"},
+                "bootstrap_host": "10.6.6.6", "bootstrap_port": 1, "bootstrap_room": 5,
+                "data_parallel_rank": 3}
+        for connector in ("nixl", "none", "store", "layerwise", "sglang", "unified"):
+            with self.subTest(connector):
+                if connector == "unified":
+                    engines = [self.engine("both")]
+                    proxy = self.proxy(unified=engines)
+                else:
+                    proxy, prefillers, decoders = self.pair(connector)
+                    engines = prefillers + decoders
+                answer = proxy.complete(**ours, headers={"x-data-parallel-rank": "3"})
+                self.assertEqual(answer.status, 200, answer.body)
+                proxy.ask({"input": "x", **ours}, "/v1/responses")
+                # SGLang's prefiller may be asked last.
+                self.wait(lambda: all(engine.completions() for engine in engines), "all to be asked")
+                for engine in engines:
+                    for request in engine.seen:
+                        self.assertNotIn(b"10.6.6.6", request.body)
+                        self.assertNotIn("x-data-parallel-rank", request.headers)
+                        self.assertNotIn("data_parallel_rank", request.json)
+                        if connector != "sglang" or "completions" not in request.path:
+                            self.assertNotIn("bootstrap_room", request.json)
 
     # store, none, ascend
 
@@ -203,13 +265,15 @@ class Choreographies(ProxyTest):
         proxy, prefill, decode, bootstrap = self.mooncake()
         answer = proxy.complete(stream=True, headers={"X-Request-Id": "r7"})
         self.assertEqual(answer.status, 200, answer.body)
+        transfer = "xfer-" + self.one(prefill).headers["x-request-id"]
         self.assertEqual(self.one(prefill).params, {
-            "do_remote_decode": True, "do_remote_prefill": False, "transfer_id": "xfer-r7"})
+            "do_remote_decode": True, "do_remote_prefill": False, "transfer_id": transfer})
+        self.assertEqual("xfer-" + self.one(decode).headers["x-request-id"], transfer)
         self.assertEqual(self.one(prefill).headers["x-data-parallel-rank"], "0")
         self.assertEqual(self.one(decode).params, {
             "do_remote_decode": False, "do_remote_prefill": True,
             "remote_bootstrap_addr": f"http://127.0.0.2:{bootstrap.port}",
-            "remote_engine_id": prefill.engine_id, "transfer_id": "xfer-r7"})
+            "remote_engine_id": prefill.engine_id, "transfer_id": transfer})
         self.assertNotIn("x-data-parallel-rank", self.one(decode).headers)
         self.wait_idle(proxy)
 
@@ -272,10 +336,11 @@ class Choreographies(ProxyTest):
                 self.assertEqual(self.one(decode).params, {
                     "do_remote_decode": False, "do_remote_prefill": True,
                     "metaserver": f"http://127.0.0.1:{proxy.port}/v1/metaserver"})
+                identity = self.one(decode).headers["x-request-id"]
                 self.assertEqual(self.one(prefill).params, {
-                    "request_id": name.format("q-1"), "remote_host": decode.host,
+                    "request_id": name.format(identity), "remote_host": decode.host,
                     "remote_port": 9, "remote_block_ids": [4, 5]})
-                self.assertEqual(self.one(prefill).headers["x-request-id"], "q-1")
+                self.assertEqual(self.one(prefill).headers["x-request-id"], identity)
                 self.assertEqual(self.one(prefill).path, path)
                 self.assertEqual(decode.callbacks, [200])
                 self.assertEqual(route(answer)["prefill"], prefill.address)
@@ -289,12 +354,21 @@ class Choreographies(ProxyTest):
 
     def test_layerwise_unknown_id_is_404_and_a_prefill_that_fails_502(self):
         proxy, (prefill,), (decode,) = self.pair("layerwise", "--prefill-required")
-        answer = proxy.ask({"request_id": "cmpl-nobody-0"}, "/v1/metaserver")
-        self.assertEqual(answer.status, 404)
+        for name in (f"cmpl-{uuid.uuid4()}-0", f"chatcmpl-{uuid.uuid4()}"):
+            self.assertEqual(proxy.ask({"request_id": name}, "/v1/metaserver").status, 404)
         self.assertEqual(proxy.ask({"request_id": "x"}, "/v1/metaserver").status, 400)
         prefill.fault = Fault(status=503)
         self.assertEqual(proxy.complete().status, 502)
         self.wait(lambda: decode.callbacks == [502], "the call-back to be told")
+
+    def test_layerwise_several_choices_are_the_decoders_alone(self):
+        proxy, (prefill,), (decode,) = self.pair("layerwise")
+        answer = proxy.complete(n=2)
+        self.assertEqual((answer.status, route(answer)["fallback"]), (200, "several_choices"))
+        self.assertIsNone(self.one(decode).params)
+        self.assertEqual(prefill.seen, [])
+        strict, _, _ = self.pair("layerwise", "--prefill-required")
+        self.assertEqual(strict.complete(n=2).status, 400)
 
     # sglang
 
@@ -317,6 +391,36 @@ class Choreographies(ProxyTest):
         self.assertEqual(body["bootstrap_host"], [prefill.host] * 2)
         self.assertEqual(body["bootstrap_port"], [8998] * 2)
         self.assertEqual(len(set(body["bootstrap_room"])), 2)
+
+    def test_sglang_logprobs_of_a_prompt_come_from_the_prefiller(self):
+        proxy, (prefill,), (decode,) = self.pair("sglang")
+        decode.peers = [prefill]
+
+        def logprobs(piece):
+            self.assertTrue(piece["text"].startswith("decode"), piece)
+            return [token for _, token in piece["meta_info"]["input_token_logprobs"]]
+
+        asked = {"text": "a b c", "return_logprob": True}
+        self.assertEqual(logprobs(proxy.ask(asked, "/generate").json), [0, 1, 2])
+        batch = proxy.ask({**asked, "text": ["a b", "c"]}, "/generate").json
+        self.assertEqual([logprobs(piece) for piece in batch], [[0, 1], [0]])
+        answer = proxy.ask({**asked, "stream": True}, "/generate",
+                           headers={"Accept-Encoding": "gzip"})
+        self.assertEqual([logprobs(piece) for piece in self.events(answer)], [[0, 1, 2]] * 2)
+        for engine in (prefill, decode):
+            self.assertEqual(engine.seen[-1].headers["accept-encoding"], "identity")
+        # Who does not ask for them gets the decoder's answer as it is.
+        self.assertEqual(logprobs(proxy.ask({"text": "a b c"}, "/generate").json), [])
+        # A prefiller that fails is not waited for.
+        prefill.fault = Fault(status=400, error_body={"error": {"message": "too long"}})
+        answer = proxy.ask(asked, "/generate")
+        self.assertEqual((answer.status, answer.json), (400, {"error": {"message": "too long"}}))
+        self.wait_idle(proxy)
+
+    def test_generate_is_there_for_sglang_alone(self):
+        proxy, (prefill,), _ = self.pair("nixl")
+        self.assertEqual(proxy.ask({"text": "a"}, "/generate").status, 404)
+        self.assertEqual(prefill.seen, [])
 
     # Neither prefill nor decode.
 

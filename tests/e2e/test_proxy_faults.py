@@ -136,13 +136,18 @@ class Failing(ProxyTest):
 
     def test_no_status_before_the_decoder_has_said_its_own(self):
         proxy, _, (decode,) = self.pair()
-        decode.fault = Fault(slow=0.3, status=418)
+        held = threading.Event()
+        self.addCleanup(held.set)
+        decode.fault = Fault(hold=held, status=418)
         connection = proxy.open(STREAM)
         self.wait(lambda: decode.completions(), "decode to be asked")
-        connection.settimeout(0.05)
-        with self.assertRaises(TimeoutError):
+        # Whatever was sent until now would be there before this answer.
+        self.assertEqual(proxy.ask(None, "/healthcheck", method="GET").status, 200)
+        connection.setblocking(False)
+        with self.assertRaises(BlockingIOError):
             connection.recv(1)
-        connection.settimeout(20)
+        connection.setblocking(True)
+        held.set()
         self.assertTrue(read_until(connection, b"\r\n").startswith(b"HTTP/1.1 418 "))
 
     # Time limits.
@@ -194,15 +199,20 @@ class Failing(ProxyTest):
         self.assertEqual(len(decode.completions()), asked)
         # Half open, one request goes there; the others are still refused.
         self.wait(lambda: proxy.engine(decode)["breaker"] == "half_open", "the pause to be over")
-        decode.fault = Fault(slow=0.3)
+        held = threading.Event()
+        self.addCleanup(held.set)
+        decode.fault = Fault(hold=held)
         statuses = []
         threads = [threading.Thread(target=lambda: statuses.append(proxy.complete().status))
                    for _ in range(4)]
         for thread in threads:
             thread.start()
+        self.wait(lambda: len(statuses) == 3, "all but the probe to be refused")
+        self.assertEqual(len(decode.completions()), asked + 1)
+        held.set()
         for thread in threads:
             thread.join()
-        self.assertEqual(sorted(statuses), [200, 503, 503, 503])
+        self.assertEqual(statuses, [503, 503, 503, 200])
         decode.fault = None
         self.assertEqual(proxy.complete().status, 200)
         self.assertEqual(proxy.engine(decode)["breaker"], "closed")
@@ -402,6 +412,9 @@ class Failing(ProxyTest):
                           first["outcome"], first["path"]),
                          ("one", 200, prefill.address, decode.address, "done", "/v1/completions"))
         self.assertGreater(first["first_byte_ms"], 0)
+        self.assertEqual(first["engine_request_id"],
+                         decode.completions()[0].headers["x-request-id"])
+        self.assertNotIn("engine_request_id", second)
         self.assertEqual((second["request_id"], second["status"]), ("two", 400))
 
     # Many.

@@ -26,9 +26,9 @@ class ChoreographyTest : public testing::Test {
 
   const std::string body_ =
       R"({"model": "m", "prompt": "x", "stream": true, "stream_options": {}, "min_tokens": 9,
-          "max_completion_tokens": 50, "n": 1})";
+          "max_completion_tokens": 50, "min_completion_tokens": 9, "n": 1})";
   const JsonMembers members_ = *JsonMembers::Parse(body_);
-  const Asked asked_{body_, members_, "id"};
+  const Asked asked_{body_, members_};
 };
 
 TEST_F(ChoreographyTest, NamesAreReadBack) {
@@ -57,6 +57,26 @@ TEST_F(ChoreographyTest, PrefillIsAskedForOneToken) {
   }
 }
 
+TEST_F(ChoreographyTest, AscendsOneTokenIsNotTheEndWhateverTheClientAsks) {
+  const std::string body = R"({"prompt": "x"})";
+  const auto members = JsonMembers::Parse(body);
+  for (const Connector connector : {Connector::kAscend, Connector::kAscendLayerwise}) {
+    const Leg leg = Make(connector)->Prefill({body, *members}, {});
+    EXPECT_EQ(Json::parse(leg.body)["min_tokens"], 1) << ConnectorName(connector);
+  }
+}
+
+TEST_F(ChoreographyTest, WhatIsTheProxysIsTakenOutHoweverItIsWritten) {
+  const auto without = [](const std::string& body) {
+    return WithoutOurs(*JsonMembers::Parse(body));
+  };
+  EXPECT_EQ(without(R"({"prompt": "kv_transfer_params", "a": 1})"), std::nullopt);
+  EXPECT_EQ(without(R"({"kv_transfer_params": {}, "a": 1.50, "bootstrap_room": [1]})"),
+            R"({"a": 1.50})");
+  EXPECT_EQ(without(R"({"\u006bv_transfer_params": 1, "a": 1, "kv_transfer_params": 2})"),
+            R"({"a": 1})");
+}
+
 TEST_F(ChoreographyTest, NixlPassesOnWhatPrefillSaysAsItStands) {
   const std::string params = R"({"remote_block_ids": [[1, 2]],  "x": 1e400, "remote_host": "h"})";
   const auto decode =
@@ -81,7 +101,7 @@ TEST_F(ChoreographyTest, NoneForgetsWhatPrefillSays) {
 }
 
 TEST_F(ChoreographyTest, MooncakeNamesTheTransferAndTheRanksEngine) {
-  const Prefiller prefiller{"fd00::1", 2, 8998, "e2", 0};
+  const Prefiller prefiller{"fd00::1", 2, 8998, "e2", 0, "id"};
   EXPECT_EQ(
       Prefill(Connector::kMooncake, prefiller)["kv_transfer_params"],
       Json({{"do_remote_decode", true}, {"do_remote_prefill", false}, {"transfer_id", "xfer-id"}}));
@@ -102,7 +122,7 @@ TEST_F(ChoreographyTest, LayerwiseTellsWhereToCallBack) {
 }
 
 TEST_F(ChoreographyTest, SglangGivesBothTheSameRoom) {
-  const Prefiller prefiller{"h", {}, 8998, "", 77};
+  const Prefiller prefiller{"h", {}, 8998, "", 77, "id"};
   const Json body = Prefill(Connector::kSglang, prefiller);
   EXPECT_EQ(body, Decode(Connector::kSglang, prefiller));
   EXPECT_EQ(body["bootstrap_host"], "h");

@@ -48,11 +48,45 @@ TEST_F(FleetTest, LoadCountsFromTheChoiceOnAndIsReleasedOnce) {
   EXPECT_EQ(Standing(busy).served, 1u);
 }
 
+TEST_F(FleetTest, WhatBecameOfItMayBeSaidAfterItsLoadIsReleased) {
+  Dispatch dispatch = Pick(Role::kDecode);
+  dispatch.Unload();
+  EXPECT_EQ(Standing("10.0.0.3:1").in_flight, 0u);
+  Dispatch moved = std::move(dispatch);
+  moved.Unload();
+  moved.Failed();
+  moved.Release();
+  EXPECT_EQ(Standing("10.0.0.3:1").in_flight, 0u);
+  EXPECT_EQ(Standing("10.0.0.3:1").failed, 1u);
+}
+
 TEST_F(FleetTest, OnesThatWereTriedAreLeftOut) {
   const std::vector<std::string> tried = {"10.0.0.1:1"};
   EXPECT_EQ(Pick(Role::kPrefill, {.but_not = tried}).engine().name(), "10.0.0.2:1");
   const std::vector<std::string> all = {"10.0.0.1:1", "10.0.0.2:1"};
   EXPECT_FALSE(Pick(Role::kPrefill, {.but_not = all}));
+}
+
+TEST_F(FleetTest, WhetherOneCanBePickedIsSaidWithoutPickingIt) {
+  EXPECT_TRUE(fleet_.CanPick(Role::kDecode, {}, MonoNow()));
+  EXPECT_EQ(Standing("10.0.0.3:1").served, 0u);
+  const std::vector<std::string> all = {"10.0.0.3:1"};
+  const auto tried = fleet_.CanPick(Role::kDecode, all, MonoNow());
+  ASSERT_FALSE(tried);
+  EXPECT_FALSE(tried.error().is_open);
+  for (int i = 0; i < 2; ++i) Pick(Role::kDecode).Failed();
+  const auto open = fleet_.CanPick(Role::kDecode, {}, MonoNow());
+  ASSERT_FALSE(open);
+  EXPECT_TRUE(open.error().is_open);
+  EXPECT_GT(open.error().retry_after, seconds(900));
+}
+
+TEST_F(FleetTest, AnEngineComesWithTheAddressesThatWereFoundForIt) {
+  const auto engine = std::make_shared<Engine>(Role::kDecode, *EngineSpec::Parse("by-name:1"));
+  engine->SetAddresses({tcp::endpoint(net::ip::make_address("10.0.0.9"), 1)});
+  ASSERT_TRUE(fleet_.Add(engine));
+  EXPECT_EQ(Standing("by-name:1").engine->addresses().size(), 1u);
+  EXPECT_FALSE(fleet_.Add(Role::kDecode, *EngineSpec::Parse("by-name:1")));
 }
 
 TEST_F(FleetTest, AnEngineThatFailsIsLeftAlone) {

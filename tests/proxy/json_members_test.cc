@@ -53,6 +53,18 @@ TEST(JsonMembersTest, NamesAndStringsAreReadThroughTheirEscapes) {
   EXPECT_EQ(members->Find("d"), std::nullopt);
 }
 
+TEST(JsonMembersTest, ElementsOfAnArrayStandAsTheyAre) {
+  using Elements = std::vector<std::string_view>;
+  EXPECT_EQ(JsonElements(R"( [ 1.50 , {"a": [1, 2]},"],", [] ] )", 4),
+            (Elements{"1.50", R"({"a": [1, 2]})", R"("],")", "[]"}));
+  EXPECT_EQ(JsonElements("[ ]", 0), Elements{});
+  for (const char* text : {"", "1", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1] 2", "[[1]"}) {
+    EXPECT_FALSE(JsonElements(text, 9)) << text;
+  }
+  EXPECT_FALSE(JsonElements(std::string(100000, '['), 9));
+  EXPECT_FALSE(JsonElements("[1, 2]", 1));
+}
+
 TEST(JsonMembersTest, WhatIsNoObjectSaysWhere) {
   for (const char* text :
        {"", "[]", "{", R"({"a")", R"({"a":)", R"({"a":1)", R"({"a":1,})", R"({"a":"x)",
@@ -79,18 +91,6 @@ TEST(JsonMembersTest, WhatIsTooDeepOrHasTooManyMembersIsRefused) {
   const auto many = JsonMembers::Parse(wide(kMaxJsonMembers + 1));
   ASSERT_FALSE(many);
   EXPECT_NE(many.error().Message().find("at most 1024 members"), std::string::npos);
-}
-
-TEST(JsonMembersTest, ElementsAreAsTheyStand) {
-  using Texts = std::vector<std::string_view>;
-  EXPECT_EQ(*JsonElements(R"( [ {"a": [1, 2]} ,"x,]", 1.50] )", 3),
-            (Texts{R"({"a": [1, 2]})", R"("x,]")", "1.50"}));
-  EXPECT_EQ(*JsonElements("[]", 0), Texts());
-  for (const std::string& text :
-       {std::string("{}"), std::string("["), std::string("[1,]"), std::string("[1 2]"),
-        std::string("[1] 2"), std::string("[1,2,3,4]"), std::string(100000, '[')}) {
-    EXPECT_FALSE(JsonElements(text, 3)) << text.substr(0, 20);
-  }
 }
 
 TEST(JsonMembersTest, JsonOfAnyDepthIsLookedThrough) {

@@ -71,6 +71,30 @@ TEST(ProxyOptionsTest, TheFileOfTheExampleProxyIsRead) {
   EXPECT_EQ(options.effective_policy(), Policy::kScore);
 }
 
+TEST(ProxyOptionsTest, DecodersThatCallBackAreToldAnAddressThatTheyReach) {
+  ProxyOptions options;
+  options.prefillers = {*EngineSpec::Parse("10.0.0.1:1")};
+  options.choreography.connector = Connector::kAscendLayerwise;
+  const auto is_fine = [&](const char* host, const char* decoder) {
+    options.host = host;
+    options.decoders = {*EngineSpec::Parse(decoder)};
+    return CheckOptions(options).has_value();
+  };
+  EXPECT_TRUE(is_fine("10.0.0.9", "10.0.0.2:1"));
+  EXPECT_TRUE(is_fine("127.0.0.1", "127.0.0.2:1"));
+  EXPECT_TRUE(is_fine("localhost", "localhost:1"));
+  EXPECT_FALSE(is_fine("0.0.0.0", "127.0.0.1:1"));
+  EXPECT_FALSE(is_fine("::", "10.0.0.2:1"));
+  EXPECT_FALSE(is_fine("127.0.0.1", "10.0.0.2:1"));
+  EXPECT_NE(CheckOptions(options).error().Message().find("--metaserver"), std::string::npos);
+  options.choreography.metaserver = "http://10.0.0.9:8000/v1/metaserver";
+  EXPECT_TRUE(is_fine("0.0.0.0", "10.0.0.2:1"));
+  options.choreography.metaserver = "10.0.0.9:8000";
+  EXPECT_FALSE(is_fine("10.0.0.9", "10.0.0.2:1"));
+  options.choreography = {};
+  EXPECT_TRUE(is_fine("0.0.0.0", "10.0.0.2:1"));
+}
+
 TEST(ProxyOptionsTest, OnlyFiguresThatAreNotTooHighAreTrusted) {
   client::InstanceFigures figures;
   figures.tiers = {16, 32, 48};

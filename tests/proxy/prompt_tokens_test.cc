@@ -50,6 +50,11 @@ TEST(PromptTokensTest, ABatchHasNoOneAnswer) {
     EXPECT_EQ(SourceOf(text).why, "batch") << text;
   }
   EXPECT_EQ(SourceOf("{}").why, "no_prompt");
+  // As SGLang has them.
+  EXPECT_EQ(SourceOf(R"({"input_ids": [5, 6]})").tokens, (Ids{5, 6}));
+  const TokenSource native = SourceOf(R"({"text": "a b"})");
+  EXPECT_EQ(native.kind, Kind::kTokenize);
+  EXPECT_EQ(JsonMembers::Parse(native.body)->Find("prompt"), R"("a b")");
 }
 
 TEST(PromptTokensTest, TheCacheForgetsWhatWasUsedLongestAgo) {
