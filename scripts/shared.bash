@@ -70,8 +70,12 @@ is_configured() {
 
 # build [--program] <preset> [target...]: all without a target. Does nothing that is done already.
 # With --program the tests need not be there, nor what they need to be configured.
+# CONDUCTOR_PRECOMPILE=OFF is for builds without precompiled headers.
 build() {
-  local settings=("-DCONDUCTOR_WERROR=$(warnings_as_errors)") first=()
+  local settings=("-DCONDUCTOR_WERROR=$(warnings_as_errors)"
+    "-DCONDUCTOR_PRECOMPILE=${CONDUCTOR_PRECOMPILE:-ON}") first=()
+  # Without this ccache keeps nothing that is compiled with precompiled headers.
+  export CCACHE_SLOPPINESS=pch_defines,time_macros
   if [[ $1 == --program ]]; then
     first+=(-DBUILD_TESTING=OFF)
     shift
