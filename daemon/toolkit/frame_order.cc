@@ -23,6 +23,7 @@ size_t BytesOf(const SourceFrame& frame) {
 // What is no answer keeps its frames, so that it is counted as the malformed message that it is.
 void MakeLive(SourceFrame& frame, bool is_answer) {
   frame.kind = SourceFrame::Kind::kLive;
+  frame.answered = true;
   if (is_answer && frame.frames.size() == 4) frame.frames.erase(frame.frames.begin());
 }
 

@@ -22,6 +22,7 @@
 #include "daemon/toolkit/rebuild_check.h"
 #include "daemon/toolkit/replay_engine_source.h"
 #include "daemon/toolkit/replay_into.h"
+#include "daemon/toolkit/replay_pace.h"
 #include "daemon/toolkit/replay_progress.h"
 #include "daemon/toolkit/replay_publish.h"
 #include "daemon/toolkit/replay_record.h"
@@ -161,34 +162,6 @@ Status CheckKeys(const std::vector<SourcePublisher>& publishers, std::optional<u
   return {};
 }
 
-// Waits until a frame's turn, by the times of the source.
-class Pace {
- public:
-  Pace(double speed, Stop& stop) : speed_(speed), stop_(stop) {}
-
-  void Wait(double at) {
-    if (speed_ <= 0) return;
-    if (!first_) {
-      first_ = at;
-      begun_ = MonoNow();
-    }
-    const double seconds = std::clamp((at - *first_) / speed_, 0.0, kLongest);
-    const MonoTime due =
-        begun_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-    for (MonoTime now = MonoNow(); now < due && !stop_.Asked(); now = MonoNow()) {
-      std::this_thread::sleep_for(std::min<Duration>(due - now, kLook));
-    }
-  }
-
- private:
-  static constexpr double kLongest = 1e8;  // seconds
-
-  const double speed_;
-  Stop& stop_;
-  std::optional<double> first_;
-  MonoTime begun_{};
-};
-
 // One run: a source, the index that it comes to, and the sinks.
 class Run {
  public:
@@ -199,7 +172,7 @@ class Run {
         stop_(stop),
         picked_(picked),
         order_(source.publishers()),
-        pace_(options.speed.value_or(options.publish.empty() ? 0 : 1), stop),
+        pace_(options.speed.value_or(options.publish.empty() ? 0 : 1)),
         rebuild_(Rebuild::Options(), source.publishers(), options.check ? &check_ : nullptr),
         checked_(rebuild_.index()),
         check_(checked_, rebuild_.index().options().hash_seed),
@@ -214,6 +187,8 @@ class Run {
   [[nodiscard]] bool Differs() const { return options_.check && check_.difference(); }
   // In the order in which they were published.
   void Ordered(const SourceFrame& frame);
+  // Until a frame's turn, or the end.
+  void Wait(const SourceFrame& frame);
 
   const ReplayOptions& options_;
   ReplaySource& source_;
@@ -221,6 +196,7 @@ class Run {
   const std::optional<uint32_t> picked_;
   FrameOrder order_;
   Pace pace_;
+  std::optional<MonoTime> begun_;  // the first frame's turn
   Rebuild rebuild_;
   PlainIndex checked_;
   RebuildCheck check_;
@@ -276,9 +252,18 @@ Status Run::OpenSinks() {
   return {};
 }
 
+void Run::Wait(const SourceFrame& frame) {
+  const Duration after = pace_.Due(frame);
+  begun_ = begun_.value_or(MonoNow());
+  const MonoTime due = *begun_ + after;
+  for (MonoTime now = MonoNow(); now < due && !stop_.Asked(); now = MonoNow()) {
+    std::this_thread::sleep_for(std::min<Duration>(due - now, kLook));
+  }
+}
+
 void Run::Ordered(const SourceFrame& frame) {
   if (!failed_ || stop_.Asked() || Differs()) return;
-  pace_.Wait(frame.at);
+  Wait(frame);
   rebuild_.Feed(frame);
   for (const auto& sink : sinks_) {
     if (failed_) failed_ = sink->Take(frame);

@@ -96,7 +96,7 @@ Status PublishSink::Take(const SourceFrame& frame) {
     return {};
   }
   const auto number = numbering_.Take(picked_ ? 0 : frame.publisher, message->sequence,
-                                      message->payload, frame.kind == SourceFrame::Kind::kAnswer);
+                                      message->payload, frame.answered);
   if (!number) {
     ++repeated_;
     return {};

@@ -44,6 +44,8 @@ struct SourceFrame {
   uint32_t publisher = 0;  // position in publishers(); of kStopped any
   Kind kind = Kind::kLive;
   double at = 0;  // Unix seconds at which it was received
+  // It is a live message that FrameOrder made of an answer.
+  bool answered = false;
   std::vector<std::string> frames;
   uint64_t count = 0;
 
