@@ -106,7 +106,7 @@ std::vector<std::string> RecordSink::Notes() const {
   if (writer_.found().recording) {
     notes.push_back(fmt::format("{} was there, and is gone on with", path_));
   }
-  notes.push_back(fmt::format("wrote {} messages to {}, {}", messages_, path_,
+  notes.push_back(fmt::format("wrote {} to {}, {}", Counted(messages_, "message"), path_,
                               FormatSize(writer_.total_bytes())));
   return notes;
 }

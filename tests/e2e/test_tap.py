@@ -510,7 +510,7 @@ class Recordings(TapTest):
         tap.wait_for_type("stored")
         self.assertEqual(tap.stop(), 0)
         self.assertIn("is a recording already; going on with it", tap.notes[0])
-        self.assertIn("9 bytes at its end were torn and are cut off", tap.notes[1])
+        self.assertIn("cut off a torn end of 9 bytes", tap.notes[1])
         hashes = [json.loads(line)["hashes"]
                   for line in run(file, "--json", "--filter", "type=stored").stdout.splitlines()]
         self.assertEqual(hashes, [["1"], ["2"]])
@@ -568,6 +568,10 @@ class Recordings(TapTest):
 
     def test_other_files_are_no_recordings(self):
         self.assertIn("this is no recording", run(os.path.abspath(__file__), code=1).stderr)
+
+    def test_a_file_that_is_missing_is_a_failure_and_no_matter_of_usage(self):
+        self.assertIn("no-such-file: cannot be opened: No such file",
+                      run("no-such-file", code=1).stderr)
 
 
 class Daemons(TapTest):
@@ -680,8 +684,7 @@ class CommandLines(TapTest):
     def test_what_makes_no_sense_is_a_usage_error_that_says_so(self):
         cases = [
             ([], "nothing to listen to"),
-            (["no-such-file"], "there is no such file"),
-            (["127.0.0.1:5557"], "an endpoint, which begins with tcp://"),
+            (["127.0.0.1:5557"], "no such file, and an endpoint has a scheme (expected tcp://127"),
             (["tcp://host"], "tcp://HOST:PORT"),
             (["inproc://x"], "inproc"),
             (["tcp://a:1", "--raw", "--stats"], "two views"),
