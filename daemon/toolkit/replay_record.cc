@@ -107,7 +107,7 @@ std::vector<std::string> RecordSink::Notes() const {
     notes.push_back(fmt::format("{} was there, and is gone on with", path_));
   }
   notes.push_back(fmt::format("wrote {} to {}, {}", Counted(messages_, "message"), path_,
-                              FormatSize(writer_.total_bytes())));
+                              Counted(writer_.total_bytes(), "byte")));
   return notes;
 }
 

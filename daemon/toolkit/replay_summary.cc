@@ -54,7 +54,7 @@ std::string Titled(const Terminal& terminal, std::string_view title, const Table
 }
 
 std::string Publishers(const ReplaySummary& summary, const Terminal& terminal) {
-  Table table({{"PUBLISHER"},
+  Table table({{"PUBLISHER", Align::kName},
                {"TYPE"},
                {"STATE"},
                {"BATCHES", Align::kRight},
@@ -90,7 +90,7 @@ std::string Events(const RebuildCounts& total, const Terminal& terminal) {
 }
 
 std::string Index(const ReplaySummary& summary, const Terminal& terminal) {
-  Table table({{"INSTANCE"},
+  Table table({{"INSTANCE", Align::kName},
                {"RANK", Align::kRight},
                {"MODEL"},
                {"LORA"},

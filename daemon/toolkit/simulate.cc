@@ -71,8 +71,10 @@ void TellOfLines(const trace::TraceCounters& counters) {
 void TellOfRefused(const simulate::PreparedTrace& trace, const simulate::FleetModel& fleet) {
   if (trace.refused.empty()) return;
   std::cerr << fmt::format(
-      "conductor: left out {} of more than the {} that a rank has on gpu, the first in line {}\n",
-      Counted(trace.refused.size(), "request"), Counted(fleet.blocks[0], "block"),
+      "conductor: left out {}, for {} more than the {} that a rank has on gpu, the first in line "
+      "{}\n",
+      Counted(trace.refused.size(), "request"),
+      trace.refused.size() == 1 ? "it needs" : "they need", Counted(fleet.blocks[0], "block"),
       trace.refused.front());
 }
 

@@ -102,7 +102,8 @@ int RunSnapshotVerify(const SnapshotVerifyOptions& options) {
     checks.push_back({"rebuild", diff->same(),
                       diff->same()
                           ? "a rebuild comes to the same"
-                          : fmt::format("not as in a rebuild: {}", Counted(differing, "block"))});
+                          : fmt::format("{} {} from a rebuild", Counted(differing, "block"),
+                                        differing == 1 ? "differs" : "differ")});
     sound = diff->same();
   }
   if (options.json) {

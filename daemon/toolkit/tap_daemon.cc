@@ -81,7 +81,7 @@ Result<std::unique_ptr<TapDaemon>> TapDaemon::Open(const TapOptions& options) {
   if (!options.ca_file.empty()) http.set_ca_cert_path(options.ca_file);
   http.enable_server_certificate_verification(true);
   const auto token = ReadBearerToken(options.token_file);
-  if (!token) return tl::unexpected(token.error());
+  if (!token) return tl::unexpected(Error(token.error()).Within("--token-file"));
   if (!token->empty()) http.set_bearer_token_auth(*token);
   daemon->thread_ = std::thread([follower = daemon.get()] { follower->Follow(); });
   return daemon;
