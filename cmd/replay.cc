@@ -97,14 +97,9 @@ void AddSources(CLI::App& replay, toolkit::ReplayOptions& options) {
 
 void AddReadAs(CLI::App& replay, toolkit::ReadAs& as) {
   const auto grouped = [](CLI::Option* option) { option->group(kReadGroup); };
-  const auto type = [](const std::string& text) -> Result<std::optional<serve::PublisherType>> {
-    auto parsed = serve::ParsePublisherType(text);
-    if (!parsed) return tl::unexpected(std::move(parsed.error()));
-    return *parsed;
-  };
-  grouped(OfferExpected(AddFlag(replay, "--type", as.type, type, "TYPE",
+  grouped(OfferExpected(AddFlag(replay, "--type", as.type, serve::ParsePublisherType, "TYPE",
                                 "vLLM, SGLang, Mooncake, ... [as recorded, else vLLM]"),
-                        type));
+                        serve::ParsePublisherType));
   grouped(AddFlag(replay, "--model", as.model, ParseName, "NAME", "the model [as recorded]"));
   grouped(AddFlag(replay, "--instance", as.instance, ParseName, "NAME",
                   "the instance [as recorded, else HOST:PORT]"));
@@ -128,22 +123,12 @@ void AddPublish(CLI::App& replay, toolkit::ReplayOptions& options) {
               .add_option("--replay-endpoint", options.replay_endpoint,
                           "answer replay requests there: tcp://*:5558")
               ->type_name("ADDRESS"));
-  const auto dialect = [](std::string_view text) -> Result<std::optional<toolkit::PublishDialect>> {
-    auto parsed = toolkit::ParsePublishDialect(text);
-    if (!parsed) return tl::unexpected(std::move(parsed.error()));
-    return *parsed;
-  };
-  grouped(OfferExpected(AddFlag(replay, "--dialect", options.dialect, dialect, "NAME",
-                                "vllm-array, vllm-map, sglang or mooncake [as it is]"),
-                        dialect));
-  const auto speed = [](std::string_view text) -> Result<std::optional<double>> {
-    auto parsed = toolkit::ParseSpeed(text);
-    if (!parsed) return tl::unexpected(std::move(parsed.error()));
-    return *parsed;
-  };
-  grouped(Offer(
-      AddFlag(replay, "--speed", options.speed, speed, "X", "times as fast as it was, or max [1]"),
-      {"1", "10", "max"}));
+  grouped(OfferExpected(AddFlag(replay, "--dialect", options.dialect, toolkit::ParsePublishDialect,
+                                "NAME", "vllm-array, vllm-map, sglang or mooncake [as it is]"),
+                        toolkit::ParsePublishDialect));
+  grouped(Offer(AddFlag(replay, "--speed", options.speed, toolkit::ParseSpeed, "X",
+                        "times as fast as it was, or max [1]"),
+                {"1", "10", "max"}));
   grouped(
       replay.add_flag("--wait-subscriber", options.wait_subscriber, "begin when somebody listens"));
   Hide(replay.add_flag("--renumber", options.renumber, "sequences without gaps, from the first"));

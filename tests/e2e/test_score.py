@@ -433,6 +433,24 @@ class Sources(ScoreTest):
             self.run_score("--recording", "/nowhere/at-all", stdin="[1]", conductor=None), FAILED,
             "/nowhere/at-all", "No such file")
 
+    def test_damage_that_cost_messages_fails_where_a_live_state_is_expected(self):
+        file = RecordingFile(os.path.join(self.home, "hole.kvrec"), 1)  # record a block
+        number = file.publisher("tcp://a:5557", {"model": MODEL})
+        for index in range(9):
+            file.batch(number, index, events.G2.payload([events.Stored(
+                [index + 1], None, prompt(index, 1), BLOCK_SIZE)]))
+        data = bytearray(file.finish())
+        data[len(data) // 2] ^= 0xff
+        path = self.write("hole.kvrec", bytes(data))
+        tokens = json.dumps(prompt(0, 1))
+        told = f"conductor: warning: {path}: byte "
+        result = self.run_score("--recording", path, stdin=tokens, conductor=None)
+        self.assertEqual(result.returncode, DONE, result.stderr)
+        self.assertIn(told, result.stderr)
+        self.assert_complains(
+            self.run_score("--recording", path, "--live", stdin=tokens, conductor=None), FAILED,
+            told, "expected a:5557 to be live, and it is degraded")
+
     def test_a_replay_that_was_recorded_comes_before_what_follows_it(self):
         file = RecordingFile(os.path.join(self.home, "replayed.kvrec"))
         number = file.publisher("tcp://a:5557", {"modelname": MODEL, "instance_id": "a"})

@@ -591,7 +591,23 @@ class Daemons(TapTest):
     def test_one_that_is_away_is_told(self):
         tap = self.tap("--conductor", f"http://127.0.0.1:{free_ports()}")
         tap.wait_for(lambda: tap.notes, "a note")
-        self.assertIn("cannot be reached", tap.notes[0])
+        self.assertIn("cannot be reached (nothing listens there)", tap.notes[0])
+        self.assertEqual(tap.stop(), 0)
+
+    def test_how_it_is_away_is_told_once_and_again_when_that_changes(self):
+        daemon = self.daemon()
+        publisher = self.publisher(see_subscribers=True)
+        daemon.wait_for(daemon.register(publisher, "a"))
+        tap = self.tap("--conductor", daemon.url, "--json")
+
+        def publish_until_seen():
+            publisher.publish(stored(HASH))
+            return tap.of_type("stored")
+        tap.wait_for(publish_until_seen, "a stored event")
+        daemon.kill()
+        tap.wait_for(lambda: tap.notes and "cannot be reached" in tap.notes[-1], "it to be missed")
+        self.assertEqual(len(tap.notes), len(set(tap.notes)))
+        self.assertLessEqual(len(tap.notes), 3)  # how the stream ended may be told in two ways
         self.assertEqual(tap.stop(), 0)
 
     def test_one_that_refuses_ends_it(self):
