@@ -1,6 +1,7 @@
 #include "daemon/toolkit/endpoint_text.h"
 
 #include <fmt/format.h>
+#include <net/if.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -26,13 +27,15 @@ Status Check(const std::string& text, bool bound) {
   }
   std::string address = text;
   if (text.starts_with(kAnywhere)) address.replace(kAnywhere.find('*'), 1, "0.0.0.0");
+  if (bound && address.ends_with(":*")) address.replace(address.size() - 1, 1, "1");
   const auto endpoint = Endpoint::Parse(address);
   if (!endpoint) return tl::unexpected(endpoint.error());
   if (endpoint->scheme == "inproc") {
     return Fail("inproc endpoints are within one process", text, "tcp://HOST:PORT or ipc://PATH");
   }
-  if (bound && endpoint->is_tcp() && endpoint->host.find(':') == std::string::npos &&
-      !stream::IsNumeric(endpoint->host)) {
+  if (bound && endpoint->is_tcp() && !stream::IsNumeric(endpoint->host) &&
+      endpoint->host.find(':') == std::string::npos &&
+      ::if_nametoindex(endpoint->host.c_str()) == 0) {
     return Fail("a name cannot be listened at", text, "tcp://*:PORT or tcp://ADDRESS:PORT");
   }
   return {};

@@ -18,7 +18,8 @@ namespace conductor::toolkit {
 
 // One to connect to.
 [[nodiscard]] Status CheckDialled(const std::string& text);
-// One to listen at: "tcp://*:5557", an IP address, or ipc.
+// One to listen at: "tcp://*:5557", an IP address or the name of an interface ("tcp://eth0:5557"),
+// or ipc. A port '*' is one that is free.
 [[nodiscard]] Status CheckBound(const std::string& text);
 
 // A file as an argument of the command line. What looks like an address without its scheme is told

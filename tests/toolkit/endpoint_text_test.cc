@@ -14,6 +14,9 @@ TEST(EndpointText, AnAddressHasAScheme) {
   EXPECT_EQ(Message(CheckDialled("ipc:///tmp/a")), "");
   EXPECT_EQ(Message(CheckBound("tcp://*:5557")), "");
   EXPECT_EQ(Message(CheckBound("tcp://[::1]:5557")), "");
+  EXPECT_EQ(Message(CheckBound("tcp://127.0.0.1:*")), "");
+  EXPECT_EQ(Message(CheckBound("tcp://*:*")), "");
+  EXPECT_EQ(Message(CheckBound("tcp://lo:5557")), "");
   EXPECT_EQ(Message(CheckBound("28701")), "28701: has no scheme (expected tcp://*:28701)");
   EXPECT_EQ(Message(CheckDialled("28701")), "28701: has no scheme (expected tcp://HOST:28701)");
   EXPECT_EQ(Message(CheckDialled("engine:5557")),
@@ -27,6 +30,7 @@ TEST(EndpointText, WhatCannotBeListenedAtIsSaid) {
   EXPECT_NE(Message(CheckBound("tcp://name:1")), "");
   EXPECT_NE(Message(CheckBound("inproc://a")), "");
   EXPECT_EQ(Message(CheckDialled("tcp://name:1")), "");
+  EXPECT_NE(Message(CheckDialled("tcp://127.0.0.1:*")), "");
 }
 
 TEST(EndpointText, OnlyHostAndPortIsAnAddressThatLacksItsScheme) {
