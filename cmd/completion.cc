@@ -72,6 +72,16 @@ Command Described(const CLI::App& app) {
   return command;
 }
 
+// The program with `help`, which is no subcommand to the parser.
+Command Program(const CLI::App& app) {
+  Command program = Described(app);
+  Command help{.name = "help", .help = "Print the help of a command"};
+  help.words = {.kind = CommandValue::Kind::kOneOf, .shape = "COMMAND", .choices = {}};
+  for (const Command& command : program.commands) help.words.choices.push_back(command.name);
+  program.commands.push_back(std::move(help));
+  return program;
+}
+
 int Print(const std::string& text) {
   toolkit::Output output;
   output.Print(text);
@@ -89,7 +99,7 @@ void AddCompletion(CLI::App& app, Run& run) {
           "the shell that reads the script")
       ->required();
   completion.final_callback([&app, shell, &run] {
-    run = [&app, shell] { return Print(toolkit::CompletionScript(Described(app), *shell)); };
+    run = [&app, shell] { return Print(toolkit::CompletionScript(Program(app), *shell)); };
   });
 }
 

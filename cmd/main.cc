@@ -1,8 +1,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "cmd/subcommands.h"
 
@@ -16,7 +19,7 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     R"(Examples:
   conductor serve --demo     the daemon and a simulated fleet beside it
-  conductor serve --help     flags, environment, more examples
+  conductor help serve       flags, environment, more examples
   conductor replay FILE      what a recording or a workload trace comes to
   conductor tap tcp://10.0.0.1:5557
                              what an engine says of its cache, as it comes
@@ -46,13 +49,39 @@ std::string Names(const CLI::App& app) {
   return names;
 }
 
+std::string NoSubcommand(const CLI::App& app, const std::string& word) {
+  return "'" + word + "' is no subcommand (expected " + Names(app) + ")";
+}
+
 // CLI11 does not say which word it took for no subcommand.
 std::string Message(const CLI::App& app, const CLI::Error& error) {
   const auto words = app.remaining();
   if (!app.get_subcommands().empty() || words.empty()) return error.what();
-  const std::string word = "'" + words.front();
-  if (words.front().starts_with('-')) return word + "' is no flag of conductor itself";
-  return word + "' is no subcommand (expected " + Names(app) + ")";
+  if (words.front().starts_with('-')) {
+    return "'" + words.front() + "' is no flag of conductor itself";
+  }
+  return NoSubcommand(app, words.front());
+}
+
+int Usage(const std::string& message, const std::string& help) {
+  std::cerr << "conductor: " << message << "\nRun '" << help << "' for what there is.\n";
+  return kUsage;
+}
+
+// `conductor help COMMAND` is `conductor COMMAND --help`.
+int Help(const CLI::App& app, std::span<char* const> words) {
+  const CLI::App* asked = &app;
+  std::string name = "conductor";
+  for (const std::string word : words) {
+    if (word.starts_with('-')) break;
+    const auto known = asked->get_subcommands({});
+    const auto found = std::ranges::find(known, word, &CLI::App::get_name);
+    if (found == known.end()) return Usage(NoSubcommand(*asked, word), name + " --help");
+    asked = *found;
+    name += " " + word;
+  }
+  std::cout << asked->help(asked == &app ? "" : name.substr(0, name.rfind(' ')));
+  return 0;
 }
 
 // Where the caller closed one of the standard streams, the first file or socket that is opened
@@ -84,14 +113,15 @@ int main(int argc, char** argv) {
   conductor::cmd::AddScore(app, run);
   conductor::cmd::AddSnapshot(app, run);
   conductor::cmd::AddCompletion(app, run);
+  if (argc > 1 && std::string_view(argv[1]) == "help") {
+    return Help(app, std::span(argv + 2, static_cast<size_t>(argc - 2)));
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
     return app.exit(asked);
   } catch (const CLI::Error& error) {
-    std::cerr << "conductor: " << Message(app, error) << "\nRun '" << HelpCommand(app)
-              << "' for what there is.\n";
-    return kUsage;
+    return Usage(Message(app, error), HelpCommand(app));
   }
   return run();
 }

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "cmd/choices.h"
 #include "cmd/flag.h"
 #include "cmd/help.h"
 #include "cmd/subcommands.h"
@@ -57,20 +58,21 @@ template <typename Read>
 CLI::Option* AddText(CLI::App& app, const std::shared_ptr<Flags>& flags, const std::string& names,
                      const std::string& shape, const std::string& help, Read read) {
   const std::string flag = names.substr(0, names.find(','));
-  return app
-      .add_option_function<std::string>(
-          names,
-          [flags, flag, read](const std::string& text) {
-            proxy::ProxyOptions scratch;
-            if (const Status set = read(text, scratch); !set) {
-              throw CLI::ValidationError(flag, set.error().Message());
-            }
-            flags->given.emplace_back(
-                [text, read](proxy::ProxyOptions& options) { return read(text, options); });
-          },
-          help)
-      ->type_name(shape)
-      ->take_last();
+  const auto check = [read](const std::string& text) {
+    proxy::ProxyOptions scratch;
+    return read(text, scratch);
+  };
+  CLI::Option* option = app.add_option_function<std::string>(
+      names,
+      [flags, flag, read, check](const std::string& text) {
+        if (const Status set = check(text); !set) {
+          throw CLI::ValidationError(flag, set.error().Message());
+        }
+        flags->given.emplace_back(
+            [text, read](proxy::ProxyOptions& options) { return read(text, options); });
+      },
+      help);
+  return OfferExpected(option->type_name(shape)->take_last(), check);
 }
 
 template <typename Slot>
@@ -158,9 +160,10 @@ void AddConductorFlags(CLI::App& app, const std::shared_ptr<Flags>& flags) {
           Number(
               [](O & o) -> auto& { return o.prompts.block_size; }, 0, INT32_MAX))
       ->group(kHidden);
-  AddText(app, flags, "--hash-algorithm,--hash-algo,--prefix-caching-hash-algo", "NAME",
-          "of registered publishers: sha256 or sha256_cbor",
-          Text([](O & o) -> auto& { return o.prompts.hash_algorithm; }))
+  Offer(AddText(app, flags, "--hash-algorithm,--hash-algo,--prefix-caching-hash-algo", "NAME",
+                "of registered publishers: sha256 or sha256_cbor",
+                Text([](O & o) -> auto& { return o.prompts.hash_algorithm; })),
+        {"sha256", "sha256_cbor"})
       ->group(kHidden);
   AddText(app, flags, "--python-hash-seed", "SEED", "of registered publishers",
           Text([](O & o) -> auto& { return o.prompts.python_hash_seed; }))
@@ -228,8 +231,9 @@ void AddOthers(CLI::App& app, const std::shared_ptr<Flags>& flags) {
   AddSwitch(
       app, flags, "--override-remote-host", "decoders fetch from the host that is named here",
       false, [](O & o) -> auto& { return o.choreography.override_remote_host; });
-  app.add_option("--log-level", flags->log_level, "DEBUG, INFO, WARN or ERROR [INFO]")
-      ->type_name("LEVEL");
+  OfferExpected(app.add_option("--log-level", flags->log_level, "DEBUG, INFO, WARN or ERROR [INFO]")
+                    ->type_name("LEVEL"),
+                log::ParseLevel);
   app.add_flag_callback(
          "--help-all",
          [&app] {

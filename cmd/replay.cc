@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cmd/choices.h"
 #include "cmd/flag.h"
 #include "cmd/help.h"
 #include "cmd/simulate_flags.h"
@@ -96,17 +97,12 @@ void AddSources(CLI::App& replay, toolkit::ReplayOptions& options) {
 
 void AddReadAs(CLI::App& replay, toolkit::ReadAs& as) {
   const auto grouped = [](CLI::Option* option) { option->group(kReadGroup); };
-  grouped(AddFlag(
-      replay, "--type", as.type,
-      [](const std::string& text) -> Result<std::optional<serve::PublisherType>> {
-        auto type = serve::ParsePublisherType(text);
-        if (!type) return tl::unexpected(std::move(type.error()));
-        return *type;
-      },
-      "TYPE", "vLLM, SGLang, Mooncake, ... [as recorded, else vLLM]"));
+  grouped(OfferExpected(AddFlag(replay, "--type", as.type, serve::ParsePublisherType, "TYPE",
+                                "vLLM, SGLang, Mooncake, ... [as recorded, else vLLM]"),
+                        serve::ParsePublisherType));
   grouped(AddFlag(replay, "--model", as.model, ParseName, "NAME", "the model [as recorded]"));
   grouped(AddFlag(replay, "--instance", as.instance, ParseName, "NAME",
-                  "the instance [as recorded, else the endpoint]"));
+                  "the instance [as recorded, else HOST:PORT]"));
   grouped(AddFlag(
       replay, "--block-size", as.block_size,
       [](std::string_view text) -> Result<std::optional<uint32_t>> {
@@ -127,22 +123,12 @@ void AddPublish(CLI::App& replay, toolkit::ReplayOptions& options) {
               .add_option("--replay-endpoint", options.replay_endpoint,
                           "answer replay requests there: tcp://*:5558")
               ->type_name("ADDRESS"));
-  grouped(AddFlag(
-      replay, "--dialect", options.dialect,
-      [](std::string_view text) -> Result<std::optional<toolkit::PublishDialect>> {
-        auto dialect = toolkit::ParsePublishDialect(text);
-        if (!dialect) return tl::unexpected(std::move(dialect.error()));
-        return *dialect;
-      },
-      "NAME", "vllm-array, vllm-map, sglang or mooncake [as it is]"));
-  grouped(AddFlag(
-      replay, "--speed", options.speed,
-      [](std::string_view text) -> Result<std::optional<double>> {
-        auto speed = toolkit::ParseSpeed(text);
-        if (!speed) return tl::unexpected(std::move(speed.error()));
-        return *speed;
-      },
-      "X", "times as fast as it was, or max [1]"));
+  grouped(OfferExpected(AddFlag(replay, "--dialect", options.dialect, toolkit::ParsePublishDialect,
+                                "NAME", "vllm-array, vllm-map, sglang or mooncake [as it is]"),
+                        toolkit::ParsePublishDialect));
+  grouped(Offer(AddFlag(replay, "--speed", options.speed, toolkit::ParseSpeed, "X",
+                        "times as fast as it was, or max [1]"),
+                {"1", "10", "max"}));
   grouped(
       replay.add_flag("--wait-subscriber", options.wait_subscriber, "begin when somebody listens"));
   Hide(replay.add_flag("--renumber", options.renumber, "sequences without gaps, from the first"));

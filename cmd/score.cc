@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cmd/choices.h"
 #include "cmd/flag.h"
 #include "cmd/help.h"
 #include "cmd/score_flags.h"
@@ -52,8 +53,9 @@ void AddSource(CLI::App& score, toolkit::ScoreOptions& options) {
               "ask what a recording of tap comes to, and no daemon");
   score.add_option("--snapshot", options.snapshot, "ask what a snapshot has, and no daemon")
       ->type_name("FILE");
-  AddFlag(score, "--type", options.type, serve::ParsePublisherType, "TYPE",
-          "of publishers of a recording that does not say [vLLM]");
+  OfferExpected(AddFlag(score, "--type", options.type, serve::ParsePublisherType, "TYPE",
+                        "of publishers of a recording that does not say [vLLM]"),
+                serve::ParsePublisherType);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "cmd/choices.h"
 #include "cmd/flag.h"
 #include "cmd/help.h"
 #include "cmd/subcommands.h"
@@ -43,19 +44,19 @@ Result<std::string> ParseHost(const std::string& text) {
 void AddSetting(CLI::App& serve, const serve::Setting& setting, serve::ServeOptions& options) {
   const std::string flag = fmt::format("--{}", setting.name);
   const std::string value = setting.Show({});
-  serve
-      .add_option_function<std::string>(
-          flag,
-          [&setting, &options, flag](const std::string& text) {
-            serve::Limits scratch;
-            if (auto set = setting.Set(text, scratch); !set) {
-              throw CLI::ValidationError(flag, set.error().Message());
-            }
-            options.settings.emplace_back(&setting, text);
-          },
-          value.empty() ? std::string(setting.help) : fmt::format("{} [{}]", setting.help, value))
-      ->type_name(std::string(setting.Shape()))
-      ->group(setting.common ? "Options" : kHidden);
+  const auto check = [&setting](const std::string& text) {
+    serve::Limits scratch;
+    return setting.Set(text, scratch);
+  };
+  CLI::Option* option = serve.add_option_function<std::string>(
+      flag,
+      [&setting, &options, flag, check](const std::string& text) {
+        if (auto set = check(text); !set) throw CLI::ValidationError(flag, set.error().Message());
+        options.settings.emplace_back(&setting, text);
+      },
+      value.empty() ? std::string(setting.help) : fmt::format("{} [{}]", setting.help, value));
+  option->type_name(std::string(setting.Shape()))->group(setting.common ? "Options" : kHidden);
+  OfferExpected(option, check);
 }
 
 void AddHelpAll(CLI::App& serve) {
@@ -87,8 +88,9 @@ void AddServe(CLI::App& app, Run& run) {
                 "port to listen on [13333]; 0: a free one");
   AddFlag(serve, "--query-endpoint", options->query_endpoint, ParseQueryEndpoint, "ADDRESS",
           "answer queries over ZeroMQ too: tcp://127.0.0.1:13334");
-  AddFlag(serve, "--log-level", options->log_level, ParseLogLevel, "LEVEL",
-          "DEBUG, INFO, WARN or ERROR [INFO]");
+  OfferExpected(AddFlag(serve, "--log-level", options->log_level, ParseLogLevel, "LEVEL",
+                        "DEBUG, INFO, WARN or ERROR [INFO]"),
+                ParseLogLevel);
   serve.add_flag("--strict", options->strict, "a broken entry of the file is fatal");
   serve.add_flag("--demo", options->demo, "run a simulated fleet beside the daemon; no file");
   AddNumberFlag(serve, "--demo-seed", options->demo_seed, "a seed", 0, UINT64_MAX,

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cmd/choices.h"
 #include "cmd/flag.h"
 #include "cmd/help.h"
 #include "lib/base/clock.h"
@@ -115,6 +116,7 @@ void AddRoutingFlags(CLI::App& app, toolkit::SimulateOptions& options,
                       ->type_name("NAME")
                       ->expected(1)
                       ->take_all());
+  OfferExpected(added.back(), simulate::ParsePolicy);
   added.push_back(AddFlag(app, "--weights", options.weights, simulate::ParseScoreWeights, "LIST",
                           "of score: gpu=1,cpu=0.8,disk=0.5,waiting=0.5,kv=0.2"));
   added.push_back(AddTimeFlag(app, "--event-delay", options.event_delay,

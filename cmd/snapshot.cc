@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "cmd/choices.h"
 #include "cmd/flag.h"
 #include "cmd/help.h"
 #include "cmd/score_flags.h"
@@ -90,14 +91,9 @@ void AddConductor(CLI::App& sub, toolkit::ConductorSourceOptions& source, bool u
 
 // What publishers of recordings are, where those do not say.
 void AddTakenFor(CLI::App& sub, toolkit::TakenFor& taken_for) {
-  AddFlag(
-      sub, "--type", taken_for.type,
-      [](const std::string& text) -> Result<std::optional<serve::PublisherType>> {
-        auto type = serve::ParsePublisherType(text);
-        if (!type) return tl::unexpected(std::move(type.error()));
-        return *type;
-      },
-      "TYPE", "of publishers of a recording that does not say [vLLM]");
+  OfferExpected(AddFlag(sub, "--type", taken_for.type, serve::ParsePublisherType, "TYPE",
+                        "of publishers of a recording that does not say [vLLM]"),
+                serve::ParsePublisherType);
   AddFlag(sub, "--model", taken_for.model, ParseName, "NAME", "the same of their model");
   AddFlag(sub, "--tenant", taken_for.tenant, ParseName, "NAME", "the same of their tenant");
 }

@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "cmd/choices.h"
 #include "cmd/flag.h"
 #include "cmd/help.h"
 #include "cmd/subcommands.h"
@@ -29,9 +30,9 @@ Exit codes: 0 done, 1 failed, 2 usage. See conductor-tap(1).)";
 constexpr Duration kLeastInterval = std::chrono::milliseconds(10);
 
 template <typename T, typename Parse>
-void AddOptional(CLI::App& tap, const std::string& name, std::optional<T>& target, Parse parse,
-                 const std::string& shape, const std::string& help) {
-  AddFlag(
+CLI::Option* AddOptional(CLI::App& tap, const std::string& name, std::optional<T>& target,
+                         Parse parse, const std::string& shape, const std::string& help) {
+  return AddFlag(
       tap, name, target,
       [parse](const std::string& text) {
         return parse(text).map([](auto value) { return std::optional<T>(value); });
@@ -80,8 +81,9 @@ void AddTap(CLI::App& app, Run& run) {
   tap.add_flag("--bind", options->bind, "listen at the endpoints; publishers connect");
   tap.add_option("--topic", options->topic, "subscribe to topics that begin so")
       ->type_name("PREFIX");
-  AddOptional(tap, "--type", options->type, serve::ParsePublisherType, "TYPE",
-              "vLLM, SGLang, Mooncake, ...: how to read payloads");
+  OfferExpected(AddOptional(tap, "--type", options->type, serve::ParsePublisherType, "TYPE",
+                            "vLLM, SGLang, Mooncake, ...: how to read payloads"),
+                serve::ParsePublisherType);
   tap.add_option("--replay-endpoint", options->replay_endpoint, "the publisher's")
       ->type_name("ENDPOINT");
   AddOptional(

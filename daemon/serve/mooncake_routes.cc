@@ -134,7 +134,7 @@ Parsed<Query> ParseByHash(const Call& call) {
   }
   return ParseHashQuery(body, form,
                         call.generation == Generation::kGo ? RequestBody::Others::kIgnore
-                                                           : RequestBody::Others::kRefuse);
+                                                           : RequestBody::Others::kRefuseTersely);
 }
 
 // Hashes are of blocks of one size, so a model that has several does not say which.

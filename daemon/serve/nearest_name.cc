@@ -33,4 +33,22 @@ std::string NearestName(const std::set<std::string>& names, std::string_view wan
   return nearest == names.end() ? std::string() : *nearest;
 }
 
+std::string_view LikelyName(std::span<const std::string_view> names, std::string_view wanted) {
+  constexpr size_t kMostChanges = 2;
+  constexpr size_t kFewestLetters = 4;  // of what says anything
+  constexpr size_t kLongest = 64;
+  if (wanted.size() < kFewestLetters || wanted.size() > kLongest) return {};
+  std::string_view likely;
+  size_t least = kMostChanges + 1;
+  for (const std::string_view name : names) {
+    const bool begins =
+        name.size() >= kFewestLetters && (name.starts_with(wanted) || wanted.starts_with(name));
+    const size_t changes = begins ? kMostChanges : Distance(name, wanted);
+    if (changes >= least) continue;
+    likely = name;
+    least = changes;
+  }
+  return likely;
+}
+
 }  // namespace conductor::serve

@@ -2,6 +2,7 @@
 #define CONDUCTOR_DAEMON_SERVE_NEAREST_NAME_H_
 
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -11,6 +12,11 @@ namespace conductor::serve {
 // when there is none. Long names are compared by their first 128 bytes: requests must not cost more
 // than they are worth.
 [[nodiscard]] std::string NearestName(const std::set<std::string>& names, std::string_view wanted);
+
+// The one of `names` that `wanted` is likely to stand for: two letters to change at most, or the
+// one is how the other begins. Empty when there is none.
+[[nodiscard]] std::string_view LikelyName(std::span<const std::string_view> names,
+                                          std::string_view wanted);
 
 }  // namespace conductor::serve
 

@@ -21,13 +21,13 @@
 #include "daemon/serve/answer_document.h"
 #include "daemon/serve/file_descriptor.h"
 #include "daemon/serve/query_frames.h"
-#include "daemon/serve/query_peers.h"
 #include "daemon/serve/query_routes.h"
 #include "lib/base/clock.h"
 #include "lib/base/endpoint.h"
 #include "lib/base/fair_mutex.h"
 #include "lib/base/log.h"
 #include "lib/stream/peer_socket.h"
+#include "lib/stream/unfinished_messages.h"
 #include "lib/stream/zmq_socket.h"
 
 namespace conductor::serve {
@@ -328,7 +328,8 @@ void QueryEndpoint::Impl::Send(const ReturnAddress& to, const BodyAnswer& answer
 
 void QueryEndpoint::Impl::WatchPeers() {
   const uint64_t each = 2 * options.max_body_bytes + kBesideBody;
-  QueryPeers peers({.each = each, .together = each + options.max_queued_bytes});
+  stream::UnfinishedMessages peers("query endpoint",
+                                   {.each = each, .together = each + options.max_queued_bytes});
   std::vector<stream::SocketEvent> told;
   std::vector<bool> spoken;
   while (WaitForALook(!peers.empty())) {

@@ -26,7 +26,7 @@ struct RouteContext;
 // the socket and hands out requests would cost two more wake-ups a request.)
 //
 // One thread more looks ten times a second at what peers have sent that is no whole message yet
-// (query_peers.h), for which ZeroMQ knows no limit.
+// (lib/stream/unfinished_messages.h), for which ZeroMQ knows no limit.
 //
 // Nobody is waited for. An answer whose client is gone, or has kMostUnread unread already, is
 // dropped and counted.

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "daemon/serve/nearest_name.h"
 #include "daemon/serve/registration_json.h"
 
 namespace conductor::serve {
@@ -122,8 +123,11 @@ void RequestBody::Take(Value map, Names known, Others others) {
     const std::string_view name = *key;
     if (std::find(known.begin(), known.end(), name) == known.end()) {
       if (others == Others::kIgnore) return true;
-      Fail("unknown_field", Shown(name),
-           fmt::format("unsupported request field: {}{}", where_, Shown(name)));
+      std::string error = fmt::format("unsupported request field: {}{}", where_, Shown(name));
+      const std::string_view likely = LikelyName({known.begin(), known.size()}, name);
+      if (others == Others::kRefuse && !likely.empty())
+        error += fmt::format(" (did you mean {}{}?)", where_, likely);
+      Fail("unknown_field", Shown(name), std::move(error));
       return false;
     }
     if (std::any_of(members_.begin(), members_.end(),

@@ -48,8 +48,9 @@ using Parsed = tl::expected<T, RequestError>;
 // that may be any value, and Finish() gives the error.
 class RequestBody {
  public:
-  // What happens to members of other names.
-  enum class Others : uint8_t { kIgnore, kRefuse };
+  // What happens to members of other names: they are passed over, or the first is an error, which
+  // says what may have been meant but for those who know Mooncake's words for it.
+  enum class Others : uint8_t { kIgnore, kRefuse, kRefuseTersely };
   using Names = std::initializer_list<std::string_view>;
 
   // A request's whole body.

@@ -54,7 +54,9 @@ bool Output::Flush() {
 int Output::End(int code) {
   (void)Flush();
   if (error_ != 0) {
-    return Complain(kExitFailed, {std::strerror(error_), "standard output", {}});
+    return Complain(
+        kExitFailed,
+        {fmt::format("cannot be written: {}", std::strerror(error_)), "standard output", {}});
   }
   return closed_ ? kExitDone : code;
 }

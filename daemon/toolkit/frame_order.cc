@@ -23,6 +23,7 @@ size_t BytesOf(const SourceFrame& frame) {
 // What is no answer keeps its frames, so that it is counted as the malformed message that it is.
 void MakeLive(SourceFrame& frame, bool is_answer) {
   frame.kind = SourceFrame::Kind::kLive;
+  frame.answered = true;
   if (is_answer && frame.frames.size() == 4) frame.frames.erase(frame.frames.begin());
 }
 
@@ -169,16 +170,13 @@ std::vector<std::string> FrameOrder::Notes() const {
   std::vector<std::string> notes;
   for (const Lane& lane : lanes_) {
     if (lane.twice > 0) {
-      notes.push_back(
-          fmt::format("{}: {} messages are in an answer of its replay endpoint too, and are read "
-                      "once",
-                      lane.name, lane.twice));
+      notes.push_back(fmt::format("{}: {} in an answer of its replay endpoint too, and read once",
+                                  lane.name, Counted(lane.twice, "message")));
     }
     if (lane.back > 0) {
       notes.push_back(
-          fmt::format("{}: {} messages are left out: they go back in an answer of its replay "
-                      "endpoint",
-                      lane.name, lane.back));
+          fmt::format("{}: {} left out: out of order in an answer of its replay endpoint",
+                      lane.name, Counted(lane.back, "message")));
     }
     if (lane.too_much) {
       notes.push_back(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -80,6 +81,12 @@ Status OfflineConductor::Settle(const std::stop_token& stop) {
   }
   pending_.clear();
   return {};
+}
+
+std::vector<std::string> OfflineConductor::Models() const {
+  std::set<std::string> models;
+  for (const auto& publisher : registry_.Publishers()) models.insert(publisher.registration.model);
+  return {models.begin(), models.end()};
 }
 
 std::unique_ptr<client::Transport> OfflineConductor::MakeTransport() {

@@ -7,6 +7,7 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "daemon/serve/http_api.h"
 #include "daemon/serve/registration.h"
@@ -49,6 +50,9 @@ class OfflineConductor {
                             const std::stop_token& stop = {});
   // Until all that was fed is applied, so that answers tell it. No thread may feed meanwhile.
   [[nodiscard]] Status Settle(const std::stop_token& stop = {});
+
+  // What its publishers serve, each once.
+  [[nodiscard]] std::vector<std::string> Models() const;
 
   // The way to it for a client, which must not outlive it. All paths but that of /v1/events, which
   // has no end. It answers at once, whatever the deadlines.

@@ -10,8 +10,10 @@
 #include "daemon/serve/registration_json.h"
 #include "daemon/toolkit/frame_order.h"
 #include "daemon/toolkit/json_text.h"
+#include "daemon/toolkit/recorded_name.h"
 #include "daemon/toolkit/replay_recording_source.h"
 #include "daemon/toolkit/terminal.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -21,14 +23,6 @@ using Message = stream::Intake::Message;
 
 constexpr size_t kBytesAtOnce = 4 << 20;
 constexpr size_t kMessagesAtOnce = 4096;
-
-// "HOST:PORT" of tcp://HOST:PORT; '|' has a meaning in keys.
-std::string NameOf(std::string_view endpoint) {
-  const size_t scheme = endpoint.find("://");
-  std::string name(scheme == std::string_view::npos ? endpoint : endpoint.substr(scheme + 3));
-  std::ranges::replace(name, '|', '/');
-  return name.empty() ? "recorded" : name;
-}
 
 // The messages of one publisher on their way into the conductor.
 struct Lane {
@@ -81,9 +75,14 @@ class Loading {
 
  private:
   void AddPublishers(const TakenFor& taken_for) {
-    for (const trace::RecordedPublisher& publisher : source_.recorded()) {
+    for (size_t number = 0; number < source_.recorded().size(); ++number) {
       Lane& lane = lanes_.emplace_back();
-      auto registration = RegistrationOf(publisher, taken_for);
+      // What the rest of the recording shows of it, where neither it nor a flag says.
+      const SourcePublisher& shown = source_.publishers()[number];
+      TakenFor taken = taken_for;
+      if (!taken.type) taken.type = shown.read_as.type;
+      if (taken.model.empty() && shown.model_known) taken.model = shown.read_as.model;
+      auto registration = RegistrationOf(source_.recorded()[number], taken);
       if (registration) {
         const auto until = taken_for.until.find(registration->Key());
         if (until != taken_for.until.end()) lane.until = until->second;
@@ -128,13 +127,14 @@ class Loading {
   void NoteLost() {
     for (size_t number = 0; number < lanes_.size(); ++number) {
       const Lane& lane = lanes_[number];
-      const std::string& endpoint = source_.recorded()[number].endpoint;
+      const std::string name = RecordedName(source_.recorded()[number]);
       if (lane.malformed > 0) {
-        Note(fmt::format("{}: {} messages are none of KV events and are left out", endpoint,
-                         lane.malformed));
+        Note(fmt::format("{}: {} left out: none of KV events", name,
+                         Counted(lane.malformed, "message")));
       }
       if (lane.lost > 0) {
-        Note(fmt::format("{}: {} messages came and are not in the recording", endpoint, lane.lost));
+        Note(fmt::format("{}: {} came and could not be recorded", name,
+                         Counted(lane.lost, "message")));
       }
     }
   }
@@ -156,7 +156,7 @@ Result<serve::Registration> RegistrationOf(const trace::RecordedPublisher& publi
   if (!publisher.facts.empty()) {
     auto parsed = ParseJson(publisher.facts);
     if (!parsed || !parsed->is_object()) {
-      return Fail("what the recording says of it is no JSON object", publisher.endpoint);
+      return Fail("what the recording says of it is no JSON object", RecordedName(publisher));
     }
     facts = *std::move(parsed);
   }
@@ -172,7 +172,7 @@ Result<serve::Registration> RegistrationOf(const trace::RecordedPublisher& publi
   facts["mode"] = "ingest";
   if (!says("model") && !says("modelname")) {
     if (taken_for.model.empty()) {
-      return Fail("the recording does not say which model it serves", publisher.endpoint,
+      return Fail("the recording does not say which model it serves", RecordedName(publisher),
                   "--model NAME");
     }
     facts["modelname"] = taken_for.model;
@@ -181,10 +181,11 @@ Result<serve::Registration> RegistrationOf(const trace::RecordedPublisher& publi
     facts["type"] = serve::PublisherTypeName(taken_for.type.value_or(serve::PublisherType::kVllm));
   }
   if (!says("tenant_id") && !taken_for.tenant.empty()) facts["tenant_id"] = taken_for.tenant;
-  serve::RegistrationFields fields = serve::ReadRegistration(facts, NameOf(publisher.endpoint));
+  serve::RegistrationFields fields = serve::ReadRegistration(facts, RecordedInstance(publisher));
   if (!fields.problems.empty()) {
     const serve::FieldProblem& problem = fields.problems.front();
-    return Fail(problem.what, fmt::format("{}: {}", publisher.endpoint, problem.field.Dotted()),
+    return Fail(problem.what,
+                fmt::format("{}: {}", RecordedName(publisher), problem.field.Dotted()),
                 problem.expected);
   }
   return fields.registration;

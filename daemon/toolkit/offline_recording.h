@@ -19,18 +19,17 @@ namespace conductor::toolkit {
 // What publishers of a recording are taken for that do not say it themselves, as one does not that
 // was recorded at its endpoint alone.
 struct TakenFor {
-  std::optional<serve::PublisherType> type;  // nothing: vLLM
-  std::string model;                         // empty: it must be told
+  std::optional<serve::PublisherType> type;  // nothing: what events show, else vLLM
+  std::string model;                         // empty: the only one of the recording
   std::string tenant;                        // empty: "default"
   // By key the last sequence that is used; one that is not here is used whole.
   std::map<std::string, uint64_t> until = {};
 };
 
 // The registration of a recorded publisher, of mode kIngest: its facts, and what they leave out
-// from `taken_for`. An instance that is not named is called by the HOST:PORT of its endpoint, so
-// that ranks recorded at one endpoint each, without facts, are an instance each; a block size that
-// is not told is learnt from the events. Errors say what the recording has, and the flag that
-// helps.
+// from `taken_for`. An instance that is not named is called as RecordedInstance() says; a block
+// size that is not told is learnt from the events. Errors say what the recording has, and the flag
+// that helps.
 [[nodiscard]] Result<serve::Registration> RegistrationOf(const trace::RecordedPublisher& publisher,
                                                          const TakenFor& taken_for);
 

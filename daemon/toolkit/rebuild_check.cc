@@ -8,6 +8,7 @@
 
 #include "daemon/serve/ingest_profile.h"
 #include "daemon/toolkit/terminal.h"
+#include "lib/base/number.h"
 #include "lib/base/tier.h"
 #include "lib/hash/block_hash.h"
 
@@ -65,7 +66,8 @@ std::string DescribeEvent(const wire::KvEvent& event) {
     if (stored->parent)
       text += fmt::format(" after {:#018x}", static_cast<uint64_t>(*stored->parent));
     if (stored->lora_name) text += fmt::format(" of LoRA {}", Printable(*stored->lora_name));
-    return text + fmt::format(", {} tokens, {}", stored->tokens.size(), MediumText(stored->medium));
+    return text + fmt::format(", {}, {}", Counted(stored->tokens.size(), "token"),
+                              MediumText(stored->medium));
   }
   if (const auto* removed = std::get_if<wire::BlockRemoved>(&event)) {
     return fmt::format("removed{}, {}", NamesText(removed->hashes), MediumText(removed->medium));

@@ -16,12 +16,14 @@
 #include <utility>
 
 #include "daemon/toolkit/bearer_token.h"
+#include "daemon/toolkit/console.h"
+#include "daemon/toolkit/endpoint_text.h"
 #include "daemon/toolkit/frame_order.h"
-#include "daemon/toolkit/print_result.h"
 #include "daemon/toolkit/rebuild.h"
 #include "daemon/toolkit/rebuild_check.h"
 #include "daemon/toolkit/replay_engine_source.h"
 #include "daemon/toolkit/replay_into.h"
+#include "daemon/toolkit/replay_pace.h"
 #include "daemon/toolkit/replay_progress.h"
 #include "daemon/toolkit/replay_publish.h"
 #include "daemon/toolkit/replay_record.h"
@@ -36,9 +38,6 @@
 namespace conductor::toolkit {
 namespace {
 
-constexpr int kDone = 0;
-constexpr int kFailed = 1;
-constexpr int kUsage = 2;
 constexpr uint32_t kTraceBlockSize = 16;
 constexpr Duration kLook = std::chrono::milliseconds(50);  // between two looks at whether to stop
 constexpr const char* kAll = "all";
@@ -63,21 +62,30 @@ void Say(const std::string& text) {
   std::fputs(fmt::format("conductor replay: {}\n", Printable(text)).c_str(), stderr);
 }
 
-bool IsAddress(const std::string& source) { return source.find("://") != std::string::npos; }
-
 enum class FileKind { kRecording, kTrace, kOther };
 
 // What is no file (a pipe) cannot be looked at twice: it is a trace, as recordings need a file.
 Result<FileKind> KindOf(const std::string& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return Fail(std::strerror(errno), path);
+  if (::stat(path.c_str(), &status) != 0) {
+    const int error = errno;
+    // Parts that were rotated away may be there without it.
+    const std::string part = trace::RecordingFiles(path).front();
+    if (part != path) return KindOf(part);
+    return Fail(std::strerror(error), path, "a recording, a trace, or tcp://HOST:PORT");
+  }
   if (S_ISDIR(status.st_mode)) return Fail("is a directory", path, "a recording or a trace");
   if (!S_ISREG(status.st_mode)) return FileKind::kTrace;
   if (trace::IsRecording(path)) return FileKind::kRecording;
   std::ifstream file(path);
   char first = 0;
   if (!(file >> first)) return Fail("is empty or cannot be read", path, "a recording or a trace");
-  return first == '{' ? FileKind::kTrace : FileKind::kOther;
+  if (first == '{') return FileKind::kTrace;
+  // One whose header is damaged can be read all the same.
+  const auto reader = trace::RecordingReader::Open({path});
+  if (reader) return FileKind::kRecording;
+  if (first != trace::kRecordingMagic.front()) return FileKind::kOther;
+  return tl::unexpected(reader.error());  // of a newer version, for example
 }
 
 // A recording that reads what it writes would never end.
@@ -161,34 +169,6 @@ Status CheckKeys(const std::vector<SourcePublisher>& publishers, std::optional<u
   return {};
 }
 
-// Waits until a frame's turn, by the times of the source.
-class Pace {
- public:
-  Pace(double speed, Stop& stop) : speed_(speed), stop_(stop) {}
-
-  void Wait(double at) {
-    if (speed_ <= 0) return;
-    if (!first_) {
-      first_ = at;
-      begun_ = MonoNow();
-    }
-    const double seconds = std::clamp((at - *first_) / speed_, 0.0, kLongest);
-    const MonoTime due =
-        begun_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-    for (MonoTime now = MonoNow(); now < due && !stop_.Asked(); now = MonoNow()) {
-      std::this_thread::sleep_for(std::min<Duration>(due - now, kLook));
-    }
-  }
-
- private:
-  static constexpr double kLongest = 1e8;  // seconds
-
-  const double speed_;
-  Stop& stop_;
-  std::optional<double> first_;
-  MonoTime begun_{};
-};
-
 // One run: a source, the index that it comes to, and the sinks.
 class Run {
  public:
@@ -199,7 +179,7 @@ class Run {
         stop_(stop),
         picked_(picked),
         order_(source.publishers()),
-        pace_(options.speed.value_or(options.publish.empty() ? 0 : 1), stop),
+        pace_(options.speed.value_or(options.publish.empty() ? 0 : 1)),
         rebuild_(Rebuild::Options(), source.publishers(), options.check ? &check_ : nullptr),
         checked_(rebuild_.index()),
         check_(checked_, rebuild_.index().options().hash_seed),
@@ -209,11 +189,14 @@ class Run {
   // An error of the source or of a sink. What came before it is in the summary.
   [[nodiscard]] Status Play();
   [[nodiscard]] ReplaySummary Result(bool whole);
+  [[nodiscard]] uint64_t messages() const { return messages_; }
 
  private:
   [[nodiscard]] bool Differs() const { return options_.check && check_.difference(); }
   // In the order in which they were published.
   void Ordered(const SourceFrame& frame);
+  // Until a frame's turn, or the end.
+  void Wait(const SourceFrame& frame);
 
   const ReplayOptions& options_;
   ReplaySource& source_;
@@ -221,6 +204,7 @@ class Run {
   const std::optional<uint32_t> picked_;
   FrameOrder order_;
   Pace pace_;
+  std::optional<MonoTime> begun_;  // the first frame's turn
   Rebuild rebuild_;
   PlainIndex checked_;
   RebuildCheck check_;
@@ -242,7 +226,7 @@ Status Run::OpenSinks() {
   }
   if (!options_.into.empty()) {
     if (auto checked = CheckKeys(publishers, picked_); !checked) return checked;
-    IntoSink::Options into{.ca_file = options_.ca_file, .stopped = stop_.Ask()};
+    IntoSink::Options into{.ca_file = options_.ca_file, .hand_in = {.stopped = stop_.Ask()}};
     auto url = client::ConductorUrl::Parse(options_.into);
     if (!url) return tl::unexpected(std::move(url.error()));
     into.url = std::move(*url);
@@ -276,9 +260,18 @@ Status Run::OpenSinks() {
   return {};
 }
 
+void Run::Wait(const SourceFrame& frame) {
+  const Duration after = pace_.Due(frame);
+  begun_ = begun_.value_or(MonoNow());
+  const MonoTime due = *begun_ + after;
+  for (MonoTime now = MonoNow(); now < due && !stop_.Asked(); now = MonoNow()) {
+    std::this_thread::sleep_for(std::min<Duration>(due - now, kLook));
+  }
+}
+
 void Run::Ordered(const SourceFrame& frame) {
   if (!failed_ || stop_.Asked() || Differs()) return;
-  pace_.Wait(frame.at);
+  Wait(frame);
   rebuild_.Feed(frame);
   for (const auto& sink : sinks_) {
     if (failed_) failed_ = sink->Take(frame);
@@ -324,6 +317,7 @@ ReplaySummary Run::Result(bool whole) {
   for (const std::string& source : options_.sources) {
     summary.source += (summary.source.empty() ? "" : ", ") + source;
   }
+  summary.lost = source_.lost();
   summary.whole = whole && !stop_.Asked() && !Differs();
   if (picked_) {
     auto picked = std::move(summary.publishers.at(*picked_));
@@ -342,14 +336,14 @@ ReplaySummary Run::Result(bool whole) {
     summary.check = {.batches = check_.batches(),
                      .comparisons = check_.compared(),
                      .difference = check_.difference() ? check_.difference()->Describe() : "",
-                     .sound = source_.Sound()};
+                     .sound = source_.lost().damages == 0};
   }
   return summary;
 }
 
 int Failed(const Error& error) {
   Say(error.Message());
-  return kFailed;
+  return kExitFailed;
 }
 
 }  // namespace
@@ -374,6 +368,17 @@ Status CheckReplay(const ReplayOptions& options) {
     if (!given || there) return {};
     return Fail("means nothing here", flag, fmt::format("{} beside it", other));
   };
+  for (const std::string& source : sources) {
+    if (auto good = IsAddress(source) ? CheckDialled(source) : CheckNoAddress(source); !good) {
+      return good;
+    }
+  }
+  for (const auto& [flag, endpoint] : {std::pair("--publish", &options.publish),
+                                       std::pair("--replay-endpoint", &options.replay_endpoint)}) {
+    if (endpoint->empty()) continue;
+    auto good = CheckBound(*endpoint);
+    if (!good) return tl::unexpected(std::move(good.error()).Within(flag));
+  }
   const bool publishes = !options.publish.empty();
   const bool is_address = !sources.empty() && IsAddress(sources.front());
   for (const Status& status : {
@@ -402,21 +407,25 @@ int RunReplay(const ReplayOptions& options) {
   const auto picked = Pick(options, (*source)->publishers());
   if (!picked) {
     Say(picked.error().Message());
-    return kUsage;
+    return kExitUsage;
   }
   Run run(options, **source, *picked, stop);
   if (auto opened = run.OpenSinks(); !opened) return Failed(opened.error());
   const Status played = run.Play();
   const ReplaySummary summary = run.Result(played.has_value());
   for (const std::string& note : summary.notes) Say(note);
-  const Status printed =
-      PrintResult(options.json ? RenderSummaryJson(summary)
-                               : RenderSummary(summary, TerminalOf(STDOUT_FILENO)));
+  // Of a source that failed before anything came there is nothing to sum up.
+  if (!played && run.messages() == 0 && !options.json) return Failed(played.error());
+  Output output;
+  output.Print(options.json ? RenderSummaryJson(summary)
+                            : RenderSummary(summary, TerminalOf(STDOUT_FILENO)));
+  // Whoever leaves does not make a failure a success.
+  const int printed = output.End(kExitDone);
   if (!played) return Failed(played.error());
-  if (!printed) return Failed(printed.error());
-  if (!summary.check || summary.check->Passed()) return kDone;
+  if (printed != kExitDone) return printed;
+  if (!summary.check || summary.check->Passed()) return kExitDone;
   // Who ended it early did not ask for all of it to be compared.
-  return stop.Asked() && summary.check->difference.empty() ? kDone : kFailed;
+  return stop.Asked() && summary.check->difference.empty() ? kExitDone : kExitFailed;
 }
 
 }  // namespace conductor::toolkit

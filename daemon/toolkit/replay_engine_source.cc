@@ -19,8 +19,6 @@ namespace {
 // Between two looks at whether to stop.
 constexpr Duration kLook = std::chrono::milliseconds(100);
 
-std::string_view Plural(uint64_t count) { return count == 1 ? "" : "es"; }
-
 }  // namespace
 
 void AnswerCheck::Take(const SourceFrame& frame) {
@@ -63,36 +61,32 @@ std::vector<std::string> AnswerCheck::Notes() const {
     const char* form = "with a topic (vLLM from v0.26 on)";
     if (with_topic_ == 0) form = "without a topic (vLLM up to v0.25, SGLang)";
     if (with_topic_ > 0 && plain_ > 0) form = "some with and some without a topic";
-    notes.push_back(fmt::format("{} answered with {} batch{}, sequences {} to {}, {}", endpoint_,
-                                batches_, Plural(batches_), *first_, *last_, form));
+    notes.push_back(fmt::format("{} answered with {}, sequences {} to {}, {}", endpoint_,
+                                Counted(batches_, "batch"), *first_, *last_, form));
     if (*first_ > from_) {
       notes.push_back(fmt::format(
-          "its ring begins at {}: {} batch{} from {} on are gone. Raise the engine's buffer_steps",
-          *first_, *first_ - from_, Plural(*first_ - from_), from_));
+          "its ring begins at {}: {} from {} on {} gone. Raise the engine's buffer_steps", *first_,
+          Counted(*first_ - from_, "batch"), from_, *first_ - from_ == 1 ? "is" : "are"));
     }
   }
   if (holes_ > 0) {
-    notes.push_back(
-        fmt::format("it is not contiguous: {} hole{} of {} batch{}, the first from {} to "
-                    "{}",
-                    holes_, holes_ == 1 ? "" : "s", missing_, Plural(missing_),
-                    first_hole_->missing, first_hole_->next - 1));
+    notes.push_back(fmt::format("it is not contiguous: {} of {}, the first from {} to {}",
+                                Counted(holes_, "hole"), Counted(missing_, "batch"),
+                                first_hole_->missing, first_hole_->next - 1));
   }
   if (before_ > 0) {
-    notes.push_back(fmt::format("{} batch{} are of before {}, which was asked for", before_,
-                                Plural(before_), from_));
+    notes.push_back(
+        fmt::format("{} of before {}, which was asked for", Counted(before_, "batch"), from_));
   }
   if (out_of_order_ > 0) {
-    notes.push_back(fmt::format("{} batch{} are out of order or come twice", out_of_order_,
-                                Plural(out_of_order_)));
+    notes.push_back(fmt::format("{} out of order or twice", Counted(out_of_order_, "batch")));
   }
   if (malformed_ > 0) {
     notes.push_back(
-        fmt::format("{} message{} are no replies (expected [topic,] an 8-byte sequence, "
-                    "a payload)",
-                    malformed_, malformed_ == 1 ? "" : "s"));
+        fmt::format("{} that {} no reply (expected [topic,] an 8-byte sequence, a payload)",
+                    Counted(malformed_, "message"), malformed_ == 1 ? "is" : "are"));
   }
-  if (!ended_) notes.push_back(fmt::format("its end marker is missing: {}", cut_off_));
+  if (!cut_off_.empty()) notes.push_back("its end marker is missing: " + cut_off_);
   return notes;
 }
 

@@ -3,21 +3,14 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
-#include <algorithm>
-#include <thread>
 #include <utility>
 
-#include "daemon/toolkit/ingest_answer.h"
+#include "lib/base/number.h"
 #include "lib/client/http_transport.h"
 #include "lib/wire/msgpack_writer.h"
 
 namespace conductor::toolkit {
 namespace {
-
-constexpr int kOk = 200;
-constexpr int kFull = 429;
-constexpr Duration kWait = std::chrono::milliseconds(200);  // for a full queue
-constexpr Duration kConnect = std::chrono::seconds(5);
 
 void WriteRegistration(const serve::Registration& as, wire::MsgpackWriter& out) {
   const bool pool = serve::IsPool(as.type);
@@ -52,6 +45,7 @@ std::string IncarnationOf(const SourcePublisher& publisher, const SourceFrame& f
 IntoSink::IntoSink(const Options& options, const std::vector<SourcePublisher>& publishers,
                    std::unique_ptr<client::Transport> transport)
     : options_(options), transport_(std::move(transport)) {
+  options_.hand_in.url = options_.url.text;
   if (!transport_) {
     transport_ = client::MakeHttpTransport(options_.url,
                                            {.token = options_.token, .ca_file = options_.ca_file});
@@ -113,69 +107,31 @@ std::string IntoSink::Body(const Lane& lane, size_t from, bool wait) {
 }
 
 Status IntoSink::HandIn(Lane& lane, bool wait) {
-  if (lane.frames.empty()) return {};
-  const std::string path = fmt::format("{}/v1/ingest", options_.url.text);
-  size_t from = 0;
-  Duration waited{};
-  while (true) {
-    auto reply = Ask(Body(lane, from, wait));
-    if (!reply) return tl::unexpected(std::move(reply.error()));
-    const IngestAnswer answer = ReadIngestAnswer(*reply);
-    if (reply->status != kOk && reply->status != kFull) {
-      return Fail(fmt::format("status {}: {}", reply->status, answer.error), path);
-    }
-    const size_t left = lane.frames.size() - from;
-    const size_t taken = std::min<size_t>(answer.accepted, left);
-    from += taken;
-    lane.taken += taken;
-    if (reply->status == kOk) {
-      if (taken < left) {
-        return Fail(fmt::format("took {} of {} frames and does not say why", taken, left), path);
-      }
-      lane.state = answer.state;
-      if (!answer.detail.empty()) lane.state += ": " + answer.detail;
-      break;
-    }
-    ++waits_;
-    waited = taken > 0 ? Duration::zero() : waited + kWait;
-    if (waited > options_.patience) {
-      return Fail(fmt::format("its queue for {} stays full for {}", lane.publisher.name,
-                              FormatDuration(options_.patience)),
-                  path);
-    }
-    if (options_.stopped && options_.stopped()) return Fail("stopped", path);
-    Pause(kWait);
-  }
+  const auto body = [&lane, wait](size_t from) { return Body(lane, from, wait); };
+  auto done = toolkit::HandIn(*transport_, lane.frames.size(), body, options_.hand_in, lane.handed);
+  if (!done) return tl::unexpected(std::move(done.error()).Within(lane.publisher.name));
   lane.frames.clear();
   lane.bytes = 0;
   return {};
 }
 
-Result<client::Reply> IntoSink::Ask(const std::string& body) {
-  const MonoTime now = MonoNow();
-  auto reply = transport_->Exchange(
-      {.method = "POST", .path = "/v1/ingest", .body = body, .form = client::Form::kMsgpack},
-      {.connect = now + std::min(kConnect, options_.limit), .whole = now + options_.limit});
-  if (reply) return *std::move(reply);
-  return tl::unexpected(std::move(reply.error().error).Within(options_.url.text));
-}
-
-void IntoSink::Pause(Duration duration) const {
-  if (options_.pause) return options_.pause(duration);
-  std::this_thread::sleep_for(duration);
-}
-
 std::vector<std::string> IntoSink::Notes() const {
   std::vector<std::string> notes;
+  uint64_t waits = 0;
   for (const Lane& lane : lanes_) {
     if (lane.incarnation.empty()) continue;
-    notes.push_back(fmt::format("handed {} batches in as {} ({})", lane.taken,
-                                lane.publisher.read_as.Key(), lane.state));
+    waits += lane.handed.waits;
+    std::string state = lane.handed.answer.state;
+    if (const std::string& detail = lane.handed.answer.detail; !detail.empty()) {
+      state += ": " + detail;
+    }
+    notes.push_back(fmt::format("handed {} in as {} ({})", Counted(lane.handed.taken, "batch"),
+                                lane.publisher.read_as.Key(), state));
   }
-  if (waits_ > 0) notes.push_back(fmt::format("waited {} times for a full queue", waits_));
+  if (waits > 0) notes.push_back(fmt::format("waited {} for a full queue", Counted(waits, "time")));
   if (malformed_ > 0) {
-    notes.push_back(fmt::format("{} messages are left out: they are no topic, sequence and payload",
-                                malformed_));
+    notes.push_back(
+        fmt::format("{} left out: no topic, sequence and payload", Counted(malformed_, "message")));
   }
   return notes;
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/toolkit/hand_in.h"
 #include "daemon/toolkit/replay_sink.h"
 #include "lib/base/clock.h"
 #include "lib/client/conductor_url.h"
@@ -23,14 +24,11 @@ class IntoSink : public ReplaySink {
  public:
   struct Options {
     client::ConductorUrl url;
-    std::string token;                            // bearer token; empty: none
-    std::string ca_file;                          // https: PEM; empty: the system's
-    Duration limit = std::chrono::seconds(40);    // for one answer, which may wait for 30
-    Duration patience = std::chrono::minutes(1);  // with a queue that stays full
-    size_t body_frames = 256;                     // of one request, at most
-    size_t body_bytes = 1 << 20;                  // about
-    std::function<void(Duration)> pause;          // nothing: sleeps
-    Stopped stopped;
+    std::string token;            // bearer token; empty: none
+    std::string ca_file;          // https: PEM; empty: the system's
+    size_t body_frames = 256;     // of one request, at most
+    size_t body_bytes = 1 << 20;  // about
+    HandInOptions hand_in;        // its URL is that above
   };
 
   // `transport`: nothing makes one to the URL.
@@ -53,21 +51,17 @@ class IntoSink : public ReplaySink {
     std::string incarnation;  // empty: nothing came yet
     std::vector<Frame> frames;
     size_t bytes = 0;
-    uint64_t taken = 0;
-    std::string state;  // as the daemon told it last
+    HandedIn handed;
   };
 
   // Hands all of it in; with `wait` until it is applied.
   [[nodiscard]] Status HandIn(Lane& lane, bool wait);
   [[nodiscard]] static std::string Body(const Lane& lane, size_t from, bool wait);
-  [[nodiscard]] Result<client::Reply> Ask(const std::string& body);
-  void Pause(Duration duration) const;
 
-  const Options options_;
+  Options options_;
   std::unique_ptr<client::Transport> transport_;
   std::vector<Lane> lanes_;
   uint64_t malformed_ = 0;
-  uint64_t waits_ = 0;  // for a full queue
 };
 
 }  // namespace conductor::toolkit

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -16,7 +17,7 @@ constexpr size_t kLongestBar = 40;  // columns
 }  // namespace
 
 std::string ProgressLine(std::optional<double> share, uint64_t messages, size_t width) {
-  std::string text = fmt::format("{} messages", Grouped(messages));
+  std::string text = Counted(messages, "message");
   if (share) {
     const double known = std::clamp(*share, 0.0, 1.0);
     text = fmt::format("{:3.0f} %  {}", known * 100, text);

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "lib/base/number.h"
 #include "lib/wire/timestamp.h"
 
 namespace conductor::toolkit {
@@ -96,7 +97,7 @@ Status PublishSink::Take(const SourceFrame& frame) {
     return {};
   }
   const auto number = numbering_.Take(picked_ ? 0 : frame.publisher, message->sequence,
-                                      message->payload, frame.kind == SourceFrame::Kind::kAnswer);
+                                      message->payload, frame.answered);
   if (!number) {
     ++repeated_;
     return {};
@@ -137,18 +138,19 @@ Status PublishSink::Finish() {
 
 std::vector<std::string> PublishSink::Notes() const {
   std::vector<std::string> notes = {
-      fmt::format("published {} batches at {}", published_, publisher_->endpoint())};
-  if (lives_ > 0) notes.push_back(fmt::format("{} restarts among them", lives_));
-  if (repeated_ > 0) notes.push_back(fmt::format("{} batches came twice or late", repeated_));
+      fmt::format("published {} at {}", Counted(published_, "batch"), publisher_->endpoint())};
+  if (lives_ > 0) notes.push_back(fmt::format("{} among them", Counted(lives_, "restart")));
+  if (repeated_ > 0)
+    notes.push_back(fmt::format("{} came twice or late", Counted(repeated_, "batch")));
   uint64_t left_out = 0;
   for (const auto& redialect : redialects_) left_out += redialect ? redialect->left_out() : 0;
   if (left_out > 0) {
     notes.push_back(
-        fmt::format("{} events are left out, for the dialect has no form for them", left_out));
+        fmt::format("{} left out: the dialect has no form for that", Counted(left_out, "event")));
   }
   if (unusable_ > 0) {
-    notes.push_back(
-        fmt::format("{} messages cannot be published, the first: {}", unusable_, first_unusable_));
+    notes.push_back(fmt::format("{} cannot be published, the first: {}",
+                                Counted(unusable_, "message"), first_unusable_));
   }
   return notes;
 }

@@ -106,8 +106,8 @@ std::vector<std::string> RecordSink::Notes() const {
   if (writer_.found().recording) {
     notes.push_back(fmt::format("{} was there, and is gone on with", path_));
   }
-  notes.push_back(fmt::format("wrote {} messages to {}, {}", messages_, path_,
-                              FormatSize(writer_.total_bytes())));
+  notes.push_back(fmt::format("wrote {} to {}, {}", Counted(messages_, "message"), path_,
+                              Counted(writer_.total_bytes(), "byte")));
   return notes;
 }
 

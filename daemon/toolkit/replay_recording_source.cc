@@ -8,6 +8,7 @@
 
 #include "daemon/serve/registration_json.h"
 #include "daemon/toolkit/json_text.h"
+#include "daemon/toolkit/recorded_name.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -26,8 +27,8 @@ Status CheckFile(const std::string& path) {
 
 SourcePublisher DescribedBy(const trace::RecordedPublisher& recorded, const ReadAs& as,
                             std::vector<std::string>& notes) {
-  SourcePublisher publisher =
-      Described(recorded.endpoint.empty() ? recorded.replay_endpoint : recorded.endpoint, ReadAs());
+  SourcePublisher publisher = Described(RecordedName(recorded), ReadAs());
+  publisher.read_as.instance_id = RecordedInstance(recorded);
   const auto parsed = ParseJson(recorded.facts);
   if (parsed && parsed->is_object()) {
     const auto& facts = *parsed;
@@ -42,7 +43,8 @@ SourcePublisher DescribedBy(const trace::RecordedPublisher& recorded, const Read
     publisher.read_as.mode = stream::ListenMode::kIngest;
     publisher.read_as.endpoint.clear();
     publisher.read_as.replay_endpoint.clear();
-    if (publisher.read_as.model.empty()) publisher.read_as.model = model;
+    publisher.model_known = !publisher.read_as.model.empty();
+    if (!publisher.model_known) publisher.read_as.model = model;
     publisher.type_known = facts.contains("type");
   } else if (!recorded.facts.empty()) {
     notes.push_back(
@@ -64,6 +66,7 @@ Result<std::unique_ptr<RecordingSource>> RecordingSource::Open(
   if (!reader) return tl::unexpected(std::move(reader.error()));
   std::unique_ptr<RecordingSource> source(
       new RecordingSource(std::move(*reader), std::move(files)));
+  source->damages_ = trace::MissingEnds(paths);
   source->Scan(*scanned, as);
   return source;
 }
@@ -94,8 +97,24 @@ void RecordingSource::Scan(trace::RecordingReader& reader, const ReadAs& as) {
       if (damages_.size() < kMostNotes) damages_.push_back(damage->Describe());
     }
   }
+  ShareModel();
   recorded_ = reader.publishers();
+  lost_ = {reader.counters().damages, reader.counters().missing_parts};
   bytes_ = reader.bytes_read();
+}
+
+void RecordingSource::ShareModel() {
+  std::optional<std::string> only;
+  for (const SourcePublisher& publisher : publishers_) {
+    if (!publisher.model_known) continue;
+    if (only && *only != publisher.read_as.model) return;
+    only = publisher.read_as.model;
+  }
+  if (!only) return;
+  for (SourcePublisher& publisher : publishers_) {
+    publisher.read_as.model = *only;
+    publisher.model_known = true;
+  }
 }
 
 std::vector<std::string> RecordingSource::Notes() const {

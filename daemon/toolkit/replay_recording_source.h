@@ -31,7 +31,7 @@ class RecordingSource : public ReplaySource {
   }
   [[nodiscard]] Result<bool> Next(SourceFrame& frame) override;
   [[nodiscard]] std::optional<double> Progress() const override;
-  [[nodiscard]] bool Sound() const override { return damages_.empty(); }
+  [[nodiscard]] Lost lost() const override { return lost_; }
   [[nodiscard]] std::vector<std::string> Notes() const override;
 
   // What the recordings say of publishers, by number.
@@ -46,6 +46,8 @@ class RecordingSource : public ReplaySource {
 
   // What there is of whom.
   void Scan(trace::RecordingReader& reader, const ReadAs& as);
+  // A publisher that does not say its model has that of the others, where all of them have one.
+  void ShareModel();
   static void Take(const trace::RecordedFrame& recorded, SourceFrame& frame);
   // False for what is nothing to a replay.
   [[nodiscard]] bool Take(const trace::RecordedMark& mark, SourceFrame& frame) const;
@@ -56,6 +58,7 @@ class RecordingSource : public ReplaySource {
   std::vector<trace::RecordedPublisher> recorded_;
   std::vector<std::string> notes_;
   std::vector<std::string> damages_;
+  Lost lost_;
   uint64_t bytes_ = 0;  // of all files
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "daemon/serve/snapshots.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -66,12 +67,12 @@ Status SnapshotSink::Finish() {
 std::vector<std::string> SnapshotSink::Notes() const {
   std::vector<std::string> notes;
   if (info_) {
-    notes.push_back(fmt::format("saved {} holdings of {} publishers as {}", info_->holdings,
-                                info_->publishers, path_));
+    notes.push_back(fmt::format("saved {} of {} as {}", Counted(info_->holdings, "holding"),
+                                Counted(info_->publishers, "publisher"), path_));
   }
   if (malformed_ > 0) {
-    notes.push_back(fmt::format("{} messages are left out: they are no topic, sequence and payload",
-                                malformed_));
+    notes.push_back(
+        fmt::format("{} left out: no topic, sequence and payload", Counted(malformed_, "message")));
   }
   return notes;
 }

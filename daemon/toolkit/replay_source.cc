@@ -8,6 +8,7 @@
 #include <utility>
 #include <variant>
 
+#include "daemon/toolkit/endpoint_text.h"
 #include "lib/wire/decoder.h"
 
 namespace conductor::toolkit {
@@ -37,9 +38,7 @@ std::string_view SourceFrame::Payload() const {
 
 SourcePublisher Described(std::string name, const ReadAs& as) {
   SourcePublisher publisher;
-  publisher.read_as.instance_id = name;
-  // It separates the parts of a publisher's key.
-  std::ranges::replace(publisher.read_as.instance_id, '|', '_');
+  publisher.read_as.instance_id = InstanceAt(name);
   publisher.read_as.model = "replayed";
   publisher.read_as.mode = stream::ListenMode::kIngest;
   publisher.name = std::move(name);
@@ -61,7 +60,10 @@ void Override(SourcePublisher& publisher, const ReadAs& as) {
     read_as.type = *as.type;
     publisher.type_known = true;
   }
-  if (as.model) read_as.model = *as.model;
+  if (as.model) {
+    read_as.model = *as.model;
+    publisher.model_known = true;
+  }
   if (as.instance) read_as.instance_id = *as.instance;
   if (as.tenant) read_as.tenant = *as.tenant;
   if (as.lora_name) read_as.lora_name = *as.lora_name;

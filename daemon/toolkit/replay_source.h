@@ -21,6 +21,7 @@ struct SourcePublisher {
   serve::Registration read_as;
   // The type is known, not only supposed: otherwise a stream of pool objects is taken for a pool's.
   bool type_known = false;
+  bool model_known = false;  // and so is the model
   // What there is of it: messages as they were published; answers to replay requests, and how many
   // of their ends (end markers, and recorded marks of an end).
   bool has_live = false;
@@ -44,6 +45,8 @@ struct SourceFrame {
   uint32_t publisher = 0;  // position in publishers(); of kStopped any
   Kind kind = Kind::kLive;
   double at = 0;  // Unix seconds at which it was received
+  // It is a live message that FrameOrder made of an answer.
+  bool answered = false;
   std::vector<std::string> frames;
   uint64_t count = 0;
 
@@ -72,8 +75,12 @@ class ReplaySource {
   // The files that it reads while it goes on.
   [[nodiscard]] virtual std::vector<std::string> Files() const { return {}; }
 
-  // Whether nothing in it was damaged, so far.
-  [[nodiscard]] virtual bool Sound() const { return true; }
+  // What of it cannot be read.
+  struct Lost {
+    uint64_t damages = 0;        // places in files, and between them
+    uint64_t missing_parts = 0;  // of a rotated recording: files that are not there
+  };
+  [[nodiscard]] virtual Lost lost() const { return {}; }
 
   // What is to be told of it, a sentence each: holes in an answer, a recording that ends in the
   // middle of a record. Complete at the end.
@@ -93,7 +100,7 @@ struct ReadAs {
 };
 
 // What a publisher is read as of which nothing but its name is known, under those flags: a vLLM
-// engine of that name serving "replayed", which learns its block size.
+// engine, called as InstanceAt() of that name, serving "replayed", which learns its block size.
 [[nodiscard]] SourcePublisher Described(std::string name, const ReadAs& as);
 // From a message of it: a publisher whose type is not known is a pool's where it tells of objects.
 void GuessType(SourcePublisher& publisher, const SourceFrame& frame);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 #include "lib/base/tier.h"
 
 namespace conductor::toolkit {
@@ -53,7 +54,7 @@ std::string Titled(const Terminal& terminal, std::string_view title, const Table
 }
 
 std::string Publishers(const ReplaySummary& summary, const Terminal& terminal) {
-  Table table({{"PUBLISHER"},
+  Table table({{"PUBLISHER", Align::kName},
                {"TYPE"},
                {"STATE"},
                {"BATCHES", Align::kRight},
@@ -89,7 +90,7 @@ std::string Events(const RebuildCounts& total, const Terminal& terminal) {
 }
 
 std::string Index(const ReplaySummary& summary, const Terminal& terminal) {
-  Table table({{"INSTANCE"},
+  Table table({{"INSTANCE", Align::kName},
                {"RANK", Align::kRight},
                {"MODEL"},
                {"LORA"},
@@ -104,10 +105,10 @@ std::string Index(const ReplaySummary& summary, const Terminal& terminal) {
                Grouped(rank.blocks[0]), Grouped(rank.blocks[1]), Grouped(rank.blocks[2])});
   }
   return Titled(terminal, "The index it ends with", table) +
-         fmt::format("\n{} blocks in {} namespaces, {} holdings, {} names, {} in memory\n",
-                     Grouped(summary.index.blocks), summary.name_spaces.size(),
-                     Grouped(summary.index.holdings), Grouped(summary.index.aliases),
-                     SizeText(summary.index.bytes));
+         fmt::format("\n{} in {}, {}, {}, {} in memory\n", Counted(summary.index.blocks, "block"),
+                     Counted(summary.name_spaces.size(), "namespace"),
+                     Counted(summary.index.holdings, "holding"),
+                     Counted(summary.index.aliases, "name"), SizeText(summary.index.bytes));
 }
 
 // What needs somebody to look.
@@ -117,6 +118,12 @@ std::string Problems(const ReplaySummary& summary, const Terminal& terminal) {
     text += fmt::format("{} {}: {}\n", terminal.Paint(Colour::kYellow, "!"), Printable(whose),
                         Printable(what));
   };
+  if (const auto& lost = summary.lost; lost.damages > 0) {
+    std::string what = Counted(lost.damages, "damage");
+    if (lost.missing_parts > 0)
+      what += fmt::format(" ({} missing)", Counted(lost.missing_parts, "part"));
+    say(summary.source, what + "; what is lost with that is in no figure");
+  }
   for (const auto& result : summary.publishers) {
     if (!result.trust.detail.empty()) say(result.publisher.name, result.trust.detail);
     if (!result.counts.first_problem.empty()) {
@@ -124,24 +131,23 @@ std::string Problems(const ReplaySummary& summary, const Terminal& terminal) {
     }
     const ingest::IngestCounters& ingest = result.ingest;
     if (ingest.waiting_events > 0) {
-      say(result.publisher.name,
-          fmt::format("{} events wait for blocks that nobody announced", ingest.waiting_events));
+      say(result.publisher.name, fmt::format("waiting for blocks that nobody announced: {}",
+                                             Counted(ingest.waiting_events, "event")));
     }
     if (ingest.refused_block_size > 0) {
       say(result.publisher.name,
-          fmt::format("{} events are refused: blocks of {} tokens do not fit blocks of {}",
-                      ingest.refused_block_size, ingest.last_refused_block_size,
+          fmt::format("{} refused: blocks of {} tokens do not fit blocks of {}",
+                      Counted(ingest.refused_block_size, "event"), ingest.last_refused_block_size,
                       ingest.block_size));
     }
     if (ingest.refused_shape > 0) {
       say(result.publisher.name,
-          fmt::format("{} events are refused: their hashes, tokens and block size do not fit one "
-                      "another",
-                      ingest.refused_shape));
+          fmt::format("{} refused: hashes, tokens and block size do not fit one another",
+                      Counted(ingest.refused_shape, "event")));
     }
     if (ingest.objects_unread > 0) {
       say(result.publisher.name,
-          fmt::format("{} objects have keys of no known family", ingest.objects_unread));
+          fmt::format("{} with keys of no known family", Counted(ingest.objects_unread, "object")));
     }
     if (ingest.objects_foreign > 0) {
       say(result.publisher.name,
@@ -257,8 +263,8 @@ std::string CheckText(const ReplaySummary::Check& check, const Terminal& termina
     return fmt::format("{} the index and the reference model differ\n{}", bad, check.difference);
   }
   std::string text = fmt::format(
-      "{} the index and the reference model agree: {} batches, {} comparisons\n",
-      terminal.Paint(Colour::kGreen, "="), Grouped(check.batches), Grouped(check.comparisons));
+      "{} the index and the reference model agree: {}, {}\n", terminal.Paint(Colour::kGreen, "="),
+      Counted(check.batches, "batch"), Counted(check.comparisons, "comparison"));
   if (!check.sound) {
     text +=
         fmt::format("{} the source is damaged: of what is lost nothing could be compared\n", bad);
@@ -292,10 +298,10 @@ ReplaySummary Summarize(const Rebuild& rebuild) {
 std::string RenderSummary(const ReplaySummary& summary, const Terminal& terminal) {
   const RebuildCounts total = TotalOf(summary);
   const Tally events = total.Total();
-  std::string text = fmt::format("{}{}: {} batches, {} events, {} blocks named, over {:.1f} s\n",
-                                 Printable(summary.source),
-                                 summary.whole ? "" : " (not to its end)", Grouped(total.batches),
-                                 Grouped(events.events), Grouped(events.blocks), SecondsOf(total));
+  std::string text = fmt::format(
+      "{}{}: {}, {}, {} named, over {:.1f} s\n", Printable(summary.source),
+      summary.whole ? "" : " (not to its end)", Counted(total.batches, "batch"),
+      Counted(events.events, "event"), Counted(events.blocks, "block"), SecondsOf(total));
   text += Publishers(summary, terminal);
   if (!total.by_type.empty()) text += Events(total, terminal);
   text += Index(summary, terminal);
@@ -321,6 +327,8 @@ std::string RenderSummaryJson(const ReplaySummary& summary) {
   }
   Json document{{"source", summary.source},
                 {"whole", summary.whole},
+                {"damages", summary.lost.damages},
+                {"missing_parts", summary.lost.missing_parts},
                 {"counts", OfCounts(TotalOf(summary))},
                 {"publishers", std::move(publishers)},
                 {"index",

@@ -17,6 +17,7 @@ namespace conductor::toolkit {
 struct ReplaySummary {
   std::string source;
   bool whole = true;  // it was read to its end
+  ReplaySource::Lost lost;
   std::vector<Rebuild::PublisherResult> publishers;
   index::IndexStats index;
   std::vector<index::RankStats> ranks;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lib/base/bytes.h"
+#include "lib/base/number.h"
 #include "lib/wire/vllm_encoder.h"
 
 namespace conductor::toolkit {
@@ -54,18 +55,17 @@ Result<bool> TraceSource::Next(SourceFrame& frame) {
 std::vector<std::string> TraceSource::Notes() const {
   const trace::TraceCounters& counters = reader_.counters();
   std::vector<std::string> notes;
-  notes.push_back(fmt::format(
-      "{} requests of a {} trace; {} of them found their prompt cached", counters.requests,
-      reader_.form() ? trace::TraceFormName(*reader_.form()) : "workload", unchanged_));
+  notes.push_back(fmt::format("{} of a {} trace; {} of them found their prompt cached",
+                              Counted(counters.requests, "request"),
+                              reader_.form() ? trace::TraceFormName(*reader_.form()) : "workload",
+                              unchanged_));
   if (counters.skipped > 0) {
-    notes.push_back(fmt::format("{} lines are skipped, the first: {}", counters.skipped,
+    notes.push_back(fmt::format("{} skipped, the first: {}", Counted(counters.skipped, "line"),
                                 counters.errors.front().Message()));
   }
   if (counters.went_back > 0) {
-    notes.push_back(
-        fmt::format("{} requests are earlier than the one before them; the file's "
-                    "order is kept",
-                    counters.went_back));
+    notes.push_back(fmt::format("earlier than the one before: {}; the file's order is kept",
+                                Counted(counters.went_back, "request")));
   }
   return notes;
 }

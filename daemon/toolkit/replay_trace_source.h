@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ class TraceSource : public ReplaySource {
     return publishers_;
   }
   [[nodiscard]] Result<bool> Next(SourceFrame& frame) override;
+  [[nodiscard]] std::optional<double> Progress() const override { return reader_.progress(); }
   [[nodiscard]] std::vector<std::string> Notes() const override;
 
  private:

@@ -1,6 +1,7 @@
 #include "daemon/toolkit/score.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,6 +43,7 @@ class Recordings final : public ScoreSource {
     return std::move(*conductor_.MakeClient("recording"));
   }
   [[nodiscard]] std::string Advice(const Error&) const override { return {}; }
+  [[nodiscard]] std::vector<std::string> Models() const override { return conductor_.Models(); }
 
  private:
   OfflineConductor conductor_;
@@ -63,6 +65,9 @@ class Snapshot final : public ScoreSource {
     return std::move(*snapshot_.conductor->MakeClient("snapshot"));
   }
   [[nodiscard]] std::string Advice(const Error&) const override { return {}; }
+  [[nodiscard]] std::vector<std::string> Models() const override {
+    return snapshot_.conductor->Models();
+  }
 
  private:
   OfflineSnapshot snapshot_;
@@ -221,12 +226,18 @@ class Report {
   bool any_ = false;  // something was printed
 };
 
+// Whether --load is JSON, and not the name of a file that has it.
+bool LoadIsJson(const ScoreOptions& options) {
+  const size_t first =
+      options.load ? options.load->find_first_not_of(" \t\r\n") : std::string::npos;
+  return first != std::string::npos && (*options.load)[first] == '{';
+}
+
 Status ReadLoadOf(ScoreOptions& options) {
   if (!options.load) return {};
   std::string text = *options.load;
-  const size_t first = text.find_first_not_of(" \t\r\n");
   std::string where = "--load";
-  if (first == std::string::npos || text[first] != '{') {
+  if (!LoadIsJson(options)) {
     auto file = ReadWholeFile(text);
     if (!file) return tl::unexpected(std::move(file.error()).Within("--load"));
     where = fmt::format("--load: {}", text);
@@ -236,6 +247,20 @@ Status ReadLoadOf(ScoreOptions& options) {
   if (!load) return tl::unexpected(std::move(load.error()).Within(where));
   options.defaults.load = *std::move(load);
   return {};
+}
+
+// Prompts that cannot name a model themselves mean the one of --model, or the only one that there
+// is.
+Status HaveModel(ScoreOptions& options, const std::vector<std::string>& models) {
+  if (!options.defaults.model.empty()) return {};
+  if (models.size() == 1) {
+    options.defaults.model = models.front();
+    return {};
+  }
+  if (options.input.only_lines()) return {};
+  return Fail(
+      "no model is named", {},
+      models.empty() ? "--model NAME" : fmt::format("--model, one of {}", fmt::join(models, ", ")));
 }
 
 // Flags that need or exclude one another.
@@ -260,11 +285,8 @@ Status Fit(ScoreOptions& options) {
                 "an engine that does: --tokenizer http://HOST:PORT");
   }
   if (!options.input.empty()) {
-    const bool lines_only = options.input.token_files.empty() && !has_texts;
-    if (options.defaults.model.empty() && !lines_only) {
-      return Fail("no model is named", {}, "--model NAME");
-    }
-    return ReadLoadOf(options);
+    const bool from_file = from_recording || from_snapshot;
+    return from_file ? Status() : HaveModel(options, {});
   }
   if (isatty(STDIN_FILENO) == 1) {
     return Fail("there is no prompt", {},
@@ -272,7 +294,7 @@ Status Fit(ScoreOptions& options) {
                 "input");
   }
   options.input.line_files = {"-"};
-  return ReadLoadOf(options);
+  return {};
 }
 
 }  // namespace
@@ -282,9 +304,14 @@ int RunScore(ScoreOptions options) {
   // What a conductor in this process would tell its operator is told by the states of its answers.
   log::SetLevel(log::Level::kError);
   if (auto fit = Fit(options); !fit) return Complain(kExitUsage, fit.error());
-  const bool from_file = !options.recordings.empty() || !options.snapshot.empty();
+  if (auto read = ReadLoadOf(options); !read) {
+    return Complain(LoadIsJson(options) ? kExitUsage : kExitFailed, read.error());
+  }
   auto source = OpenSource(options);
-  if (!source) return Complain(from_file ? kExitFailed : kExitUsage, source.error());
+  if (!source) return Complain(kExitFailed, source.error());
+  if (auto has = HaveModel(options, (*source)->Models()); !has) {
+    return Complain(kExitUsage, has.error());
+  }
 
   ScoreInput input(options.input, options.defaults);
   Report report(options);

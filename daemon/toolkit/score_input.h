@@ -28,8 +28,10 @@ struct ScoreInputOptions {
   std::vector<std::string> line_files;  // JSON, a prompt a line; "-": standard input
   bool chat = false;                    // texts are what a user says in a conversation
 
-  [[nodiscard]] bool empty() const {
-    return token_files.empty() && texts.empty() && text_files.empty() && line_files.empty();
+  [[nodiscard]] bool empty() const { return only_lines() && line_files.empty(); }
+  // Each prompt can say itself which model it is for.
+  [[nodiscard]] bool only_lines() const {
+    return token_files.empty() && texts.empty() && text_files.empty();
   }
 };
 

@@ -10,6 +10,7 @@
 
 #include "daemon/toolkit/json_text.h"
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -127,7 +128,7 @@ std::string Heading(const ScoreResult& result) {
   heading += fmt::format("model {}", Printable(result.model));
   if (!result.tenant.empty()) heading += fmt::format(", tenant {}", Printable(result.tenant));
   if (result.answer->prompt_tokens) {
-    heading += fmt::format(", {} tokens", Grouped(*result.answer->prompt_tokens));
+    heading += ", " + Counted(*result.answer->prompt_tokens, "token");
   }
   return heading;
 }
@@ -137,8 +138,8 @@ std::string ExplanationLine(const std::string& instance,
   if (!explained) {
     return Printable(fmt::format("  {}: not explained: {}", instance, explained.error().Message()));
   }
-  std::string line = fmt::format("  {}: {} of {} blocks: {}", instance, explained->matched_blocks,
-                                 explained->prompt_blocks, explained->cause);
+  std::string line = fmt::format("  {}: {} of {}: {}", instance, Grouped(explained->matched_blocks),
+                                 Counted(explained->prompt_blocks, "block"), explained->cause);
   if (!explained->detail.empty()) line += fmt::format(": {}", explained->detail);
   if (!explained->field.empty()) {
     line += fmt::format(" ({} of the {}", explained->field, explained->field_of);

@@ -10,6 +10,7 @@
 #include "daemon/serve/nearest_name.h"
 #include "daemon/toolkit/json_text.h"
 #include "daemon/toolkit/terminal.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -277,9 +278,9 @@ std::vector<std::string> Unmet(const Expectation& expected, const client::ScoreA
                                 ranking.front().score, wanted->score));
   }
   if (expected.min_tokens && wanted->longest_matched < *expected.min_tokens) {
-    unmet.push_back(fmt::format("expected {} to match at least {} tokens, and it matches {}",
-                                wanted->instance_id, *expected.min_tokens,
-                                wanted->longest_matched));
+    unmet.push_back(fmt::format("expected {} to match at least {}, and it matches {}",
+                                wanted->instance_id, Counted(*expected.min_tokens, "token"),
+                                Grouped(wanted->longest_matched)));
   }
   if (expected.live && wanted->state != "live") {
     unmet.push_back(fmt::format("expected {} to be live, and it is {}{}{}", wanted->instance_id,

@@ -20,6 +20,9 @@ class ScoreSource {
   [[nodiscard]] virtual Result<client::Client> Connect() = 0;
   // What to do about an error of such a client; empty: nothing that it does not say itself.
   [[nodiscard]] virtual std::string Advice(const Error& error) const = 0;
+  // The models that it has, where that is known without asking: a prompt that names none means the
+  // only one.
+  [[nodiscard]] virtual std::vector<std::string> Models() const { return {}; }
 };
 
 struct ConductorSourceOptions {

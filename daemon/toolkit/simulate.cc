@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <future>
@@ -13,9 +12,10 @@
 #include <iterator>
 #include <utility>
 
-#include "daemon/toolkit/print_result.h"
+#include "daemon/toolkit/console.h"
 #include "daemon/toolkit/simulation_report.h"
 #include "daemon/toolkit/terminal.h"
+#include "lib/base/number.h"
 #include "lib/simulate/prepared_trace.h"
 #include "lib/simulate/simulation.h"
 #include "lib/trace/workload_trace.h"
@@ -23,13 +23,7 @@
 namespace conductor::toolkit {
 namespace {
 
-constexpr int kDone = 0;
-constexpr int kFailed = 1;
-
-int Tell(const Error& error) {
-  std::cerr << "conductor: " << Printable(error.Message()) << '\n';
-  return kFailed;
-}
+int Tell(const Error& error) { return Complain(kExitFailed, error); }
 
 // All files together. Hash ids mean the same in each of them, so they have to be of one form.
 Result<trace::WorkloadTrace> ReadTraces(const std::vector<std::string>& files,
@@ -62,12 +56,12 @@ Result<trace::WorkloadTrace> ReadTraces(const std::vector<std::string>& files,
 
 void TellOfLines(const trace::TraceCounters& counters) {
   if (counters.went_back > 0) {
-    std::cerr << fmt::format("conductor: {} requests stood after later ones; they were sorted\n",
-                             counters.went_back);
+    std::cerr << fmt::format("conductor: behind later ones, and sorted: {}\n",
+                             Counted(counters.went_back, "request"));
   }
   if (counters.skipped == 0) return;
-  std::cerr << fmt::format("conductor: {} of {} lines cannot be read and are left out:\n",
-                           counters.skipped, counters.lines);
+  std::cerr << fmt::format("conductor: left out {} of {}, which cannot be read:\n",
+                           Grouped(counters.skipped), Counted(counters.lines, "line"));
   for (const Error& error : counters.errors) {
     std::cerr << "  " << Printable(error.Message()) << '\n';
   }
@@ -77,9 +71,11 @@ void TellOfLines(const trace::TraceCounters& counters) {
 void TellOfRefused(const simulate::PreparedTrace& trace, const simulate::FleetModel& fleet) {
   if (trace.refused.empty()) return;
   std::cerr << fmt::format(
-      "conductor: {} requests need more than the {} blocks that a rank has on gpu and are left "
-      "out, the first in line {}\n",
-      trace.refused.size(), fleet.blocks[0], trace.refused.front());
+      "conductor: left out {}, for {} more than the {} that a rank has on gpu, the first in line "
+      "{}\n",
+      Counted(trace.refused.size(), "request"),
+      trace.refused.size() == 1 ? "it needs" : "they need", Counted(fleet.blocks[0], "block"),
+      trace.refused.front());
 }
 
 Status WriteFile(const std::string& path, const std::string& text) {
@@ -94,7 +90,7 @@ Status WriteFile(const std::string& path, const std::string& text) {
 }  // namespace
 
 int RunSimulation(const SimulateOptions& options, const std::vector<std::string>& traces) {
-  std::signal(SIGPIPE, SIG_IGN);
+  Output output;
   auto read = ReadTraces(traces, options);
   if (!read) return Tell(read.error());
   TellOfLines(read->counters);
@@ -137,10 +133,9 @@ int RunSimulation(const SimulateOptions& options, const std::vector<std::string>
       return Tell(written.error());
     }
   }
-  const Status printed =
-      PrintResult(options.json ? SimulationDocument(report)
-                               : SimulationTables(report, TerminalOf(STDOUT_FILENO)));
-  return printed ? kDone : Tell(printed.error());
+  output.Print(options.json ? SimulationDocument(report)
+                            : SimulationTables(report, TerminalOf(STDOUT_FILENO)));
+  return output.End(kExitDone);
 }
 
 }  // namespace conductor::toolkit

@@ -10,6 +10,7 @@
 #include "daemon/toolkit/simulation_report.h"
 #include "daemon/toolkit/svg.h"
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -163,10 +164,6 @@ std::string TimesTable(const SimulationReport& report, const Terminal& terminal)
 }
 
 }  // namespace
-
-std::string Counted(uint64_t count, std::string_view what) {
-  return fmt::format("{} {}{}", Grouped(count), what, count == 1 ? "" : "s");
-}
 
 std::string ShowSeconds(double seconds) {
   if (seconds >= 999.5) return Grouped(static_cast<uint64_t>(std::llround(seconds))) + " s";

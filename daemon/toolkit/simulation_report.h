@@ -39,9 +39,6 @@ struct SimulationReport {
 // hits by tier, and the engines' load over time, policy beside policy.
 [[nodiscard]] std::string SimulationPlots(const SimulationReport& report);
 
-// "1 engine", "2,000 engines".
-[[nodiscard]] std::string Counted(uint64_t count, std::string_view what);
-
 // "0.42 s", "12.3 s", "1,234 s".
 [[nodiscard]] std::string ShowSeconds(double seconds);
 

@@ -10,6 +10,7 @@
 #include "daemon/toolkit/json_text.h"
 #include "daemon/toolkit/snapshot_diff.h"
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -112,7 +113,7 @@ std::string BlocksTable(const SnapshotDiff& diff, size_t most, uint64_t all,
                HashText(block.root), std::string(KindName(block.kind))});
   }
   if (table.rows() == 0) return "";
-  return fmt::format("\nthe first {} of {} blocks:\n{}", table.rows(), Grouped(all),
+  return fmt::format("\nthe first {} of {}:\n{}", table.rows(), Counted(all, "block"),
                      table.Render(terminal));
 }
 

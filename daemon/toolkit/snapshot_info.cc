@@ -14,6 +14,7 @@
 #include "daemon/toolkit/snapshot_commands.h"
 #include "daemon/toolkit/snapshot_content.h"
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 #include "lib/store/snapshot_reader.h"
 #include "lib/store/sqlite.h"
 
@@ -126,11 +127,10 @@ std::string Dash(std::string text) { return text.empty() ? "-" : Printable(text)
 std::string Text(const Summary& summary, const Terminal& terminal) {
   const store::SnapshotInfo& info = summary.info;
   std::string text = fmt::format(
-      "{}: format {}, {} bytes\nsaved {} by conductor {}, hash seed {}\n"
-      "{} holdings of {} blocks in {} runs\n\n",
-      Printable(info.path), info.format, Grouped(info.bytes), UtcText(info.saved_at),
-      Printable(info.conductor), info.hash_seed, Grouped(info.holdings), Grouped(info.blocks),
-      Grouped(info.runs));
+      "{}: format {}, {}\nsaved {} by conductor {}, hash seed {}\n{} of {} in {}\n\n",
+      Printable(info.path), info.format, Counted(info.bytes, "byte"), UtcText(info.saved_at),
+      Printable(info.conductor), info.hash_seed, Counted(info.holdings, "holding"),
+      Counted(info.blocks, "block"), Counted(info.runs, "run"));
   Table publishers({{"PUBLISHER"},
                     {"TYPE"},
                     {"STATE THEN"},

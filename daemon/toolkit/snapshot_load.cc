@@ -9,18 +9,18 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
-#include <thread>
 #include <utility>
 
 #include "daemon/serve/registration_json.h"
 #include "daemon/toolkit/bearer_token.h"
 #include "daemon/toolkit/console.h"
-#include "daemon/toolkit/ingest_answer.h"
+#include "daemon/toolkit/hand_in.h"
 #include "daemon/toolkit/json_text.h"
 #include "daemon/toolkit/snapshot_commands.h"
 #include "daemon/toolkit/snapshot_content.h"
 #include "daemon/toolkit/standard_events.h"
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 #include "lib/client/conductor_url.h"
 #include "lib/client/http_transport.h"
 #include "lib/store/snapshot_reader.h"
@@ -30,10 +30,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kEventsAtOnce = 128;                        // of one batch
-constexpr size_t kBytesAtOnce = 1 << 20;                     // of one request, about
-constexpr Duration kPause = std::chrono::milliseconds(100);  // when a queue is full
-constexpr Duration kPatience = std::chrono::minutes(2);      // with one that stays full
+constexpr size_t kEventsAtOnce = 128;                    // of one batch
+constexpr size_t kBytesAtOnce = 1 << 20;                 // of one request, about
+constexpr Duration kPatience = std::chrono::minutes(2);  // with a queue that stays full
 
 // What came of one publisher.
 struct Loaded {
@@ -50,8 +49,7 @@ class Stream {
   Stream(client::Transport& transport, std::string conductor, Duration limit, Json registration,
          std::string incarnation, double timestamp)
       : transport_(transport),
-        conductor_(std::move(conductor)),
-        limit_(limit),
+        options_{.url = std::move(conductor), .limit = limit, .patience = kPatience},
         registration_(std::move(registration)),
         incarnation_(std::move(incarnation)),
         timestamp_(timestamp) {}
@@ -74,8 +72,8 @@ class Stream {
   }
 
   [[nodiscard]] uint64_t told() const { return told_; }
-  [[nodiscard]] const std::string& state() const { return state_; }
-  [[nodiscard]] const std::string& reason() const { return reason_; }
+  // As the daemon told it last.
+  [[nodiscard]] const IngestAnswer& answer() const { return handed_.answer; }
 
  private:
   struct Frame {
@@ -110,31 +108,11 @@ class Stream {
   }
 
   Status HandIn(bool wait) {
-    std::span<const Frame> rest = frames_;
-    const MonoTime give_up = MonoNow() + kPatience;
-    while (!rest.empty()) {
-      const std::string body = Body(rest, wait);
-      const MonoTime end = MonoNow() + limit_;
-      auto reply = transport_.Exchange(
-          {.method = "POST", .path = "/v1/ingest", .body = body, .form = client::Form::kMsgpack},
-          {.connect = end, .whole = end});
-      if (!reply) {
-        return tl::unexpected(std::move(reply.error().error).Within(conductor_));
-      }
-      const IngestAnswer answer = ReadIngestAnswer(*reply);
-      if (reply->status == 429 && answer.readable && MonoNow() < give_up) {
-        rest = rest.subspan(std::min<size_t>(rest.size(), answer.accepted));
-        std::this_thread::sleep_for(kPause);
-        continue;
-      }
-      if (reply->status != 200 || !answer.readable) {
-        const std::string_view what =
-            answer.readable ? std::string_view(answer.error) : "no answer that can be read";
-        return Fail(fmt::format("status {}: {}", reply->status, what), conductor_);
-      }
-      state_ = answer.state;
-      reason_ = answer.reason;
-      break;
+    const auto body = [this, wait](size_t from) {
+      return Body(std::span(frames_).subspan(from), wait);
+    };
+    if (auto done = toolkit::HandIn(transport_, frames_.size(), body, options_, handed_); !done) {
+      return done;
     }
     frames_.clear();
     bytes_ = 0;
@@ -142,8 +120,7 @@ class Stream {
   }
 
   client::Transport& transport_;
-  const std::string conductor_;
-  const Duration limit_;
+  const HandInOptions options_;
   const Json registration_;
   const std::string incarnation_;
   const double timestamp_;
@@ -153,8 +130,7 @@ class Stream {
   uint64_t sequence_ = 1;  // not the first of a stream: what is before the snapshot is not known
   std::vector<Frame> frames_;
   size_t bytes_ = 0;
-  std::string state_;
-  std::string reason_;
+  HandedIn handed_;
 };
 
 // The publisher, as one whose events are handed in.
@@ -215,8 +191,8 @@ Result<Loaded> Load(const SnapshotContent& content, const store::SavedPublisher&
   if (handed) handed = stream.Finish();
   if (!handed) return tl::unexpected(Error(handed.error()).Within(loaded.key));
   loaded.events = stream.told();
-  loaded.state = stream.state();
-  loaded.reason = stream.reason();
+  loaded.state = stream.answer().state;
+  loaded.reason = stream.answer().reason;
   return loaded;
 }
 
@@ -257,7 +233,7 @@ int RunSnapshotLoad(const SnapshotLoadOptions& options) {
     return Complain(kExitUsage, {"is not asked over HTTP", address, "http://HOST:PORT"});
   }
   auto token = ReadBearerToken(options.conductors.token_file);
-  if (!token) return Complain(kExitUsage, std::move(token.error()).Within("--token-file"));
+  if (!token) return Complain(kExitFailed, std::move(token.error()).Within("--token-file"));
   auto reader = store::SnapshotReader::Open(options.file);
   if (!reader) return Complain(kExitFailed, reader.error());
   const auto content = SnapshotContent::Read(*reader);

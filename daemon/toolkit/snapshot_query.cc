@@ -15,6 +15,7 @@
 #include "daemon/toolkit/table.h"
 #include "daemon/toolkit/tokenizer.h"
 #include "lib/base/log.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -45,8 +46,8 @@ Result<client::QueryAnswer> Ask(client::Client& client, std::optional<Tokenizer>
 std::string Text(const ScoreItem& item, const client::QueryAnswer& answer,
                  const Terminal& terminal) {
   std::string text =
-      fmt::format("{}: model {}, {} tokens\n", Printable(item.source),
-                  Printable(item.prompt->model), Grouped(answer.prompt_tokens.value_or(0)));
+      fmt::format("{}: model {}, {}\n", Printable(item.source), Printable(item.prompt->model),
+                  Counted(answer.prompt_tokens.value_or(0), "token"));
   Table table({{"INSTANCE"},
                {"STATE"},
                {"MATCHED", Align::kRight},

@@ -20,6 +20,7 @@
 #include "daemon/toolkit/snapshot_daemon.h"
 #include "daemon/toolkit/table.h"
 #include "lib/base/log.h"
+#include "lib/base/number.h"
 #include "lib/store/snapshot_reader.h"
 
 namespace conductor::toolkit {
@@ -116,10 +117,11 @@ Result<Saved> SaveFromDaemon(const SnapshotSaveOptions& options) {
 }
 
 std::string Text(const Saved& saved) {
-  std::string text = fmt::format("{}: {} publishers, {} holdings of {} blocks, {} bytes, {}\n",
-                                 Printable(saved.info.path), Grouped(saved.info.publishers),
-                                 Grouped(saved.info.holdings), Grouped(saved.info.blocks),
-                                 Grouped(saved.info.bytes), UtcText(saved.info.saved_at));
+  std::string text =
+      fmt::format("{}: {}, {} of {}, {}, {}\n", Printable(saved.info.path),
+                  Counted(saved.info.publishers, "publisher"),
+                  Counted(saved.info.holdings, "holding"), Counted(saved.info.blocks, "block"),
+                  Counted(saved.info.bytes, "byte"), UtcText(saved.info.saved_at));
   if (!saved.daemon_path.empty() && saved.daemon_path != saved.info.path) {
     text += fmt::format("copied from {}, where {} keeps it\n", Printable(saved.daemon_path),
                         Printable(saved.source));

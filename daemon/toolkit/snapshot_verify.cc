@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 #include "lib/store/snapshot_reader.h"
 #include "lib/store/sqlite.h"
 
@@ -57,7 +58,8 @@ SnapshotCheck CheckCounts(const SnapshotContent& content) {
             fmt::format("{} are {}, where the tables come to {}", expected.what, Grouped(got),
                         Grouped(expected.value))};
   }
-  return {kName, true, fmt::format("{} holdings of {} blocks", Grouped(holdings), Grouped(blocks))};
+  return {kName, true,
+          fmt::format("{} of {}", Counted(holdings, "holding"), Counted(blocks, "block"))};
 }
 
 }  // namespace
@@ -88,8 +90,8 @@ SnapshotCheck CheckChains(const SnapshotContent& content) {
   });
   if (differs == places.end()) {
     return {kName, true,
-            fmt::format("{} blocks in {} runs", Grouped(places.size()),
-                        Grouped(content.runs().size()))};
+            fmt::format("{} in {}", Counted(places.size(), "block"),
+                        Counted(content.runs().size(), "run"))};
   }
   const Place& other = *std::next(differs);
   return {kName, false,

@@ -20,6 +20,7 @@
 #include "daemon/toolkit/snapshot_verify.h"
 #include "daemon/toolkit/terminal.h"
 #include "lib/base/log.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -99,8 +100,10 @@ int RunSnapshotVerify(const SnapshotVerifyOptions& options) {
     diff->name_b = "the rebuild";
     const uint64_t differing = diff->total().differing();
     checks.push_back({"rebuild", diff->same(),
-                      diff->same() ? "a rebuild comes to the same"
-                                   : fmt::format("{} blocks differ from a rebuild", differing)});
+                      diff->same()
+                          ? "a rebuild comes to the same"
+                          : fmt::format("{} {} from a rebuild", Counted(differing, "block"),
+                                        differing == 1 ? "differs" : "differ")});
     sound = diff->same();
   }
   if (options.json) {

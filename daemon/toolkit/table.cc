@@ -68,10 +68,4 @@ std::string Table::Render(const Terminal& terminal) const {
   return text;
 }
 
-std::string Grouped(uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, 1, ',');
-  return digits;
-}
-
 }  // namespace conductor::toolkit

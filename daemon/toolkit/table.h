@@ -48,9 +48,6 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// 1234567 as "1,234,567".
-[[nodiscard]] std::string Grouped(uint64_t number);
-
 }  // namespace conductor::toolkit
 
 #endif  // CONDUCTOR_DAEMON_TOOLKIT_TABLE_H_

@@ -1,7 +1,6 @@
 #include "daemon/toolkit/tap.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -11,15 +10,15 @@
 #include <memory>
 #include <utility>
 
+#include "daemon/toolkit/endpoint_text.h"
 #include "daemon/toolkit/line_output.h"
 #include "daemon/toolkit/stop_signal.h"
-#include "daemon/toolkit/table.h"
 #include "daemon/toolkit/tap_daemon.h"
 #include "daemon/toolkit/tap_facts.h"
 #include "daemon/toolkit/tap_live.h"
 #include "daemon/toolkit/tap_recorder.h"
 #include "daemon/toolkit/tap_view.h"
-#include "lib/base/endpoint.h"
+#include "lib/base/number.h"
 #include "lib/client/conductor_url.h"
 #include "lib/trace/recording_reader.h"
 
@@ -28,29 +27,6 @@ namespace {
 
 constexpr int kDone = 0;
 constexpr int kFailed = 1;
-
-Status CheckEndpoint(const std::string& text, bool bind) {
-  std::string address = text;
-  const bool any = address.starts_with("tcp://*:");
-  if (any) address.replace(6, 1, "0.0.0.0");
-  const auto endpoint = Endpoint::Parse(address);
-  if (!endpoint) return tl::unexpected(endpoint.error());
-  if (endpoint->scheme == "inproc") {
-    return Fail("inproc endpoints are within one process", text, "tcp://HOST:PORT or ipc://PATH");
-  }
-  if (bind && endpoint->is_tcp() && endpoint->host != "0.0.0.0" &&
-      endpoint->host.find(':') == std::string::npos && !stream::IsNumeric(endpoint->host)) {
-    return Fail("a name cannot be listened at", text, "tcp://*:PORT or tcp://ADDRESS:PORT");
-  }
-  return {};
-}
-
-Status CheckFile(const std::string& path) {
-  struct stat found {};
-  if (::stat(path.c_str(), &found) == 0 || trace::RecordingFiles(path).size() > 1) return {};
-  return Fail("there is no such file", path,
-              "a recording, or an endpoint, which begins with tcp:// or ipc://");
-}
 
 // The time until the first of these, in zmq_poll()'s milliseconds.
 int Wait(MonoTime now, std::initializer_list<std::optional<MonoTime>> deadlines) {
@@ -90,22 +66,27 @@ struct Run {
   }
 
   // The end of all that ends by itself or by a signal. Who closed the output wants no more words.
-  void End() {
+  void End(const trace::RecordingReader::Counters& read = {}) {
     view.Finish(UnixNanos());
     output.Flush();
     recorder.Close();
     if (output.closed()) return;  // Exit() says why, if it is not that
     std::string text = view.Summary();
     if (recorder.recording()) text += "; " + recorder.Summary();
+    if (read.damages > 0) text += "; " + Counted(read.damages, "damage");
+    if (read.missing_parts > 0) {
+      text += fmt::format(" ({} missing)", Counted(read.missing_parts, "part"));
+    }
     if (output.left_out() > 0) {
-      text += fmt::format("; {} lines were not printed, as the reader was slow",
-                          Grouped(output.left_out()));
+      text += fmt::format("; {} not printed, as the reader was slow",
+                          Counted(output.left_out(), "line"));
     }
     TapNote(text);
   }
 };
 
 int TapFiles(Run& run) {
+  for (const std::string& missing : trace::MissingEnds(run.options.sources)) TapNote(missing);
   auto reader = trace::RecordingReader::Open(trace::RecordingFiles(run.options.sources));
   if (!reader) return run.Fail(reader.error());
   const MonoTime begin = MonoNow();
@@ -137,10 +118,10 @@ int TapFiles(Run& run) {
     }
   }
   if (reader->counters().unknown_records > 0) {
-    TapNote(fmt::format("{} records of a newer version were passed over",
-                        reader->counters().unknown_records));
+    TapNote(fmt::format("{} of a newer version passed over",
+                        Counted(reader->counters().unknown_records, "record")));
   }
-  run.End();
+  run.End(reader->counters());
   return run.Exit(!damaged || run.output.closed());
 }
 
@@ -217,8 +198,6 @@ int TapStream(Run& run) {
 
 }  // namespace
 
-bool IsEndpoint(const std::string& source) { return source.find("://") != std::string::npos; }
-
 void TapNote(const std::string& text) {
   std::fprintf(stderr, "conductor tap: %s\n", Printable(text).c_str());
 }
@@ -242,14 +221,13 @@ Status CheckTap(const TapOptions& options) {
   if (options.sources.empty()) {
     return Fail("nothing to listen to", {}, "an ENDPOINT, a recording, or --conductor URL");
   }
-  const bool endpoints = IsEndpoint(options.sources.front());
+  const bool endpoints = IsAddress(options.sources.front());
   for (const std::string& source : options.sources) {
-    if (IsEndpoint(source) != endpoints) {
+    if (IsAddress(source) != endpoints) {
       return Fail("recordings and endpoints cannot be read together", source, "one or the other");
     }
-    if (auto good = endpoints ? CheckEndpoint(source, options.bind) : CheckFile(source); !good) {
-      return good;
-    }
+    const auto check = options.bind ? CheckBound : CheckDialled;
+    if (auto good = endpoints ? check(source) : CheckNoAddress(source); !good) return good;
   }
   if (const auto facts = ReadFacts(options.facts, options.type); !facts) {
     return tl::unexpected(facts.error());
@@ -265,7 +243,7 @@ Status CheckTap(const TapOptions& options) {
     return Fail("--fact and --rotate-size are for a recording", {}, "--record FILE");
   }
   if (!options.replay_endpoint.empty()) {
-    if (auto good = CheckEndpoint(options.replay_endpoint, false); !good) return good;
+    if (auto good = CheckDialled(options.replay_endpoint); !good) return good;
   }
   if (options.from && options.replay_endpoint.empty()) {
     return Fail("--from asks a replay endpoint", {}, "--replay-endpoint ENDPOINT");
@@ -279,7 +257,7 @@ Status CheckTap(const TapOptions& options) {
 
 int RunTap(const TapOptions& options) {
   Run run(options);
-  if (options.conductor.empty() && !IsEndpoint(options.sources.front())) return TapFiles(run);
+  if (options.conductor.empty() && !IsAddress(options.sources.front())) return TapFiles(run);
   return TapStream(run);
 }
 

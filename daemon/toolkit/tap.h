@@ -50,9 +50,6 @@ struct TapOptions {
 // Runs until a signal, or what the options say; the process's exit code. Requires CheckTap().
 [[nodiscard]] int RunTap(const TapOptions& options);
 
-// Whether a source is an endpoint and not a file.
-[[nodiscard]] bool IsEndpoint(const std::string& source);
-
 // On standard error, as all that is no result: "conductor tap: TEXT", which may hold what came from
 // the network.
 void TapNote(const std::string& text);

@@ -27,6 +27,12 @@ std::string Brief(std::string_view body) {
   return text;
 }
 
+std::string WhyAway(httplib::Error error) {
+  if (error == httplib::Error::Connection) return "nothing listens there";
+  if (error == httplib::Error::ConnectionTimeout) return "no connection in time";
+  return httplib::to_string(error);
+}
+
 }  // namespace
 
 bool ServerSentEvents::Feed(std::string_view bytes, std::deque<std::string>& events) {
@@ -75,7 +81,7 @@ Result<std::unique_ptr<TapDaemon>> TapDaemon::Open(const TapOptions& options) {
   if (!options.ca_file.empty()) http.set_ca_cert_path(options.ca_file);
   http.enable_server_certificate_verification(true);
   const auto token = ReadBearerToken(options.token_file);
-  if (!token) return tl::unexpected(token.error());
+  if (!token) return tl::unexpected(Error(token.error()).Within("--token-file"));
   if (!token->empty()) http.set_bearer_token_auth(*token);
   daemon->thread_ = std::thread([follower = daemon.get()] { follower->Follow(); });
   return daemon;
@@ -134,7 +140,7 @@ void TapDaemon::FollowOnce() {
         status = response.status;
         if (status == kOk) {
           reached_.store(true, std::memory_order_relaxed);
-          if (std::exchange(told_, false)) TapNote(url_ + ": connected");
+          if (!std::exchange(told_, {}).empty()) TapNote(url_ + ": connected");
         }
         return true;
       },
@@ -153,12 +159,14 @@ void TapDaemon::FollowOnce() {
                                    : "a conductor serve that has this path"};
     return;
   }
-  if (std::exchange(told_, true)) return;
-  TapNote(
+  std::string state =
       status == kOk
           ? fmt::format("{}: the stream ended; connecting again", url_)
           : fmt::format("{}: cannot be reached ({}). Does conductor serve run there? Still trying",
-                        url_, httplib::to_string(result.error())));
+                        url_, WhyAway(result.error()));
+  if (state == told_) return;
+  told_ = std::move(state);
+  TapNote(told_);
 }
 
 void TapDaemon::Follow() {

@@ -89,7 +89,7 @@ class TapDaemon {
   size_t bytes_ = 0;
   std::optional<Error> refusal_;
   bool stop_ = false;
-  bool told_ = false;  // of the thread alone: that the daemon is away
+  std::string told_;  // of the thread alone: how the daemon is away; empty: it is there
   std::thread thread_;
 };
 

@@ -319,14 +319,14 @@ std::string Brief(const TapEvent& event) {
   if (event.rank) text += fmt::format(" rank {}", *event.rank);
   if (!event.object.empty()) return text + " object " + Printable(event.object);
   if (event.type == TapType::kCleared) return text;
-  text += fmt::format(" {} block{}", event.blocks, event.blocks == 1 ? "" : "s");
+  text += " " + Counted(event.blocks, "block");
   for (size_t i = 0; i < std::min<size_t>(event.hashes.size(), 2); ++i) {
     text += " " + Hex(event.hashes[i]);
   }
   if (event.hashes.size() > 2) text += " …";
   if (event.type == TapType::kRemoved) return text;
   text += event.parent ? " after " + Hex(*event.parent) : " at the root";
-  text += fmt::format(", {} tokens {}", event.tokens, FirstTokens(event));
+  text += fmt::format(", {} {}", Counted(event.tokens, "token"), FirstTokens(event));
   if (!event.lora.empty()) text += ", lora " + Printable(event.lora);
   return text;
 }

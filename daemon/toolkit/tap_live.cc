@@ -9,6 +9,7 @@
 
 #include "daemon/toolkit/tap_facts.h"
 #include "lib/base/bytes.h"
+#include "lib/base/number.h"
 #include "lib/wire/peek_rank.h"
 
 namespace conductor::toolkit {
@@ -311,7 +312,8 @@ bool TapLive::TakeReplay(MonoTime now) {
     const auto message = ReadMessage(views, true);
     if (message && message->replay_end) {
       Mark(*links_.front(), trace::MarkKind::kReplayEnd,
-           fmt::format("from sequence {}: {} messages", replay_->from, replay_->answered - 1));
+           fmt::format("from sequence {}: {}", replay_->from,
+                       Counted(replay_->answered - 1, "message")));
       EndReplay();
       return true;
     }

@@ -12,8 +12,9 @@
 
 namespace conductor::toolkit {
 
-// The frames in hex, 16 bytes a line, with what is said of them beside; lines with their ends.
-// `said` stands beside the last frame; the first lines are for what the frames are.
+// The frames in hex, 16 bytes a line, with what is said of them; lines with their ends. `said`
+// stands beside the last frame, a line each, and where the terminal has no room for that under it,
+// on as many lines as it takes.
 [[nodiscard]] std::string HexDump(std::span<const std::string_view> frames,
                                   const std::vector<std::string>& said, const Terminal& terminal);
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 
@@ -17,11 +18,11 @@ Status TapRecorder::Open(const TapOptions& options, const std::function<bool()>&
   const auto& found = writer->found();
   if (found.recording) TapNote(fmt::format("{} is a recording already; going on with it", path_));
   if (found.truncated_bytes > 0) {
-    TapNote(fmt::format(
-        "{} bytes at its end were torn and are cut off{} ({})", Grouped(found.truncated_bytes),
-        found.kept_records > 0 ? fmt::format(", but for {} records", Grouped(found.kept_records))
-                               : "",
-        found.torn));
+    TapNote(fmt::format("cut off a torn end of {}{} ({})", Counted(found.truncated_bytes, "byte"),
+                        found.kept_records > 0
+                            ? fmt::format(", but for {}", Counted(found.kept_records, "record"))
+                            : "",
+                        found.torn));
   }
   found_bytes_ = found.recording ? writer->total_bytes() : 0;
   writer_ = *std::move(writer);
@@ -68,7 +69,7 @@ void TapRecorder::Close() {
 std::string TapRecorder::Summary() const {
   if (!writer_) return {};
   const uint64_t bytes = writer_->total_bytes() - found_bytes_;
-  return fmt::format("recorded {} bytes in {}{}", Grouped(bytes), path_,
+  return fmt::format("recorded {} in {}{}", Counted(bytes, "byte"), path_,
                      writer_->files() > 1 ? fmt::format(", {} files", writer_->files()) : "");
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "daemon/toolkit/table.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {

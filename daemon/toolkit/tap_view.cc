@@ -7,9 +7,12 @@
 #include <utility>
 
 #include "daemon/serve/registration.h"
+#include "daemon/toolkit/endpoint_text.h"
 #include "daemon/toolkit/json_text.h"
+#include "daemon/toolkit/recorded_name.h"
 #include "daemon/toolkit/table.h"
 #include "lib/base/bytes.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -22,22 +25,6 @@ nlohmann::ordered_json FactsOf(const trace::RecordedPublisher& publisher) {
 std::string TextOf(const nlohmann::ordered_json& facts, const char* key) {
   const auto at = facts.find(key);
   return at != facts.end() && at->is_string() ? at->get<std::string>() : std::string();
-}
-
-// Its endpoint, or that of its replays; of publishers behind one bound endpoint, what tells them
-// apart.
-std::string NameOf(const trace::RecordedPublisher& publisher) {
-  // What only a replay endpoint told has no other name.
-  std::string name = publisher.endpoint.empty() ? publisher.replay_endpoint : publisher.endpoint;
-  const nlohmann::ordered_json facts = FactsOf(publisher);
-  if (TextOf(facts, "mode") != "bind") return name;
-  if (const std::string peer = TextOf(facts, "peer"); !peer.empty()) name += " from " + peer;
-  if (const std::string topic = TextOf(facts, "peer_topic"); !topic.empty()) name += " " + topic;
-  const auto rank = facts.find("dp_rank");
-  if (rank != facts.end() && rank->is_number_integer()) {
-    name += fmt::format(" rank {}", rank->get<int64_t>());
-  }
-  return name;
 }
 
 TapType TypeOf(trace::MarkKind kind) {
@@ -60,10 +47,6 @@ std::string Seconds(double seconds) {
   return seconds < 100 ? fmt::format("{:.1f} s", seconds) : fmt::format("{:.0f} s", seconds);
 }
 
-std::string Counted(uint64_t count, std::string_view what) {
-  return fmt::format("{} {}{}", Grouped(count), what, count == 1 ? "" : "s");
-}
-
 }  // namespace
 
 TapView::TapView(const TapOptions& options, LineOutput& output, const Terminal& terminal)
@@ -71,7 +54,7 @@ TapView::TapView(const TapOptions& options, LineOutput& output, const Terminal& 
   if (!options.stats) return;
   interval_ = options.interval.value_or(
       terminal.interactive && !options.json ? std::chrono::seconds(1) : std::chrono::seconds(10));
-  if (options.conductor.empty() && !IsEndpoint(options.sources.front())) return;  // at the end
+  if (options.conductor.empty() && !IsAddress(options.sources.front())) return;  // at the end
   next_view_ = MonoNow() + interval_;
   first_ns_ = UnixNanos();
 }
@@ -83,7 +66,7 @@ wire::Dialect TapView::DialectOf(const trace::RecordedPublisher& publisher) cons
 }
 
 uint32_t TapView::Add(const trace::RecordedPublisher& publisher) {
-  publishers_.push_back({NameOf(publisher), wire::Decoder(DialectOf(publisher)), {}});
+  publishers_.push_back({RecordedName(publisher), wire::Decoder(DialectOf(publisher)), {}});
   const std::string& name = publishers_.back().name;
   publisher_width_ = std::max(publisher_width_, WidthOf(Printable(ShortName(name))));
   columns_.reset();
@@ -169,7 +152,7 @@ void TapView::Message(int64_t time_ns, uint32_t number, bool replayed,
   if (const auto message = ReadMessage(frames, replayed)) {
     if (message->replay_end) return;
     like.sequence = message->sequence;
-    if (options_.from && !replayed && !IsEndpoint(options_.sources.front()) &&
+    if (options_.from && !replayed && !IsAddress(options_.sources.front()) &&
         message->sequence < *options_.from) {
       return;
     }

@@ -12,6 +12,7 @@
 
 #include "daemon/serve/file_descriptor.h"
 #include "daemon/toolkit/terminal.h"
+#include "lib/base/number.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -33,7 +34,8 @@ std::string WordAt(std::string_view text, size_t at) {
 Result<std::vector<TokenId>> ParseBinary(std::string_view bytes) {
   static_assert(std::endian::native == std::endian::little);
   if (bytes.size() % sizeof(TokenId) != 0) {
-    return Fail(fmt::format("has {} bytes", bytes.size()), {}, "4 for each token, little-endian");
+    return Fail(fmt::format("has {}", Counted(bytes.size(), "byte")), {},
+                "4 for each token, little-endian");
   }
   std::vector<TokenId> tokens(bytes.size() / sizeof(TokenId));
   std::memcpy(tokens.data(), bytes.data(), bytes.size());

@@ -8,6 +8,7 @@
 
 #include "daemon/toolkit/json_text.h"
 #include "daemon/toolkit/terminal.h"
+#include "lib/base/number.h"
 #include "lib/client/http_transport.h"
 
 namespace conductor::toolkit {
@@ -123,8 +124,8 @@ Result<std::vector<TokenId>> ReadTokenizerAnswer(std::string_view text) {
   if (!ids) return ids;
   const auto count = json.find("count");
   if (count != json.end() && count->is_number_unsigned() && count->get<uint64_t>() != ids->size()) {
-    return Fail(fmt::format("its answer has {} tokens and says that they are {}", ids->size(),
-                            count->get<uint64_t>()));
+    return Fail(fmt::format("its answer has {} and says that they are {}",
+                            Counted(ids->size(), "token"), count->get<uint64_t>()));
   }
   return ids;
 }

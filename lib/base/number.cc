@@ -63,4 +63,16 @@ std::string FormatSize(uint64_t bytes) {
   return fmt::format("{}", bytes);
 }
 
+std::string Grouped(uint64_t number) {
+  std::string digits = std::to_string(number);
+  for (size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, 1, ',');
+  return digits;
+}
+
+std::string Counted(uint64_t count, std::string_view noun) {
+  if (count == 1) return fmt::format("1 {}", noun);
+  const bool hisses = noun.ends_with("ch") || noun.ends_with('s') || noun.ends_with('x');
+  return fmt::format("{} {}{}", Grouped(count), noun, hisses ? "es" : "s");
+}
+
 }  // namespace conductor

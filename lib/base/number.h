@@ -20,6 +20,12 @@ namespace conductor {
 // `bytes` as a whole number of the largest unit that fits; ParseSize reads it back.
 [[nodiscard]] std::string FormatSize(uint64_t bytes);
 
+// For people: 1234567 as "1,234,567".
+[[nodiscard]] std::string Grouped(uint64_t number);
+
+// "1 batch", "2,000 batches". The plural of `noun` is regular.
+[[nodiscard]] std::string Counted(uint64_t count, std::string_view noun);
+
 }  // namespace conductor
 
 #endif  // CONDUCTOR_LIB_BASE_NUMBER_H_

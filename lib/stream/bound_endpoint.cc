@@ -15,6 +15,17 @@ using Kind = BoundSeat::Arrival::Kind;
 
 constexpr int kMonitored =
     ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+// How often it is looked what peers have sent that is no whole message.
+constexpr Duration kLookTime = std::chrono::milliseconds(250);
+// A look ends after so long also where messages come without a pause: each peer had its turn.
+constexpr Duration kLongestLook = std::chrono::seconds(5);
+
+UnfinishedMessages::Limits LimitsOf(const Transport::Options& options) {
+  constexpr uint64_t kBesidePayload = 1 << 20;
+  constexpr uint64_t kPeersAtOnce = 4;  // that may send the largest of messages
+  const uint64_t each = static_cast<uint64_t>(options.max_message_bytes) + kBesidePayload;
+  return {.each = each, .together = kPeersAtOnce * each};
+}
 
 // What is wrong with an address that may come right by itself: somebody else has it, or its
 // network interface is not there yet.
@@ -29,7 +40,8 @@ BoundEndpoint::BoundEndpoint(void* context, Watcher& watcher, uint64_t task,
       task_(task),
       options_(options),
       endpoint_(std::move(endpoint)),
-      router_(endpoint_) {}
+      router_(endpoint_),
+      unfinished_(endpoint_, LimitsOf(options)) {}
 
 BoundEndpoint::~BoundEndpoint() {
   if (!socket_) return;
@@ -136,6 +148,7 @@ bool BoundEndpoint::Turn(bool monitor) {
   // Every message that came before these events can be received now.
   const size_t ripe = events_.size();
   drained_ = false;
+  BeginLook(MonoNow());
   while (!drained_ && MonoNow() < until) {
     ZmqMessage message;
     if (socket_.socket().Receive(message)) {
@@ -144,15 +157,33 @@ bool BoundEndpoint::Turn(bool monitor) {
       drained_ = true;
     }
   }
+  EndLook(MonoNow());
   if (drained_) HandleEvents(std::min(ripe, events_.size()));
   return !drained_ || !events_.empty();
+}
+
+void BoundEndpoint::BeginLook(MonoTime now) {
+  if (!look_at_ || now < *look_at_) return;
+  look_at_.reset();
+  looking_since_ = now;
+  unfinished_.ReadSizes();
+}
+
+void BoundEndpoint::EndLook(MonoTime now) {
+  if (!looking_since_ || (!drained_ && now < *looking_since_ + kLongestLook)) return;
+  looking_since_.reset();
+  unfinished_.CutOff(spoke_);
+  spoke_.clear();
+  if (!unfinished_.empty()) look_at_ = now + kLookTime;
 }
 
 void BoundEndpoint::HandleEvents(size_t count) {
   for (size_t i = 0; i < count; ++i) {
     const auto [event, value] = events_[i];
+    unfinished_.Heed({events_[i]});
     if (event == ZMQ_EVENT_ACCEPTED) {
       open_fds_.insert(value);
+      if (!look_at_ && !looking_since_) look_at_ = MonoNow() + kLookTime;
     } else if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
       for (const auto& [task, seat] : seats_) {
         if (!router_.Held(task)) Put(*seat, Kind::kSomebody);
@@ -214,6 +245,11 @@ BoundEndpoint::Connection* BoundEndpoint::ConnectionOf(const ZmqMessage& message
 }
 
 void BoundEndpoint::Handle(ZmqMessage message) {
+  if (const int fd = message.frames.back().source_fd(); fd >= 0) {
+    const auto index = static_cast<size_t>(fd);
+    if (spoke_.size() <= index) spoke_.resize(index + 1);
+    spoke_[index] = true;
+  }
   const Connection* connection = ConnectionOf(message);
   if (!connection) return;
   const BoundRouter::Route route = router_.Take({

@@ -17,6 +17,7 @@
 #include "lib/stream/bound_router.h"
 #include "lib/stream/peer_socket.h"
 #include "lib/stream/transport.h"
+#include "lib/stream/unfinished_messages.h"
 #include "lib/stream/zmq_socket.h"
 
 namespace conductor::stream {
@@ -81,7 +82,9 @@ class BoundEndpoint : public Task {
   [[nodiscard]] std::shared_ptr<const std::atomic<uint64_t>> unrouted() const { return unrouted_; }
 
   bool Turn(bool monitor) override;
-  [[nodiscard]] std::optional<MonoTime> Deadline() const override { return bind_at_; }
+  [[nodiscard]] std::optional<MonoTime> Deadline() const override {
+    return socket_ ? look_at_ : bind_at_;
+  }
 
  private:
   struct Connection {
@@ -92,6 +95,10 @@ class BoundEndpoint : public Task {
   };
 
   void Bind();
+  // Cuts off whoever sends a message without an end. Begun when it is due, and ended when all has
+  // been taken that was whole by then.
+  void BeginLook(MonoTime now);
+  void EndLook(MonoTime now);
   void HandleEvents(size_t count);
   void Handle(ZmqMessage message);
   [[nodiscard]] Connection* ConnectionOf(const ZmqMessage& message);
@@ -119,6 +126,11 @@ class BoundEndpoint : public Task {
   std::string problem_;              // why it is not bound
   std::vector<SocketEvent> events_;  // not handled yet, oldest first
   bool drained_ = true;
+
+  UnfinishedMessages unfinished_;
+  std::optional<MonoTime> look_at_;        // while somebody is connected
+  std::optional<MonoTime> looking_since_;  // a look is begun
+  std::vector<bool> spoke_;                // by file descriptor, since the last look
 
   std::unordered_map<const void*, Connection> connections_;
   std::set<int> open_fds_;

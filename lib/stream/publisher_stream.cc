@@ -16,6 +16,12 @@ namespace {
 // otherwise be replayed without end.
 constexpr uint32_t kLivesInARow = 4;
 
+// "sequence 4 of ENDPOINT was lost", "sequences 4 to 6 of ENDPOINT were lost".
+std::string Lost(uint64_t first, uint64_t last, const std::string& endpoint) {
+  if (first == last) return fmt::format("sequence {} of {} was lost", first, endpoint);
+  return fmt::format("sequences {} to {} of {} were lost", first, last, endpoint);
+}
+
 }  // namespace
 
 uint64_t PublisherStream::DigestOf(std::string_view payload) {
@@ -264,19 +270,19 @@ void PublisherStream::ProcessAhead(MonoTime now, uint64_t sequence, std::string_
   }
   if (!options_.has_replay) {
     if (gap_) EndGap(&StreamCounters::gaps_lost);
-    life_.Worsen(
-        HoleDamage(life_),
-        WithRemedy(fmt::format("sequences {} to {} of {} were lost and it has no replay endpoint",
-                               missing, sequence - 1, options_.endpoint)),
-        now);
+    life_.Worsen(HoleDamage(life_),
+                 WithRemedy(Lost(missing, sequence - 1, options_.endpoint) +
+                            " and it has no replay endpoint"),
+                 now);
     NeedListing(now);
   } else if (Retrying()) {
     EndGap(&StreamCounters::gaps_lost);
-    life_.Worsen(HoleDamage(life_),
-                 fmt::format("sequences {} to {} of {} were lost and {} does not answer replay "
-                             "requests; it is asked again until it does. Is that port open?",
-                             missing, sequence - 1, options_.endpoint, options_.replay_endpoint),
-                 now);
+    life_.Worsen(
+        HoleDamage(life_),
+        fmt::format("{} and {} does not answer replay requests; it is asked again until it "
+                    "does. Is that port open?",
+                    Lost(missing, sequence - 1, options_.endpoint), options_.replay_endpoint),
+        now);
     needs_rebuild_ = true;
   } else if (gap_->asks < kAsksPerHole) {
     ++gap_->asks;
@@ -285,11 +291,12 @@ void PublisherStream::ProcessAhead(MonoTime now, uint64_t sequence, std::string_
     return;
   } else {
     EndGap(&StreamCounters::gaps_partial);
-    life_.Worsen(HoleDamage(life_),
-                 fmt::format("sequences {} to {} of {} were lost and the replay from {} does not "
-                             "have them. Clear the engine's cache, or resync",
-                             missing, sequence - 1, options_.endpoint, options_.replay_endpoint),
-                 now);
+    life_.Worsen(
+        HoleDamage(life_),
+        fmt::format("{} and the replay from {} does not have that. Clear the engine's "
+                    "cache, or resync",
+                    Lost(missing, sequence - 1, options_.endpoint), options_.replay_endpoint),
+        now);
   }
   Apply(now, life_, sequence, payload, Source::kLive);
 }

@@ -14,7 +14,6 @@ namespace conductor::trace {
 namespace {
 
 // As PNG's: a byte that is no text, a name, and line ends that a transfer as text would change.
-constexpr std::string_view kMagic = "\x89KVR\r\n\x1a\n";
 
 enum class RecordType : uint8_t { kPublisher = 1, kFrame = 2, kMark = 3 };
 
@@ -150,7 +149,7 @@ std::string_view MarkName(MarkKind kind) {
 uint64_t Checksum(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
 std::string EncodeHeader(const RecordingHeader& header) {
-  std::string bytes(kMagic);
+  std::string bytes(kRecordingMagic);
   Put(bytes, header.major);
   Put(bytes, header.minor);
   Put(bytes, static_cast<uint64_t>(header.created_ns));
@@ -160,7 +159,7 @@ std::string EncodeHeader(const RecordingHeader& header) {
 }
 
 Result<size_t> HeaderSize(std::string_view fixed) {
-  if (!fixed.starts_with(kMagic)) {
+  if (!fixed.starts_with(kRecordingMagic)) {
     return Fail("this is no recording", "byte 0", "what conductor tap --record writes");
   }
   if (fixed.size() < kFixedHeaderBytes) {
@@ -181,7 +180,7 @@ Result<size_t> HeaderSize(std::string_view fixed) {
 }
 
 bool IsHeaderOfAnotherVersion(std::string_view bytes) {
-  if (bytes.size() < kFixedHeaderBytes || !bytes.starts_with(kMagic)) return false;
+  if (bytes.size() < kFixedHeaderBytes || !bytes.starts_with(kRecordingMagic)) return false;
   const auto writer = Load<uint32_t>(bytes.substr(20));
   const size_t checked = kFixedHeaderBytes + std::min<size_t>(writer, kMostWriterBytes);
   return Load<uint16_t>(bytes.substr(8)) != kRecordingMajor &&

@@ -23,6 +23,7 @@ namespace conductor::trace {
 // docs/recording-format.md is the format; here are its parts as pure functions over bytes.
 // RecordingWriter and RecordingReader (recording_writer.h, recording_reader.h) are what to use.
 
+inline constexpr std::string_view kRecordingMagic = "\x89KVR\r\n\x1a\n";  // a file's first bytes
 inline constexpr uint16_t kRecordingMajor = 1;  // another one cannot be read
 inline constexpr uint16_t kRecordingMinor = 0;  // a greater one can: what it adds is passed over
 

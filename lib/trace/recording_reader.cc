@@ -16,6 +16,7 @@
 #include <tuple>
 #include <utility>
 
+#include "lib/base/number.h"
 #include "lib/trace/recording_blocks.h"
 
 namespace conductor::trace {
@@ -62,6 +63,43 @@ std::map<uint64_t, std::string> PartsOf(const std::string& path) {
   return parts;
 }
 
+// A file that was rotated away, as its name says.
+struct Part {
+  std::string recording;  // "folder/r" of "folder/r.0002"
+  uint64_t number = 0;
+};
+
+std::optional<Part> PartOf(std::string_view path) {
+  const size_t dot = path.rfind('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  const std::string_view recording = path.substr(0, dot);
+  const auto number = PartNumber(recording, path);
+  if (!number) return std::nullopt;
+  return Part{std::string(recording), *number};
+}
+
+std::string NameOfPart(const Part& part) {
+  return fmt::format("{}.{:0{}}", part.recording, part.number, kFewestPartDigits);
+}
+
+// The parts that would stand between two files of a recording.
+std::optional<Damage> MissingBetween(std::string_view before, std::string_view after) {
+  const auto first = PartOf(before);
+  const auto next = PartOf(after);
+  if (!first || !next || first->recording != next->recording || next->number <= first->number + 1) {
+    return std::nullopt;
+  }
+  Damage damage{.file = NameOfPart({first->recording, first->number + 1}),
+                .missing_parts = next->number - first->number - 1};
+  damage.what =
+      damage.missing_parts == 1
+          ? "this part of the recording is missing"
+          : fmt::format("this part of the recording and all up to {} are missing, {} together",
+                        NameOfPart({next->recording, next->number - 1}),
+                        Counted(damage.missing_parts, "part"));
+  return damage;
+}
+
 // What a file is, under whatever name: its device and inode. Nothing where there is none.
 std::optional<std::pair<uint64_t, uint64_t>> Identity(const std::string& path) {
   struct stat found {};
@@ -72,15 +110,19 @@ std::optional<std::pair<uint64_t, uint64_t>> Identity(const std::string& path) {
 }  // namespace
 
 std::string Damage::Describe() const {
+  if (missing_parts > 0) return fmt::format("{}: {}", file, what);
   std::string text = fmt::format("{}: byte {}: {}", file, offset, what);
-  if (bytes > 0) text += fmt::format("; {} bytes are passed over", bytes);
-  if (records > 0) text += fmt::format(", {} records with them", records);
+  if (bytes > 0) {
+    text += fmt::format("; {} {} passed over", Counted(bytes, "byte"), bytes == 1 ? "is" : "are");
+  }
+  if (records > 0) text += fmt::format(", {} with them", Counted(records, "record"));
   return text;
 }
 
 struct RecordingReader::Impl {
   std::vector<std::string> paths;  // not opened yet from next_path on
   size_t next_path = 0;
+  size_t joined = 1;  // paths before it follow what stands before them, or it was told
   std::string file;
   std::optional<RecordingBlocks> blocks;
   RecordingHeader header;
@@ -135,6 +177,7 @@ struct RecordingReader::Impl {
   Damage Count(Damage damage) {
     ++counters.damages;
     counters.damaged_bytes += damage.bytes;
+    counters.missing_parts += damage.missing_parts;
     return damage;
   }
 
@@ -212,6 +255,12 @@ struct RecordingReader::Impl {
   bool NextPiece(std::optional<Item>& item) {
     if (!blocks) {
       if (next_path == paths.size()) return false;
+      if (std::exchange(joined, next_path + 1) <= next_path) {
+        if (auto missing = MissingBetween(paths[next_path - 1], paths[next_path])) {
+          item = Count(*std::move(missing));
+          return true;
+        }
+      }
       if (auto opened = OpenNext(); !opened) {
         // That it is this file is said by the damage.
         opened.error().where.clear();
@@ -314,6 +363,24 @@ std::vector<std::string> RecordingFiles(std::span<const std::string> paths) {
     if (parts.empty() || Identity(path)) add(path);
   }
   return files;
+}
+
+std::vector<std::string> MissingEnds(std::span<const std::string> paths) {
+  std::vector<std::string> missing;
+  for (const std::string& path : paths) {
+    const auto parts = PartsOf(path);
+    if (parts.empty()) continue;
+    const auto& [first, name] = *parts.begin();
+    if (first > 1) {
+      missing.push_back(fmt::format("{}: the recording begins with this part, without {} before it",
+                                    name,
+                                    first == 2 ? "the one" : fmt::format("the {}", first - 1)));
+    }
+    if (!Identity(path)) {
+      missing.push_back(fmt::format("{}: the newest part of the recording is not there", path));
+    }
+  }
+  return missing;
 }
 
 bool IsRecording(const std::string& path) {

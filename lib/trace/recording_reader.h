@@ -27,9 +27,12 @@ struct Damage {
   uint64_t bytes = 0;    // until reading went on
   uint64_t records = 0;  // lost with it, where that is known
   bool to_end = false;   // the file ends with it: torn by a crash, or still being written
+  // Of a rotated recording so many parts are not there, `file` the first of them.
+  uint64_t missing_parts = 0;
   std::string what;
 
-  // "FILE: byte 1234: <what>; 56 bytes are passed over, 7 records with them".
+  // "FILE: byte 1234: <what>; 56 bytes are passed over, 7 records with them", or
+  // "FILE: <what>".
   [[nodiscard]] std::string Describe() const;
 };
 
@@ -57,10 +60,12 @@ class RecordingReader {
     uint64_t unknown_records = 0;  // of types that a newer version writes; passed over
     uint64_t damages = 0;
     uint64_t damaged_bytes = 0;
+    uint64_t missing_parts = 0;  // between parts of a rotated recording that were read
   };
 
   // Opens the first of `paths` and checks its header; the others when they are reached, where one
-  // that cannot be opened, or is no recording, is an item Damage.
+  // that cannot be opened, or is no recording, is an item Damage. So are parts that are missing
+  // between two that follow each other there ("r.0002", "r.0004").
   [[nodiscard]] static Result<RecordingReader> Open(std::vector<std::string> paths);
   // From memory or anywhere; `name` is what damages call it.
   [[nodiscard]] static Result<RecordingReader> From(ReadBytes read, std::string name);
@@ -95,6 +100,12 @@ class RecordingReader {
 // Those of several, in their order, and each once: where parts are named beside the path that they
 // belong to ("FILE*"), they come where they come first.
 [[nodiscard]] std::vector<std::string> RecordingFiles(std::span<const std::string> paths);
+
+// What the parts that are there say of both ends of rotated recordings, a sentence each: that the
+// oldest is not the first, and that FILE itself is not there. Neither need be a loss: somebody may
+// have made room, and where there are no hard links a crash amid a rotation leaves no FILE. What is
+// missing between parts is told by the reader.
+[[nodiscard]] std::vector<std::string> MissingEnds(std::span<const std::string> paths);
 
 // Which part of the recording `newest` a file in the same folder is, by its name: 2 for "r.0002" of
 // "r". Nothing for any other file, as "r.20261126": parts have four digits, and up to seven where

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <istream>
 #include <sstream>
@@ -195,6 +196,8 @@ struct TraceReader::Impl {
   TraceCounters counters;
   std::optional<TraceForm> form;
   uint64_t line_number = 0;
+  uint64_t read = 0;  // bytes
+  uint64_t size = 0;  // of all; 0: not known
   Duration latest{};
   bool ended = false;
   std::string line;
@@ -215,6 +218,7 @@ Result<bool> TraceReader::Impl::GetLine() {
   int byte = 0;
   try {
     while ((byte = bytes.sbumpc()) != std::char_traits<char>::eof() && byte != '\n') {
+      ++read;
       // Of a line that is too long only so much is kept that it shows.
       if (line.size() <= kMaxLine) line.push_back(static_cast<char>(byte));
     }
@@ -224,6 +228,7 @@ Result<bool> TraceReader::Impl::GetLine() {
                 fmt::format("{}, line {}", name, line_number + 1));
   }
   ended = byte != '\n';
+  read += ended ? 0 : 1;
   if (ended && line.empty()) return false;
   ++line_number;
   return true;
@@ -270,6 +275,11 @@ Result<TraceReader> TraceReader::Open(const std::string& path, const Options& op
     return Fail(fmt::format("cannot be read: {}", std::strerror(errno)), path, "a workload trace");
   }
   file->clear();
+  std::error_code unknown;
+  const uintmax_t size = std::filesystem::is_regular_file(path, unknown)
+                             ? std::filesystem::file_size(path, unknown)
+                             : 0;
+  if (!unknown) impl->size = size;
   impl->input = std::move(file);
   return TraceReader(std::move(impl));
 }
@@ -278,6 +288,7 @@ TraceReader TraceReader::OfText(std::string name, std::string text, const Option
   auto impl = std::make_unique<Impl>();
   impl->name = std::move(name);
   impl->options = options;
+  impl->size = text.size();
   impl->input = std::make_unique<std::istringstream>(std::move(text));
   return TraceReader(std::move(impl));
 }
@@ -315,6 +326,10 @@ Result<std::optional<TraceRequest>> TraceReader::Next() {
 
 const TraceCounters& TraceReader::counters() const { return impl_->counters; }
 const std::string& TraceReader::name() const { return impl_->name; }
+std::optional<double> TraceReader::progress() const {
+  if (impl_->size == 0) return std::nullopt;
+  return std::min(1.0, static_cast<double>(impl_->read) / static_cast<double>(impl_->size));
+}
 std::optional<TraceForm> TraceReader::form() const { return impl_->form; }
 
 Result<WorkloadTrace> ReadTrace(TraceReader reader, uint64_t limit) {

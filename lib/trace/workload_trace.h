@@ -93,6 +93,8 @@ class TraceReader {
   [[nodiscard]] const std::string& name() const;  // of the file
   // Nothing before the first request.
   [[nodiscard]] std::optional<TraceForm> form() const;
+  // How much of it is read, from 0 to 1; nothing where its size is not known, as that of a pipe.
+  [[nodiscard]] std::optional<double> progress() const;
 
  private:
   struct Impl;

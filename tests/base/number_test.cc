@@ -37,5 +37,20 @@ TEST(Size, IsShownInTheLargestWholeUnitAndReadBack) {
   }
 }
 
+TEST(Number, IsGroupedForPeople) {
+  EXPECT_EQ(Grouped(0), "0");
+  EXPECT_EQ(Grouped(999), "999");
+  EXPECT_EQ(Grouped(1000), "1,000");
+  EXPECT_EQ(Grouped(12345678), "12,345,678");
+}
+
+TEST(Number, OneOfAThingIsNoPlural) {
+  EXPECT_EQ(Counted(0, "line"), "0 lines");
+  EXPECT_EQ(Counted(1, "line"), "1 line");
+  EXPECT_EQ(Counted(2, "line"), "2 lines");
+  EXPECT_EQ(Counted(1, "batch"), "1 batch");
+  EXPECT_EQ(Counted(2000, "batch"), "2,000 batches");
+}
+
 }  // namespace
 }  // namespace conductor

@@ -64,6 +64,16 @@ class Conductor(unittest.TestCase):
 
 
 class Help(Conductor):
+    def test_help_is_a_word_too(self):
+        for words in ((), ("serve",), ("replay",), ("snapshot",), ("snapshot", "diff")):
+            asked = self.run_conductor("help", *words)
+            self.assertEqual((asked.returncode, asked.stderr), (DONE, ""))
+            self.assertEqual(asked.stdout, self.run_conductor(*words, "--help").stdout)
+        self.assert_complains(self.run_conductor("help", "snapshot", "nonsense"), USAGE,
+                              "'nonsense' is no subcommand (expected save,", "snapshot --help'")
+        self.assert_complains(self.run_conductor("help", "nonsense"), USAGE,
+                              "'nonsense' is no subcommand (expected serve,")
+
     def test_help_fits_a_screen_and_has_examples_and_the_environment(self):
         for name in ("", "completion", "proxy", "replay", "score", "snapshot", "tap", "serve"):
             arguments = (*name.split(), "--help")

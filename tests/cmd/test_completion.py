@@ -96,11 +96,50 @@ class Bash(unittest.TestCase):
         self.assertEqual(self.offered("snapshot", "verify", "--again"), ["--against"])
         self.assertEqual(self.offered("snapshot", "info", "oth"), ["other"])
 
+    def test_help_is_offered_and_takes_a_command(self):
+        self.assertEqual(self.offered("he"), ["help"])
+        self.assertEqual(set(self.offered("help", "")), subcommands())
+
     def test_nothing_is_offered_where_nobody_can_guess(self):
         self.assertEqual(self.offered("serve", "--port", ""), [])
         self.assertEqual(self.offered("score", "--model", "o"), [])
         self.assertEqual(self.offered("serve", "oth"), [])
         self.assertEqual(self.offered("nonsense", ""), [])
+
+    # What parsers take; a word that none of them knows is told with all that they know.
+    WORDS = {
+        ("replay", "--dialect"): ["mooncake", "sglang", "vllm-array", "vllm-map"],
+        ("replay", "--policy"): ["least-loaded", "longest-prefix", "round-robin", "score"],
+        ("replay", "--speed"): ["1", "10", "max"],
+        ("serve", "--compat"): ["cpp-json", "go", "msgpack"],
+        ("serve", "--log-level"): ["DEBUG", "ERROR", "INFO", "WARN"],
+        ("serve", "--legacy-min-state"): ["any", "doubtful", "incomplete", "live", "replaying",
+                                         "stale"],
+        ("proxy", "--policy"): ["least-loaded", "longest-prefix", "round-robin", "score"],
+        ("proxy", "--connector"): ["ascend", "ascend-layerwise", "mooncake", "nixl", "none",
+                                   "sglang", "store"],
+        ("proxy", "--log-level"): ["DEBUG", "ERROR", "INFO", "WARN"],
+        ("proxy", "--hash-algo"): ["sha256", "sha256_cbor"],
+    }
+
+    def test_words_of_flags_that_take_few_are_offered(self):
+        for (command, flag), words in self.WORDS.items():
+            with self.subTest(f"{command} {flag}"):
+                self.assertEqual(sorted(self.offered(command, flag, "")), words)
+        for command in ("tap", "replay", "score", "snapshot"):
+            self.assertLessEqual({"vLLM", "SGLang", "Mooncake"},
+                                 set(self.offered(command, "--type", "")))
+        self.assertEqual(self.offered("replay", "--dialect", "=", "vllm-m"), ["vllm-map"])
+
+    def test_what_is_offered_is_taken(self):
+        for (command, flag), words in self.WORDS.items():
+            if command == "proxy":
+                continue  # it looks at its flags only when it begins
+            source = ["any.rec"] if command == "replay" else []
+            for word in words:
+                refused = conductor(command, *source, flag, word, "--no-such-flag").stderr
+                self.assertNotIn(f"'{word}'", refused)
+                self.assertIn("--no-such-flag", refused)
 
     def test_choices_are_offered(self):
         self.assertLessEqual({"bash", "zsh", "fish"}, set(self.offered("completion", "")))
@@ -142,6 +181,9 @@ class OtherShells(unittest.TestCase):
             self.assertLessEqual(subcommands(), offered("conductor "))
             self.assertEqual(offered("conductor score --min"), {"--min-tokens"})
             self.assertEqual(offered("conductor completion z"), {"zsh"})
+            self.assertEqual(offered("conductor replay --dialect vllm-"),
+                             {"vllm-array", "vllm-map"})
+            self.assertEqual(offered("conductor serve --compat c"), {"cpp-json"})
             self.assertEqual(offered("conductor score --tokens conductor.f"), {"conductor.fish"})
 
     def test_every_flag_is_in_every_script(self):
@@ -149,6 +191,8 @@ class OtherShells(unittest.TestCase):
             text = script(shell)
             for command in subcommands():
                 self.assertIn(command, text)
+            words = {"zsh": ":(go cpp-json msgpack)'", "fish": " -x -a 'go cpp-json msgpack'"}
+            self.assertIn(words[shell], text)
             for flag in flags_of_help("serve", "--help-all") | flags_of_help("score", "--help"):
                 self.assertIn(f"{flag}[" if shell == "zsh" else f" -l {flag[2:]} ", text)
 

@@ -141,7 +141,7 @@ class Sources(ReplayTest):
         for i in range(4, 6):
             engine.run(prompt(i, 2))
         done = self.replay(publisher.replay_endpoint, "--json")
-        self.assertIn("its ring begins at 1: 1 batch from 0 on are gone", done.stderr)
+        self.assertIn("its ring begins at 1: 1 batch from 0 on is gone", done.stderr)
         self.assertIn("it is not contiguous: 1 hole of 2 batches, the first from 4 to 5",
                       done.stderr)
         found, = json.loads(done.stdout)["publishers"]
@@ -164,6 +164,8 @@ class Sources(ReplayTest):
         done = self.replay(f"tcp://127.0.0.1:{port}", "--timeout", "200ms", code=FAILED)
         self.assertIn("no answer to a replay request within 200ms", done.stderr)
         self.assertIn(str(port), done.stderr)
+        self.assertNotIn("end marker", done.stderr)
+        self.assertEqual(done.stdout, "")
 
     def test_a_recording_tells_gaps_restarts_and_duplicates(self):
         publisher = self.publisher(see_subscribers=True, replay=None)
@@ -229,6 +231,43 @@ class Sources(ReplayTest):
                 again = self.summary(*(self.path(name) for name in names), "--check")
                 self.assertEqual(again["counts"], once["counts"])
                 self.assertEqual(again["index"], once["index"])
+
+    def test_a_part_that_is_missing_is_told_and_counted(self):
+        self.replay(TRACE, "--record", self.path("parts.rec"), "--rotate-size", "64k")
+        self.assertTrue(os.path.exists(self.path("parts.rec.0003")))
+        os.remove(self.path("parts.rec.0002"))
+        told = f"{self.path('parts.rec.0002')}: this part of the recording is missing"
+        done = self.replay(self.path("parts.rec"), "--json")
+        self.assertIn(told, done.stderr)
+        summary = json.loads(done.stdout)
+        self.assertEqual((summary["damages"], summary["missing_parts"]), (1, 1))
+        self.assertEqual(summary["publishers"][0]["stream"]["gaps"], 1)
+        people = self.replay(self.path("parts.rec"), "--check", code=FAILED).stdout
+        self.assertIn("1 damage (1 part missing)", people)
+        tap = run_to_end("tap", self.path("parts.rec"), "--quiet", seconds=DEADLINE)
+        self.assertEqual(tap.returncode, FAILED)
+        self.assertIn(told, tap.stderr)
+        self.assertIn("; 1 damage (1 part missing)", tap.stderr)
+        os.remove(self.path("parts.rec.0001"))
+        first = "parts.rec.0003: the recording begins with this part, without the 2 before it"
+        done = self.replay(self.path("parts.rec"), "--json")
+        self.assertIn(first, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["damages"], 0)
+        os.remove(self.path("parts.rec"))
+        self.assertIn("parts.rec: the newest part of the recording is not there",
+                      self.replay(self.path("parts.rec")).stderr)
+
+    def test_a_recording_with_a_damaged_header_is_one(self):
+        path = self.recorded_traffic()
+        whole = self.summary(path)
+        with open(path, "r+b") as damaged:
+            damaged.write(b"\0" * 12)
+        done = self.replay(path, "--json")
+        self.assertIn(f"{path}: byte 0: the header is damaged; 47 bytes are passed over",
+                      done.stderr)
+        summary = json.loads(done.stdout)
+        self.assertEqual(summary["damages"], 1)
+        self.assertEqual(summary["counts"], whole["counts"])
 
     def test_a_torn_recording_is_read_as_far_as_it_goes(self):
         self.replay(TRACE, "--record", self.path("whole.rec"))
@@ -508,7 +547,7 @@ class Feel(ReplayTest):
                 text += piece
         self.assertEqual(process.wait(DEADLINE), DONE)
         text = text.decode()
-        self.assertIn("\r\x1b[K1 messages", text)
+        self.assertRegex(text, r"\r\x1b\[K\[\.+\]    \d %  1 message\b")
         self.assertIn("The index it ends with", text)
         self.assertIn("agree", text)
         self.assertIn("\x1b[1m", text)
@@ -526,6 +565,8 @@ class Feel(ReplayTest):
                 (("--speed", "fast"), "--speed: 'fast' is not a speed"),
                 (("--dialect", "dynamo"), "--dialect: 'dynamo' is no dialect"),
                 (("--into", "tcp://a:1"), "--into:"),
+                (("--publish", "28701"), "--publish: 28701: has no scheme (expected tcp://*:28701)"),
+                (("127.0.0.1:5558",), "127.0.0.1:5558: there is no such file, and an endpoint has "),
                 (("--block-size", "0"), "--block-size: '0' is not a block size"),
                 (("tcp://127.0.0.1:1",), "stands beside other sources")]:
             with self.subTest(flags):

@@ -245,7 +245,7 @@ class Prompts(ScoreTest):
             (lambda _: (200, b"<html>"), "its answer is no JSON object"),
             (lambda _: (200, {"count": 1}), "its answer has no array of tokens"),
             (lambda _: (200, {"tokens": [[1, 2]], "count": [2]}), "tokens[0] is [1,2]"),
-            (lambda _: (200, {"tokens": [1], "count": 2}), "has 1 tokens and says that they are 2"),
+            (lambda _: (200, {"tokens": [1], "count": 2}), "has 1 token and says that they are 2"),
             (lambda _: (200, {"tokens": [], "count": 0}), "the prompt has no tokens"),
         ]
         for answer, part in answers:
@@ -344,7 +344,7 @@ class Sources(ScoreTest):
         self.assert_complains(
             self.run_score(stdin="[1]", CONDUCTOR_TOKEN="0123456789abcdef0123456789abcdef"),
             FAILED, "no engine is registered")
-        self.assert_complains(self.run_score("--token-file", tokens, stdin="[1]"), USAGE,
+        self.assert_complains(self.run_score("--token-file", tokens, stdin="[1]"), FAILED,
                               "holds more than one word")
 
     def recording(self, facts=True, records=100):
@@ -390,6 +390,32 @@ class Sources(ScoreTest):
             self.run_score("--recording", file.path, stdin="[1]", conductor=None, model=None),
             FAILED, "does not say which model it serves (expected --model NAME)")
 
+    def test_the_model_of_a_recording_that_has_one_need_not_be_named(self):
+        file, _ = self.recording()
+        file.finish()
+        tokens = self.write("prompt.json", json.dumps(prompt(1, 12)))
+        for arguments, stdin in ([["--tokens", tokens], ""], [[], json.dumps(prompt(1, 12))]):
+            with self.subTest(arguments):
+                result = self.run_score("--recording", file.path, "--json", *arguments,
+                                        stdin=stdin, conductor=None, model=None)
+                self.assertEqual(result.returncode, DONE, result.stderr)
+                answer = json.loads(result.stdout)
+                self.assertEqual((answer["model"], len(answer["ranking"])), (MODEL, 2))
+
+    def test_of_several_models_one_has_to_be_named(self):
+        file = RecordingFile(os.path.join(self.home, "two.kvrec"))
+        for model in ("n", "m"):
+            number = file.publisher(f"tcp://{model}:5557", {"model": model})
+            file.batch(number, 0, events.G2.payload([events.Stored([1], None, [1, 2], 2)]))
+        file.finish()
+        tokens = self.write("prompt.json", "[1, 2]")
+        self.assert_complains(
+            self.run_score("--recording", file.path, "--tokens", tokens, conductor=None,
+                           model=None), USAGE, "no model is named (expected --model, one of m, n)")
+        answer, = self.score("--recording", file.path, stdin='{"tokens": [1, 2], "model": "n"}',
+                             conductor=None, model=None)
+        self.assertEqual(answer["ranking"][0]["instance_id"], "n:5557")
+
     def test_what_is_damaged_is_told_and_the_rest_answers(self):
         file, _ = self.recording(records=4)
         data = bytearray(file.finish())
@@ -406,6 +432,24 @@ class Sources(ScoreTest):
         self.assert_complains(
             self.run_score("--recording", "/nowhere/at-all", stdin="[1]", conductor=None), FAILED,
             "/nowhere/at-all", "No such file")
+
+    def test_damage_that_cost_messages_fails_where_a_live_state_is_expected(self):
+        file = RecordingFile(os.path.join(self.home, "hole.kvrec"), 1)  # record a block
+        number = file.publisher("tcp://a:5557", {"model": MODEL})
+        for index in range(9):
+            file.batch(number, index, events.G2.payload([events.Stored(
+                [index + 1], None, prompt(index, 1), BLOCK_SIZE)]))
+        data = bytearray(file.finish())
+        data[len(data) // 2] ^= 0xff
+        path = self.write("hole.kvrec", bytes(data))
+        tokens = json.dumps(prompt(0, 1))
+        told = f"conductor: warning: {path}: byte "
+        result = self.run_score("--recording", path, stdin=tokens, conductor=None)
+        self.assertEqual(result.returncode, DONE, result.stderr)
+        self.assertIn(told, result.stderr)
+        self.assert_complains(
+            self.run_score("--recording", path, "--live", stdin=tokens, conductor=None), FAILED,
+            told, "expected a:5557 to be live, and it is degraded")
 
     def test_a_replay_that_was_recorded_comes_before_what_follows_it(self):
         file = RecordingFile(os.path.join(self.home, "replayed.kvrec"))
@@ -567,7 +611,6 @@ class Usage(ScoreTest):
              "--tokenizer: 'engine:8000' is no address of a tokenizer (expected http://HOST"),
             (["--model", "m", "--load", '{"a": {"waiting": -1}}'],
              "--load: load.a.waiting is -1 (expected a number from 0 on)"),
-            (["--model", "m", "--load", "/nowhere"], "--load: /nowhere: No such file"),
             (["--model", "m", "--timeout", "0s"], "--timeout: '0s' is too short"),
             (["--model", "m", "--in-flight", "0"], "--in-flight: '0'"),
             (["--model", ""], "--model: is empty"),
@@ -577,6 +620,13 @@ class Usage(ScoreTest):
             with self.subTest(arguments):
                 self.assert_complains(
                     self.run_score(*arguments, stdin="", conductor=None, model=None), USAGE, part)
+
+    def test_a_file_that_is_missing_is_a_failure_and_no_matter_of_usage(self):
+        for flag in ("--load", "--token-file", "--recording", "--snapshot"):
+            with self.subTest(flag):
+                self.assert_complains(
+                    self.run_score("--model", "m", flag, "/nowhere", stdin="[1]", conductor=None,
+                                   model=None), FAILED, f"{flag}: ", "/nowhere")
 
     def test_no_prompt_at_all_is_a_failure(self):
         self.conductor = self.daemon()

@@ -510,7 +510,7 @@ class Recordings(TapTest):
         tap.wait_for_type("stored")
         self.assertEqual(tap.stop(), 0)
         self.assertIn("is a recording already; going on with it", tap.notes[0])
-        self.assertIn("9 bytes at its end were torn and are cut off", tap.notes[1])
+        self.assertIn("cut off a torn end of 9 bytes", tap.notes[1])
         hashes = [json.loads(line)["hashes"]
                   for line in run(file, "--json", "--filter", "type=stored").stdout.splitlines()]
         self.assertEqual(hashes, [["1"], ["2"]])
@@ -569,6 +569,10 @@ class Recordings(TapTest):
     def test_other_files_are_no_recordings(self):
         self.assertIn("this is no recording", run(os.path.abspath(__file__), code=1).stderr)
 
+    def test_a_file_that_is_missing_is_a_failure_and_no_matter_of_usage(self):
+        self.assertIn("no-such-file: cannot be opened: No such file",
+                      run("no-such-file", code=1).stderr)
+
 
 class Daemons(TapTest):
     def test_a_daemons_events_are_printed_too(self):
@@ -587,7 +591,23 @@ class Daemons(TapTest):
     def test_one_that_is_away_is_told(self):
         tap = self.tap("--conductor", f"http://127.0.0.1:{free_ports()}")
         tap.wait_for(lambda: tap.notes, "a note")
-        self.assertIn("cannot be reached", tap.notes[0])
+        self.assertIn("cannot be reached (nothing listens there)", tap.notes[0])
+        self.assertEqual(tap.stop(), 0)
+
+    def test_how_it_is_away_is_told_once_and_again_when_that_changes(self):
+        daemon = self.daemon()
+        publisher = self.publisher(see_subscribers=True)
+        daemon.wait_for(daemon.register(publisher, "a"))
+        tap = self.tap("--conductor", daemon.url, "--json")
+
+        def publish_until_seen():
+            publisher.publish(stored(HASH))
+            return tap.of_type("stored")
+        tap.wait_for(publish_until_seen, "a stored event")
+        daemon.kill()
+        tap.wait_for(lambda: tap.notes and "cannot be reached" in tap.notes[-1], "it to be missed")
+        self.assertEqual(len(tap.notes), len(set(tap.notes)))
+        self.assertLessEqual(len(tap.notes), 3)  # how the stream ended may be told in two ways
         self.assertEqual(tap.stop(), 0)
 
     def test_one_that_refuses_ends_it(self):
@@ -680,8 +700,7 @@ class CommandLines(TapTest):
     def test_what_makes_no_sense_is_a_usage_error_that_says_so(self):
         cases = [
             ([], "nothing to listen to"),
-            (["no-such-file"], "there is no such file"),
-            (["127.0.0.1:5557"], "an endpoint, which begins with tcp://"),
+            (["127.0.0.1:5557"], "no such file, and an endpoint has a scheme (expected tcp://127"),
             (["tcp://host"], "tcp://HOST:PORT"),
             (["inproc://x"], "inproc"),
             (["tcp://a:1", "--raw", "--stats"], "two views"),

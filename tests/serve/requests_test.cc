@@ -302,7 +302,10 @@ TEST(Queries, SayWhatIsWrongAndWhere) {
        {"prompts[0].token_ids[0] is -1 (expected an integer from 0 to 4294967295)", "out_of_range",
         "prompts[0].token_ids", 0}},
       {R"({"model":"m","prompts":[{"tokenz":[1]}]})",
-       {"unsupported request field: prompts[0].tokenz", "unknown_field", "prompts[0].tokenz", {}}},
+       {"unsupported request field: prompts[0].tokenz (did you mean prompts[0].tokens?)",
+        "unknown_field",
+        "prompts[0].tokenz",
+        {}}},
       {R"({"model":"m","prompts":[],"token_ids":[1]})",
        {"token_ids belongs into each of the prompts, not beside them",
         "invalid_value",
@@ -352,7 +355,10 @@ TEST(Scores, ReadLoadsAndWeights) {
         "load.a.kv_use",
         {}}},
       {R"({"model":"m","token_ids":[1],"weights":{"gpus":1}})",
-       {"unsupported request field: weights.gpus", "unknown_field", "weights.gpus", {}}},
+       {"unsupported request field: weights.gpus (did you mean weights.gpu?)",
+        "unknown_field",
+        "weights.gpus",
+        {}}},
   };
   for (const auto& [body, error] : cases) {
     EXPECT_EQ(ErrorOf(ParseScore(body, BodyForm::kJson, 1, daemon)), error) << body;
@@ -362,7 +368,7 @@ TEST(Scores, ReadLoadsAndWeights) {
 TEST(RankedQuery, SaysWhatIsWrongAndWhere) {
   const std::vector<Case> cases = {
       {R"({"model":"m","token_ids":[],"modle":1})",
-       {"unsupported request field: modle", "unknown_field", "modle", {}}},
+       {"unsupported request field: modle (did you mean model?)", "unknown_field", "modle", {}}},
       {R"({"model":"m","token_ids":[],"instance_id":"a"})",
        {"unsupported request field: instance_id", "unknown_field", "instance_id", {}}},
       {R"({"model":"m","token_ids":[],"tokens":[]})",

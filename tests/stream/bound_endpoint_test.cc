@@ -2,7 +2,12 @@
 
 #include "lib/stream/bound_endpoint.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <memory>
@@ -35,6 +40,11 @@ class BoundTest : public TransportTest {
     options.batch_rank = RankOf;
     options.max_pending_bytes = max_pending_bytes;
     return Listen(address, options);
+  }
+  void LimitMessages(int64_t bytes) {
+    Transport::Options options = QuickTransport();
+    options.max_message_bytes = bytes;
+    transport = std::make_unique<Transport>(options);
   }
   FakePublisher::Options Connecting(const std::string& topic, bool has_replay) const {
     return {.replay_port = has_replay ? 0 : -1, .connect = LocalEndpoint(port), .topic = topic};
@@ -73,6 +83,77 @@ TEST_F(BoundTest, APublisherThatConnectsIsReplayedAndFollowed) {
   ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"})) << "an idle one too";
   publisher.Publish("a1");
   ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0", "a1"}));
+}
+
+// A peer that speaks ZeroMQ's protocol by itself, and so can leave a message without an end.
+class RawPublisher {
+ public:
+  explicit RawPublisher(int port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<uint16_t>(port));
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+    // Greeting (version 3.0, NULL), then READY as a PUB.
+    std::string hello("\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL", 16);
+    hello.resize(64);
+    const std::string ready("\5READY\xbSocket-Type\0\0\0\3PUB", 25);
+    EXPECT_TRUE(Send(hello + "\4" + static_cast<char>(ready.size()) + ready));
+  }
+  ~RawPublisher() { ::close(fd_); }
+  RawPublisher(const RawPublisher&) = delete;
+  RawPublisher& operator=(const RawPublisher&) = delete;
+
+  // False when it was cut off.
+  [[nodiscard]] bool Send(std::string_view bytes) const {
+    while (!bytes.empty()) {
+      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (sent <= 0) return false;
+      bytes.remove_prefix(static_cast<size_t>(sent));
+    }
+    return true;
+  }
+  // Until it has been cut off; false when that takes half a minute.
+  [[nodiscard]] bool WaitForEnd() const {
+    for (;;) {
+      char bytes[256];
+      pollfd waited{fd_, POLLIN, 0};
+      if (::poll(&waited, 1, 30000) <= 0) return false;
+      if (::recv(fd_, bytes, sizeof bytes, 0) <= 0) return true;
+    }
+  }
+
+ private:
+  const int fd_;
+};
+
+TEST_F(BoundTest, AMessageWithoutAnEndIsCutOffAndNobodyElse) {
+  LimitMessages(64 << 10);
+  FakePublisher publisher(Connecting("kv", true));
+  publisher.Lose("a0");
+  const auto board = Bound({.replay_endpoint = publisher.replay_endpoint()});
+  ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
+  const RawPublisher hostile(port);
+  // Each frame says that another one follows.
+  std::string empty_frames;
+  for (int i = 0; i < (1 << 20); ++i) empty_frames.append("\1\0", 2);
+  (void)hostile.Send(empty_frames);
+  EXPECT_TRUE(hostile.WaitForEnd());
+  publisher.Publish("a1");
+  EXPECT_TRUE(board->WaitFor(TrustState::kLive, {"a0", "a1"}));
+}
+
+TEST_F(BoundTest, MuchThatComesInWholeMessagesIsNotCutOff) {
+  LimitMessages(64 << 10);
+  FakePublisher publisher(Connecting("kv", true));
+  const auto board = Bound({.replay_endpoint = publisher.replay_endpoint()});
+  ASSERT_TRUE(Flows(publisher, *board, last_id));
+  const uint64_t before = transport->Counters(last_id).disconnects;
+  for (int i = 0; i < 64; ++i) {  // 4 MiB, and one message may have little more than 1
+    publisher.Publish(std::string(60 << 10, 'b') + std::to_string(i));
+  }
+  EXPECT_TRUE(board->WaitFor(TrustState::kLive, publisher.ring()));
+  EXPECT_EQ(transport->Counters(last_id).disconnects, before) << "it is the same connection";
 }
 
 TEST_F(BoundTest, OneWithoutReplayIsConnectingUntilItsFirstMessage) {

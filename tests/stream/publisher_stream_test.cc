@@ -349,6 +349,23 @@ TEST_F(WithoutReplay, AGapIsDoubtful) {
   EXPECT_EQ(Counters().gaps_lost, 1u);
 }
 
+TEST_F(WithoutReplay, OneThatWasLostIsToldByItsNumber) {
+  Connect();
+  Live(0, "a0");
+  Live(2, "a2");
+  EXPECT_TRUE(
+      stream->trust().detail.starts_with("sequence 1 of tcp://engine:5557 was lost and it "))
+      << stream->trust().detail;
+}
+
+TEST_F(WithoutReplay, SeveralThatWereLostAreToldByTheirNumbers) {
+  Connect();
+  Live(0, "a0");
+  Live(3, "a3");
+  EXPECT_TRUE(stream->trust().detail.starts_with("sequences 1 to 2 of tcp://engine:5557 were lost"))
+      << stream->trust().detail;
+}
+
 // The exits of degraded.
 
 TEST_F(WithoutReplay, ABatchThatLeavesNothingEndsDoubt) {

@@ -95,8 +95,7 @@ TEST_F(FrameOrderTest, ALaterAnswerFillsAHole) {
                    Answer(2, "c"), Answer(3, "d"), EndOfAnswer(), Live(6, "g")}),
             (Handed{"0:a", "1:b", "2:c", "3:d", "4:e", "5:f", "6:g"}));
   EXPECT_EQ(notes_, (std::vector<std::string>{
-                        "a: 1 messages are in an answer of its replay endpoint too, and are read "
-                        "once"}));
+                        "a: 1 message in an answer of its replay endpoint too, and read once"}));
 }
 
 TEST_F(FrameOrderTest, WhatTheAnswerLeavesOutComesInItsPlace) {

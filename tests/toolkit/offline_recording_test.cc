@@ -45,7 +45,7 @@ TEST(RegistrationOf, IsWhatItIsTakenForWhereTheRecordingIsSilent) {
   EXPECT_EQ(registration->model, "m");
   EXPECT_EQ(registration->type, serve::PublisherType::kSglang);
   EXPECT_EQ(registration->block_size, 0U) << "it is learnt";
-  EXPECT_EQ(RegistrationOf({.endpoint = "ipc://a|b"}, {.model = "m"})->instance_id, "a/b");
+  EXPECT_EQ(RegistrationOf({.endpoint = "ipc://a|b"}, {.model = "m"})->instance_id, "a_b");
 }
 
 TEST(RegistrationOf, SaysWhichFlagHelps) {
@@ -139,6 +139,32 @@ TEST_F(LoadRecordingsTest, AllPublishersAreFed) {
   EXPECT_EQ(Matched("b"), std::pair(uint64_t{6}, std::string("live")));
 }
 
+TEST_F(LoadRecordingsTest, TheOnlyModelOfARecordingIsThatOfThoseThatDoNotSayIt) {
+  Record([&](auto& writer) {
+    Live(writer, Engine(writer, "a"), 0);
+    Live(writer, *writer.AddPublisher({}, {.endpoint = "tcp://b:5557"}), 0);
+  });
+  ASSERT_TRUE(Load().has_value());
+  EXPECT_EQ(conductor_.Models(), std::vector<std::string>{"m"});
+  EXPECT_EQ(Matched("b:5557"), std::pair(uint64_t{2}, std::string("live")));
+}
+
+TEST_F(LoadRecordingsTest, OfSeveralModelsNoneIsTaken) {
+  Record([&](auto& writer) {
+    Live(writer, Engine(writer, "a"), 0);
+    const uint32_t other =
+        *writer.AddPublisher({}, {.endpoint = "tcp://b:5557", .facts = R"({"model": "n"})"});
+    Live(writer, other, 0);
+    Live(writer, *writer.AddPublisher({}, {.endpoint = "tcp://c:5557"}), 0);
+  });
+  const auto loaded = Load();
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_EQ(loaded->notes,
+            (std::vector<std::string>{"tcp://c:5557: the recording does not say which model it "
+                                      "serves (expected --model NAME)"}));
+  EXPECT_EQ(conductor_.Models(), (std::vector<std::string>{"m", "n"}));
+}
+
 TEST_F(LoadRecordingsTest, AnAnswerComesBeforeTheLiveMessagesThatWaitForIt) {
   Record([&](auto& writer) {
     const uint32_t a = Engine(writer, "a");
@@ -206,9 +232,9 @@ TEST_F(LoadRecordingsTest, AHoleIsAsBadAsItWas) {
   });
   const auto loaded = Load();
   ASSERT_TRUE(loaded.has_value());
-  EXPECT_EQ(loaded->notes, (std::vector<std::string>{
-                               "tcp://a:5557: 1 messages are none of KV events and are left out",
-                               "tcp://a:5557: 1 messages came and are not in the recording"}));
+  EXPECT_EQ(loaded->notes,
+            (std::vector<std::string>{"tcp://a:5557: 1 message left out: none of KV events",
+                                      "tcp://a:5557: 1 message came and could not be recorded"}));
   EXPECT_EQ(Matched("a").second, "degraded");
 }
 

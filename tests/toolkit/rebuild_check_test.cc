@@ -78,8 +78,8 @@ TEST_F(RebuildCheckTest, AFigureThatIsTooHighIsFoundWithItsEvent) {
   ASSERT_TRUE(check_.difference());
   EXPECT_EQ(check_.difference()->where,
             "tcp://a:1, sequence 1, event 0: removed 0x0000000000000003, GPU");
-  EXPECT_EQ(check_.difference()->expected, "tcp://a:1/0 gpu 2 cpu 2 disk 2");
-  EXPECT_EQ(check_.difference()->actual, "tcp://a:1/0 gpu 2 cpu 2 disk 3");
+  EXPECT_EQ(check_.difference()->expected, "a:1/0 gpu 2 cpu 2 disk 2");
+  EXPECT_EQ(check_.difference()->actual, "a:1/0 gpu 2 cpu 2 disk 3");
   EXPECT_TRUE(
       check_.difference()->what.starts_with("a prompt that ends with block 2 of its prompt"));
 }
@@ -93,7 +93,7 @@ TEST_F(RebuildCheckTest, ABlockThatIsStillHeldIsFound) {
   ASSERT_TRUE(check_.difference());
   EXPECT_TRUE(check_.difference()->where.ends_with("event 1: removed 0x0000000000000002, GPU"));
   EXPECT_EQ(check_.difference()->expected, "nobody holds it");
-  EXPECT_EQ(check_.difference()->actual, "tcp://a:1/0 on gpu");
+  EXPECT_EQ(check_.difference()->actual, "a:1/0 on gpu");
 }
 
 TEST_F(RebuildCheckTest, AWrongTierIsFound) {
@@ -102,7 +102,7 @@ TEST_F(RebuildCheckTest, AWrongTierIsFound) {
   };
   Batch({Stored(1, 1)});
   ASSERT_TRUE(check_.difference());
-  EXPECT_EQ(check_.difference()->actual, "tcp://a:1/0 on cpu");
+  EXPECT_EQ(check_.difference()->actual, "a:1/0 on cpu");
 }
 
 TEST_F(RebuildCheckTest, AHoldingThatNoEventNamedIsFound) {

@@ -111,7 +111,7 @@ TEST(Rebuild, TimesOfARecordingMayBeAnyNumber) {
 
 TEST(ReadAs, FlagsComeBeforeWhatIsKnown) {
   SourcePublisher publisher = Described("tcp://a|b:1", {});
-  EXPECT_EQ(publisher.read_as.instance_id, "tcp://a_b:1");
+  EXPECT_EQ(publisher.read_as.instance_id, "a_b:1");
   EXPECT_EQ(publisher.read_as.model, "replayed");
   EXPECT_FALSE(publisher.type_known);
   Override(publisher, {.type = serve::PublisherType::kSglang,

@@ -148,8 +148,8 @@ class IntoSinkTest : public testing::Test {
   IntoSink Sink(std::vector<std::string> names = {"a"}) {
     IntoSink::Options options{.body_frames = 3};
     options.url = *client::ConductorUrl::Parse("http://d:1");
-    options.patience = std::chrono::seconds(1);
-    options.pause = [this](Duration) { ++pauses_; };
+    options.hand_in.patience = std::chrono::seconds(1);
+    options.hand_in.pause = [this](Duration) { ++pauses_; };
     return {options, Publishers(std::move(names)), std::make_unique<FakeTransport>(daemon_)};
   }
   static client::Reply Says(int status, const char* json) {
@@ -175,10 +175,11 @@ TEST_F(IntoSinkTest, AnAnswerThatIsNestedWithoutEndIsNone) {
   const std::string arrays(2'000'000, '\x91');
   daemon_.answers = {{.status = 200, .form = client::Form::kMsgpack, .body = arrays}};
   EXPECT_EQ(sink.Finish().error().Message(),
-            "http://d:1/v1/ingest: took 0 of 1 frames and does not say why");
+            "a: http://d:1/v1/ingest: status 200: no answer that can be read");
   daemon_.answers = {
       {.status = 403, .form = client::Form::kJson, .body = std::string(2'000'000, '[')}};
-  EXPECT_EQ(sink.Finish().error().Message(), "http://d:1/v1/ingest: status 403: ");
+  EXPECT_EQ(sink.Finish().error().Message(),
+            "a: http://d:1/v1/ingest: status 403: no answer that can be read");
 }
 
 TEST_F(IntoSinkTest, FramesGatherAndTheLastOnesAreWaitedFor) {
@@ -212,13 +213,21 @@ TEST_F(IntoSinkTest, AQueueThatStaysFullIsGivenUp) {
   EXPECT_NE(done.error().Message().find("stays full"), std::string::npos);
 }
 
+TEST_F(IntoSinkTest, WhoeverTakesLessAndIsNotFullIsBroken) {
+  daemon_.answers = {Says(200, R"({"accepted": 0})")};
+  IntoSink sink = Sink();
+  ASSERT_TRUE(sink.Take(Live(0, Payload({}))));
+  EXPECT_EQ(sink.Finish().error().Message(),
+            "a: http://d:1/v1/ingest: took 0 of 1 frame and does not say why");
+}
+
 TEST_F(IntoSinkTest, ARefusalSaysWhy) {
   daemon_.answers = {Says(400, R"({"error": "modelname is missing"})")};
   IntoSink sink = Sink();
   ASSERT_TRUE(sink.Take(Live(0, Payload({}))));
   const Status done = sink.Finish();
   ASSERT_FALSE(done);
-  EXPECT_EQ(done.error().Message(), "http://d:1/v1/ingest: status 400: modelname is missing");
+  EXPECT_EQ(done.error().Message(), "a: http://d:1/v1/ingest: status 400: modelname is missing");
 }
 
 TEST_F(IntoSinkTest, TheSameSourceIsTheSameIncarnationAndAnotherIsNot) {

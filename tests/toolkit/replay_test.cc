@@ -38,11 +38,17 @@ TEST(ReplayFlags, WhatIsForASinkNeedsIt) {
   EXPECT_NE(message({.sources = {"a.rec", "tcp://a:1"}}), "");
   EXPECT_NE(message({.sources = {"a"}, .publish = "tcp://*:1", .replay_endpoint = "tcp://*:1"}),
             "");
+  EXPECT_EQ(message({.sources = {"a"}, .publish = "28701"}),
+            "--publish: 28701: has no scheme (expected tcp://*:28701)");
+  EXPECT_EQ(message({.sources = {"127.0.0.1:5558"}}),
+            "127.0.0.1:5558: there is no such file, and an endpoint has a scheme (expected "
+            "tcp://127.0.0.1:5558)");
 }
 
 TEST(ProgressBar, FitsItsWidth) {
   EXPECT_EQ(ProgressLine(0.5, 1234, 40), "[#######........]   50 %  1,234 messages");
   EXPECT_EQ(ProgressLine(std::nullopt, 7, 40), "7 messages");
+  EXPECT_EQ(ProgressLine(std::nullopt, 1, 40), "1 message");
   EXPECT_EQ(ProgressLine(2, 7, 20), "100 %  7 messages");
   for (size_t width = 1; width < 100; ++width) {
     EXPECT_LE(WidthOf(ProgressLine(0.3, 1'000'000, width)), width);
@@ -83,8 +89,8 @@ TEST(AnswerCheck, TellsWhatIsWrong) {
   EXPECT_EQ(notes[1],
             "its ring begins at 3: 2 batches from 1 on are gone. Raise the engine's buffer_steps");
   EXPECT_EQ(notes[2], "it is not contiguous: 1 hole of 3 batches, the first from 4 to 6");
-  EXPECT_EQ(notes[3], "1 batch are of before 1, which was asked for");
-  EXPECT_EQ(notes[4], "2 batches are out of order or come twice");
+  EXPECT_EQ(notes[3], "1 batch of before 1, which was asked for");
+  EXPECT_EQ(notes[4], "2 batches out of order or twice");
   EXPECT_EQ(notes[5], "its end marker is missing: nothing came for 5s");
 }
 
@@ -93,7 +99,7 @@ TEST(AnswerCheck, CountsWhatIsNoReply) {
   no_sequence.frames[2] = "short";
   const auto notes = Notes(0, {no_sequence, Answer(kEnd, "payload"), EndOfAnswer()}, false);
   ASSERT_EQ(notes.size(), 2U);
-  EXPECT_TRUE(notes[1].starts_with("2 messages are no replies"));
+  EXPECT_TRUE(notes[1].starts_with("2 messages that are no reply"));
 }
 
 TEST(EngineSource, AnAddressThatCanNeverWorkIsAnError) {
@@ -124,6 +130,18 @@ TEST(TraceSource, ABatchForEachPromptThatChangedTheCache) {
   EXPECT_EQ(frames[1].at, TraceSource::kEpoch + 1.5);
   EXPECT_EQ(source.Notes().at(0),
             "3 requests of a mooncake trace; 1 of them found their prompt cached");
+}
+
+TEST(TraceSource, ItsProgressIsThatOfTheFile) {
+  const std::string line =
+      R"({"timestamp": 0, "input_length": 512, "output_length": 1, "hash_ids": [1]})";
+  TraceSource source = Trace(line + "\n" + line);
+  EXPECT_EQ(source.Progress(), 0);
+  SourceFrame frame;
+  ASSERT_TRUE(source.Next(frame).value());
+  EXPECT_NEAR(source.Progress().value(), 0.5, 0.01);
+  EXPECT_FALSE(source.Next(frame).value());  // the same prompt again
+  EXPECT_EQ(source.Progress(), 1);
 }
 
 TEST(TraceSource, LinesThatCannotBeReadAreToldAndTheRestStands) {
@@ -159,7 +177,8 @@ TEST(RecordedPublisher, WithoutFactsDefaultsDo) {
   const SourcePublisher publisher = DescribedBy({.replay_endpoint = "tcp://a:2"}, {}, notes);
   EXPECT_EQ(publisher.name, "tcp://a:2");
   EXPECT_EQ(publisher.read_as.model, "replayed");
-  EXPECT_EQ(publisher.read_as.instance_id, "tcp://a:2");
+  EXPECT_EQ(publisher.read_as.instance_id, "a:2");
+  EXPECT_FALSE(publisher.model_known);
   EXPECT_FALSE(publisher.type_known);
   EXPECT_TRUE(notes.empty());
 }

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "lib/base/number.h"
+
 namespace conductor::toolkit {
 namespace {
 
@@ -99,13 +101,6 @@ TEST(TableTest, NamesKeepTheirEnds) {
   EXPECT_EQ(table.Render({.width = 14}),
             "PUBLISH…  GAPS\n"
             "…40:5557     0\n");
-}
-
-TEST(TableTest, NumbersAreGrouped) {
-  EXPECT_EQ(Grouped(0), "0");
-  EXPECT_EQ(Grouped(999), "999");
-  EXPECT_EQ(Grouped(1000), "1,000");
-  EXPECT_EQ(Grouped(12345678), "12,345,678");
 }
 
 }  // namespace

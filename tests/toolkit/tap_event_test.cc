@@ -184,5 +184,15 @@ TEST(TapMessage, HexHasWhatItMeansBesideIt) {
             "                                                   third\n");
 }
 
+TEST(TapMessage, WhatHasNoRoomBesideTheHexStandsUnderItWhole) {
+  const std::vector<std::string_view> frames = {"ab"};
+  EXPECT_EQ(HexDump(frames, {"malformed: a message of 1 frame (expected topic, sequence, payload)"},
+                    {.width = 60}),
+            "  frame 1: 2 bytes\n"
+            "  61 62\n"
+            "  malformed: a message of 1 frame (expected topic, sequence,\n"
+            "  payload)\n");
+}
+
 }  // namespace
 }  // namespace conductor::toolkit

@@ -307,6 +307,72 @@ TEST(RecordingReader, FilesOfARotationComeOldestFirst) {
   EXPECT_EQ(RecordingFiles(folder.File("none")), (Strings{folder.File("none")}));
 }
 
+// Damages of a recording whose files are these.
+Strings DamagesOf(const TemporaryFolder& folder, const Strings& names) {
+  const Sample sample;
+  Strings files;
+  for (const std::string& name : names) {
+    files.push_back(folder.File(name));
+    Write(files.back(), sample.whole());
+  }
+  auto reader = RecordingReader::Open(files);
+  Strings said;
+  while (const auto item = reader->Next()) {
+    if (const auto* damage = std::get_if<Damage>(&*item)) said.push_back(damage->Describe());
+  }
+  EXPECT_EQ(reader->counters().damages, said.size());
+  return said;
+}
+
+TEST(RecordingReader, PartsThatAreMissingBetweenOthersAreADamage) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(DamagesOf(folder, {"r.0001", "r.0002", "r"}), Strings());
+  EXPECT_EQ(DamagesOf(folder, {"r.0001", "r.0003", "r"}),
+            (Strings{folder.File("r.0002") + ": this part of the recording is missing"}));
+  EXPECT_EQ(DamagesOf(folder, {"r.0001", "r.9998", "r.10002", "r"}),
+            (Strings{folder.File("r.0002") + ": this part of the recording and all up to " +
+                         folder.File("r.9997") + " are missing, 9,996 parts together",
+                     folder.File("r.9999") + ": this part of the recording and all up to " +
+                         folder.File("r.10001") + " are missing, 3 parts together"}));
+}
+
+TEST(RecordingReader, FilesThatAreNoPartsOfOneRecordingHaveNothingBetween) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(DamagesOf(folder, {"r.0001", "s.0003", "t.0005"}), Strings());
+  EXPECT_EQ(DamagesOf(folder, {"r.0004", "r.0002"}), Strings()) << "in an order of one's own";
+}
+
+TEST(RecordingReader, MissingPartsAreCounted) {
+  const TemporaryFolder folder;
+  const Sample sample;
+  for (const char* name : {"r.0001", "r.0004"}) Write(folder.File(name), sample.whole());
+  auto reader = RecordingReader::Open({folder.File("r.0001"), folder.File("r.0004")});
+  while (reader->Next()) {
+  }
+  EXPECT_EQ(reader->counters().missing_parts, 2u);
+}
+
+TEST(RecordingReader, BothEndsOfARotationAreLookedAt) {
+  const TemporaryFolder folder;
+  const auto missing = [&folder](const char* name) {
+    return MissingEnds(Strings{folder.File(name)});
+  };
+  for (const char* name : {"a", "a.0001", "b", "b.0002", "c", "c.0009", "d.0001"}) {
+    Write(folder.File(name), "");
+  }
+  EXPECT_EQ(missing("a"), Strings());
+  EXPECT_EQ(missing("none"), Strings());
+  EXPECT_EQ(missing("b.0002"), Strings());
+  EXPECT_EQ(missing("b"), (Strings{folder.File("b.0002") +
+                                   ": the recording begins with this part, without the one before "
+                                   "it"}));
+  EXPECT_EQ(missing("c"), (Strings{folder.File("c.0009") +
+                                   ": the recording begins with this part, without the 8 before "
+                                   "it"}));
+  EXPECT_EQ(missing("d"),
+            (Strings{folder.File("d") + ": the newest part of the recording is not there"}));
+}
+
 TEST(RecordingReader, OnlyNamesThatARotationGivesAreParts) {
   EXPECT_EQ(PartNumber("r", "r.0002"), 2u);
   EXPECT_EQ(PartNumber("r", "r.9999999"), 9'999'999u);

@@ -1,19 +1,21 @@
-#ifndef CONDUCTOR_DAEMON_SERVE_QUERY_PEERS_H_
-#define CONDUCTOR_DAEMON_SERVE_QUERY_PEERS_H_
+#ifndef CONDUCTOR_LIB_STREAM_UNFINISHED_MESSAGES_H_
+#define CONDUCTOR_LIB_STREAM_UNFINISHED_MESSAGES_H_
 
 #include <cstdint>
+#include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "lib/stream/peer_socket.h"
 
-namespace conductor::serve {
+namespace conductor::stream {
 
-// Who is connected to the ZeroMQ endpoint, and how much each has sent of a message that does not
+// Who is connected to a socket that is bound, and how much each has sent of a message that does not
 // end.
 //
 // libzmq hands over whole messages and bounds neither the number of a message's frames nor their
-// bytes together: a client that announces another frame with each one fills the memory of the
+// bytes together: a peer that announces another frame with each one fills the memory of the
 // process, at 64 bytes for two, and nobody is told before the last has come. So the kernel is
 // asked: what a socket has received, less what still lies there unread, is what libzmq has taken.
 // Whoever has had more taken since its last whole message than one message may have is cut off, and
@@ -21,7 +23,7 @@ namespace conductor::serve {
 //
 // Connections of other kinds than TCP are not looked at: the kernel does not count for them. Used
 // by one thread.
-class QueryPeers {
+class UnfinishedMessages {
  public:
   // In bytes as they come over the wire.
   struct Limits {
@@ -29,10 +31,12 @@ class QueryPeers {
     uint64_t together = 0;
   };
 
-  explicit QueryPeers(const Limits& limits) : limits_(limits) {}
+  // `where` is what the log calls the socket.
+  UnfinishedMessages(std::string where, const Limits& limits)
+      : where_(std::move(where)), limits_(limits) {}
 
-  // What the endpoint's monitor told, in order.
-  void Heed(const std::vector<stream::SocketEvent>& events);
+  // What the socket's monitor told, in order: connections that are accepted, and those that end.
+  void Heed(const std::vector<SocketEvent>& events);
   [[nodiscard]] bool empty() const { return peers_.empty(); }
 
   // A look is two calls: ReadSizes(), then, when all that was whole by then has been taken from the
@@ -50,10 +54,11 @@ class QueryPeers {
     [[nodiscard]] uint64_t unfinished() const { return taken - begun; }
   };
 
+  const std::string where_;
   const Limits limits_;
   std::unordered_map<int, Peer> peers_;  // by file descriptor, which is libzmq's
 };
 
-}  // namespace conductor::serve
+}  // namespace conductor::stream
 
-#endif  // CONDUCTOR_DAEMON_SERVE_QUERY_PEERS_H_
+#endif  // CONDUCTOR_LIB_STREAM_UNFINISHED_MESSAGES_H_

@@ -1,4 +1,4 @@
-#include "daemon/serve/query_peers.h"
+#include "lib/stream/unfinished_messages.h"
 
 #include <linux/sockios.h>
 #include <linux/tcp.h>  // glibc's own tcp_info has no byte counts
@@ -13,7 +13,7 @@
 
 #include "lib/base/log.h"
 
-namespace conductor::serve {
+namespace conductor::stream {
 namespace {
 
 // Nothing where the kernel does not count.
@@ -38,24 +38,23 @@ uint64_t CookieOf(int fd) {
 
 }  // namespace
 
-void QueryPeers::Heed(const std::vector<stream::SocketEvent>& events) {
+void UnfinishedMessages::Heed(const std::vector<SocketEvent>& events) {
   for (const auto& [event, fd] : events) {
-    if (event == ZMQ_EVENT_ACCEPTED && TakenFrom(fd)) {
-      peers_[fd] = Peer{.cookie = CookieOf(fd)};
-    } else {
-      peers_.erase(fd);
-    }
+    const bool begins = event == ZMQ_EVENT_ACCEPTED;
+    const bool ends = event == ZMQ_EVENT_CLOSED || event == ZMQ_EVENT_DISCONNECTED;
+    if (begins || ends) peers_.erase(fd);
+    if (begins && TakenFrom(fd)) peers_[fd] = Peer{.cookie = CookieOf(fd)};
   }
 }
 
-void QueryPeers::ReadSizes() {
+void UnfinishedMessages::ReadSizes() {
   for (auto& [fd, peer] : peers_) {
     // A new connection may have the descriptor before the end of the old one is told.
     if (const auto taken = TakenFrom(fd)) peer.taken = std::max(peer.taken, *taken);
   }
 }
 
-uint64_t QueryPeers::CutOff(const std::vector<bool>& spoke) {
+uint64_t UnfinishedMessages::CutOff(const std::vector<bool>& spoke) {
   uint64_t together = 0;
   for (auto& [fd, peer] : peers_) {
     const auto index = static_cast<size_t>(fd);
@@ -72,10 +71,8 @@ uint64_t QueryPeers::CutOff(const std::vector<bool>& spoke) {
     const uint64_t unfinished = peer.unfinished();
     if (unfinished <= limits_.each && together <= limits_.together) break;
     if (peer.cookie != 0 && CookieOf(fd) == peer.cookie) {
-      log::Warn(
-          "query endpoint: a connection was cut off: {} bytes came of a message that has no "
-          "end",
-          unfinished);
+      log::Warn("{}: a connection was cut off: {} bytes came of a message that has no end", where_,
+                unfinished);
       ::shutdown(fd, SHUT_RDWR);
       ++cut;
     }
@@ -85,4 +82,4 @@ uint64_t QueryPeers::CutOff(const std::vector<bool>& spoke) {
   return cut;
 }
 
-}  // namespace conductor::serve
+}  // namespace conductor::stream
