@@ -120,6 +120,7 @@ void AddSave(CLI::App& snapshot, Run& run) {
       ->type_name("ADDRESS");
   AddTakenFor(save, options->taken_for);
   AddFlag(save, "--instance", options->instance, ParseName, "NAME", "what that engine is called");
+  save.add_flag("--force", options->force, "replace FILE even if it is no snapshot");
   save.add_flag("--json", options->json, "one JSON object");
   Runs<toolkit::SnapshotSaveOptions>(save, options, run, toolkit::RunSnapshotSave);
 }

@@ -17,6 +17,7 @@
 #include "daemon/serve/http_api.h"
 #include "daemon/serve/query_endpoint.h"
 #include "daemon/serve/registry.h"
+#include "daemon/serve/save_at_end.h"
 #include "daemon/serve/snapshots.h"
 #include "daemon/serve/stop_signals.h"
 #include "lib/base/log.h"
@@ -31,9 +32,11 @@ constexpr int kUsage = 2;
 
 constexpr uint16_t kDefaultPort = 13333;
 
-// At the end. The snapshot of 100 million blocks takes half of it; whoever cannot wait for it
-// sends another signal, and has the last one.
-constexpr Duration kSaveWithin = std::chrono::minutes(2);
+// At the end. Requests and queries are given so long before the snapshot is saved all the same.
+constexpr Duration kAnswersWithin = std::chrono::seconds(1);
+// The snapshot of 100 million blocks takes a third of it, and another one may be under way. Whoever
+// cannot wait for it sends two more signals, and has the last one.
+constexpr Duration kSaveWithin = std::chrono::minutes(3);
 constexpr Duration kPublishersWithin = std::chrono::milliseconds(1500);
 
 int Complain(int code, const Error& error) {
@@ -164,6 +167,7 @@ bool Report(const std::vector<Error>& problems, bool strict) {
 int RunServe(const ServeOptions& options) {
   StopSignals signals;
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a snapshot that is larger than it may be is an error of its own
   if (const auto level = SetLogLevel(options); !level) return Complain(kUsage, level.error());
   ReturnLargeBlocks();
   const auto config = ReadConfig(options);
@@ -219,7 +223,10 @@ int RunServe(const ServeOptions& options) {
     log::Warn("{} publisher{} registered, {} left out: the lines above say why", registry.size(),
               registry.size() == 1 ? " is" : "s are", broken);
   }
-  if (snapshots) snapshots->Start();
+  if (snapshots) {
+    snapshots->Start();
+    signals.Keep("the snapshot", kSaveWithin);
+  }
   http.SetReady(true);
   // From here on the process ends by a signal only, and none comes through once one ended it.
   if (http_options.names_files()) signals.OnHangup([&http] { http.ReloadFiles(); });
@@ -230,17 +237,20 @@ int RunServe(const ServeOptions& options) {
   if (demo) demo->Start(url);
 
   log::Info("{}: stopping", signals.Wait());
-  if (demo) {
-    signals.Ending("the demo");
-    demo->Stop();
-  }
-  signals.Ending("the HTTP requests");
-  http.Stop();
-  signals.Ending("the queries over ZeroMQ");
-  if (queries) queries->Stop();
+  const auto end_answers = [&] {
+    if (demo) {
+      signals.Ending("the demo");
+      demo->Stop();
+    }
+    signals.Ending("the HTTP requests");
+    http.Stop();
+    signals.Ending("the queries over ZeroMQ");
+    if (queries) queries->Stop();
+  };
   if (snapshots) {
-    signals.Ending("the snapshot", kSaveWithin);
-    snapshots->Stop();
+    SaveAtEnd(signals, *snapshots, end_answers, kAnswersWithin);
+  } else {
+    end_answers();
   }
   signals.Ending("the publishers", kPublishersWithin);
   return kDone;

@@ -327,7 +327,7 @@ std::vector<MetricFamily> SnapshotMetrics(const Snapshots::Stats& stats,
   FamilyOf bytes(kGauge, "conductor_snapshot_bytes", "The size of the newest snapshot.");
   FamilyOf blocks(kGauge, "conductor_snapshot_blocks", "Blocks in the newest snapshot.");
   if (stats.info) {
-    age.Add({}, UnixNow() - stats.info->saved_at);
+    age.Add({}, stats.age);
     bytes.Add({}, number(stats.info->bytes));
     blocks.Add({}, number(stats.info->blocks));
   }

@@ -189,8 +189,9 @@ class Registry {
 
   // A copy of one publisher as it is at one moment, with all that it holds, or nothing when it is
   // not registered any more. It is held still meanwhile (Transport::RunHeld), for a tenth of a
-  // microsecond a block; others go on. A publisher that is shown and not followed has no copy.
-  [[nodiscard]] std::optional<store::SavedPublisher> Copy(const std::string& key) const;
+  // microsecond a block; others go on. A publisher that is shown and not followed has no copy. An
+  // error: there is no memory for it.
+  [[nodiscard]] Result<std::optional<store::SavedPublisher>> Copy(const std::string& key) const;
   // In order.
   [[nodiscard]] std::vector<std::string> Keys() const;
 

@@ -11,7 +11,6 @@
 
 #include "daemon/serve/registration_json.h"
 #include "daemon/serve/registry_impl.h"
-#include "lib/base/log.h"
 #include "lib/index/chain_restore.h"
 
 namespace conductor::serve {
@@ -138,7 +137,7 @@ std::vector<std::string> Registry::Keys() const {
   return keys;
 }
 
-std::optional<store::SavedPublisher> Registry::Copy(const std::string& key) const {
+Result<std::optional<store::SavedPublisher>> Registry::Copy(const std::string& key) const {
   store::SavedPublisher saved{.key = key};
   stream::Transport::PublisherId id = 0;
   {
@@ -152,7 +151,7 @@ std::optional<store::SavedPublisher> Registry::Copy(const std::string& key) cons
                              .dump(-1, ' ', false, Json::error_handler_t::replace);
   }
   std::unique_ptr<PublisherCopy> copy;
-  bool failed = false;
+  std::optional<std::string> failed;
   const bool done = impl_->transport.RunHeld(
       id, [&](stream::PublisherStream& stream, stream::Consumer& consumer) {
         try {
@@ -167,12 +166,12 @@ std::optional<store::SavedPublisher> Registry::Copy(const std::string& key) cons
           copy = static_cast<PublisherConsumer&>(consumer).BeginCopy(MonoNow());
           return true;
         } catch (const std::exception& error) {  // no memory
-          log::Error("publisher {}: cannot be copied for a snapshot: {}", key, error.what());
-          failed = true;
+          failed = error.what();
           return false;
         }
       });
-  if (!done || failed) return std::nullopt;
+  if (failed) return Fail("cannot be copied: " + *failed, key);
+  if (!done) return std::nullopt;
   if (copy) copy->Take(saved);
   return saved;
 }

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -23,6 +25,7 @@ std::string SnapshotDocument(const SaveReport& report, BodyForm form) {
                      {"blocks", report.info.blocks},
                      {"holdings", report.info.holdings},
                      {"saved_at", report.info.saved_at},
+                     {"digest", fmt::format("{:016x}", report.digest)},
                      {"seconds", report.seconds},
                      {"publishers", std::move(publishers)}},
                 form);

@@ -2,10 +2,11 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <bit>
-#include <filesystem>
+#include <cerrno>
+#include <exception>
 #include <utility>
 
 #include "lib/base/log.h"
@@ -31,7 +32,16 @@ uint64_t HoldingsOf(const store::SavedPublisher& saved) {
 
 bool IsThere(const std::string& path) {
   struct stat status {};
-  return ::lstat(path.c_str(), &status) == 0;
+  return ::stat(path.c_str(), &status) == 0 || errno != ENOENT;
+}
+
+std::string AgeText(double seconds) {
+  if (seconds >= 0) return fmt::format("saved {:.0f} s ago", seconds);
+  return fmt::format("saved {:.0f} s from now: the clock was set back", -seconds);
+}
+
+void RemoveAll(Registry& registry) {
+  for (const std::string& key : registry.Keys()) (void)registry.Remove(key);
 }
 
 }  // namespace
@@ -47,7 +57,10 @@ Result<SaveReport> SaveRegistry(const Registry& registry, const std::string& pat
   if (!writer) return tl::unexpected(writer.error());
   SaveReport report;
   for (const std::string& key : registry.Keys()) {
-    auto saved = registry.Copy(key);
+    auto copied = registry.Copy(key);
+    // What is left out would be lost with the snapshot whose place this takes.
+    if (!copied) return tl::unexpected(copied.error());
+    std::optional<store::SavedPublisher>& saved = *copied;
     if (!saved) continue;  // it left meanwhile
     saved->configured = configured.contains(key);
     if (auto added = (*writer)->Add(*saved); !added) return tl::unexpected(added.error());
@@ -59,6 +72,7 @@ Result<SaveReport> SaveRegistry(const Registry& registry, const std::string& pat
   auto info = (*writer)->Finish();
   if (!info) return tl::unexpected(info.error());
   report.info = *std::move(info);
+  report.digest = (*writer)->digest();
   report.seconds = SecondsSince(begin);
   return report;
 }
@@ -73,15 +87,10 @@ Result<std::unique_ptr<Snapshots>> Snapshots::Open(Registry& registry, const Opt
     snapshots->file_ = *std::move(file);
   } else {
     // A disk that went read-only must not keep a daemon from answering; a typing error should.
-    std::error_code ignored;
-    const std::filesystem::path directory = std::filesystem::path(options.file).parent_path();
-    const bool writable = ::access(directory.empty() ? "." : directory.c_str(), W_OK) == 0;
-    const bool there = std::filesystem::is_directory(directory.empty() ? "." : directory, ignored);
-    if (strict || writable || !there) {
+    if (strict || !file.error().unwritable) {
       return tl::unexpected(Error(file.error()).Within("--state"));
     }
-    snapshots->why_not_ = file.error().Message();
-    log::Warn("--state: {}: NOTHING WILL BE SAVED", snapshots->why_not_);
+    log::Warn("--state: {}: NOTHING WILL BE SAVED until that is mended", file.error().Message());
   }
   if (auto loaded = snapshots->Load(std::move(configured), strict); !loaded) {
     return tl::unexpected(Error(loaded.error()).Within("--state"));
@@ -90,41 +99,65 @@ Result<std::unique_ptr<Snapshots>> Snapshots::Open(Registry& registry, const Opt
 }
 
 Status Snapshots::Load(std::vector<Registration> configured, bool strict) {
-  const std::string& path = options_.file;
+  using Blame = store::SnapshotReader::Blame;
+  const std::string& path = file_ ? file_->path() : options_.file;
   if (!IsThere(path)) {
     log::Info("no snapshot at {} yet", path);
     return {};
   }
   const MonoTime begin = MonoNow();
-  auto reader = store::SnapshotReader::Open(path);
-  Result<Registry::Restored> restored =
-      reader ? registry_.Restore(*reader, {.configured = std::move(configured)})
-             : tl::unexpected(reader.error());
+  Blame blame = Blame::kReading;
+  store::SnapshotInfo info;
+  const auto restore = [&]() -> Result<Registry::Restored> {
+    try {
+      auto reader = store::SnapshotReader::Open(path, &blame);
+      if (!reader) return tl::unexpected(reader.error());
+      info = reader->info();
+      auto restored = registry_.Restore(*reader, {.configured = std::move(configured)});
+      if (!restored) blame = reader->blame();
+      return restored;
+    } catch (const std::exception& error) {  // no memory
+      blame = Blame::kReading;
+      RemoveAll(registry_);
+      return Fail(fmt::format("cannot be loaded: {}", error.what()), path);
+    }
+  };
+  const auto restored = restore();
   if (restored) {
     for (const Error& left : restored->left_out) {
       log::Warn("publisher {}: not restored from the snapshot: {}", left.where, left.what);
     }
-    const store::SnapshotInfo& info = reader->info();
-    stats_.info = info;
+    const double age = UnixNow() - info.saved_at;
+    log::Info(
+        "restored {} publishers, {} of them with {} blocks, from {}, {}, in {:.2f} s: stale until "
+        "each proves it",
+        restored->publishers, restored->with_blocks, restored->holdings, path, AgeText(age),
+        SecondsSince(begin));
+    stats_.info = std::move(info);
     stats_.restored_publishers = restored->publishers;
     stats_.restored_holdings = restored->holdings;
-    log::Info(
-        "restored {} publishers, {} of them with {} blocks, from {}, saved {:.0f} s ago, in "
-        "{:.2f} s: stale until each proves it",
-        restored->publishers, restored->with_blocks, restored->holdings, path,
-        UnixNow() - info.saved_at, SecondsSince(begin));
+    since_ = MonoNow();
+    age_then_ = std::max(age, 0.0);
     return {};
   }
   if (strict) return tl::unexpected(restored.error());
-  log::Error("the snapshot cannot be used: {}", restored.error().Message());
+  const std::string why = restored.error().Message();
+  // The next save must not take the place of what may be the last copy.
+  if (blame == Blame::kReading) {
+    log::Error(
+        "the snapshot cannot be read, and may be good: {}; it stays, and NOTHING WILL BE "
+        "SAVED over it; starting without it",
+        why);
+    why_not_ = "it could not be read at the start: " + why;
+    return {};
+  }
+  log::Error("the snapshot cannot be used: {}", why);
   const auto aside = store::StateFile::SetAside(path);
   if (aside) {
     log::Error("it is kept as {}; starting without it", *aside);
   } else {
-    // The next save must not take the place of what may be the last copy.
     log::Error("{}: NOTHING WILL BE SAVED; starting without it", aside.error().Message());
     why_not_ = aside.error().Message();
-    file_.reset();
   }
   return {};
 }
@@ -145,48 +178,108 @@ void Snapshots::Start() {
 }
 
 void Snapshots::Stop() {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return !saving_; });
+  if (std::exchange(stopped_, true)) return;
+  (void)SaveHolding(lock, /*last=*/true);
+  lock.unlock();
+  // It saves no more.
   if (timer_.joinable()) {
     timer_.request_stop();
     timer_.join();
   }
-  (void)Save();
-  const std::lock_guard lock(saving_);
-  stopped_ = true;
 }
 
 Result<SaveReport> Snapshots::Save() {
-  const std::lock_guard alone(saving_);
-  const auto attempt = [&]() -> Result<SaveReport> {
-    if (stopped_) return Fail("the daemon stops", options_.file);
-    if (!file_) return Fail(why_not_, options_.file, "a directory that can be written");
-    file_->Discard();
-    auto report = SaveRegistry(registry_, file_->temporary(), configured_);
-    if (!report) return report;
-    if (auto replaced = file_->Replace(); !replaced) return tl::unexpected(replaced.error());
-    report->info.path = file_->path();
-    return report;
-  };
+  std::unique_lock lock(mutex_);
+  return SaveHolding(lock, /*last=*/false);
+}
+
+Result<SaveReport> Snapshots::SaveHolding(std::unique_lock<std::mutex>& lock, bool last) {
+  const uint64_t wanted = begun_ + 1;
+  for (;;) {
+    if (ended_ >= wanted) return *newest_;
+    if (stopping_ && !last) {
+      return Fail("the daemon stops, and saves once more by itself", options_.file);
+    }
+    if (!saving_) break;
+    ++stats_.waiting;
+    changed_.wait(lock);
+    --stats_.waiting;
+  }
+  const auto report = std::make_shared<Result<SaveReport>>();
+  saving_ = true;
+  ++begun_;
+  lock.unlock();
   const MonoTime begin = MonoNow();
-  auto report = attempt();
-  if (!report && file_) file_->Discard();
-  if (report) report->seconds = SecondsSince(begin);
-  const std::lock_guard lock(mutex_);
-  if (!report) {
+  *report = Attempt();
+  lock.lock();
+  saving_ = false;
+  ended_ = begun_;
+  newest_ = report;
+  if (*report) {
+    ++stats_.saved;
+    stats_.info = (*report)->info;
+    stats_.seconds = (*report)->seconds;
+    since_ = begin;
+    age_then_ = 0;
+  } else {
     ++stats_.failed;
-    log::Error("no snapshot is saved: {}; the last good one stays", report.error().Message());
+  }
+  changed_.notify_all();
+  return *report;
+}
+
+Result<SaveReport> Snapshots::Attempt() {
+  const MonoTime begin = MonoNow();
+  bool replaced = false;
+  const auto write = [&]() -> Result<SaveReport> {
+    try {
+      return Write(replaced);
+    } catch (const std::exception& error) {  // no memory
+      return Fail(error.what(), options_.file);
+    }
+  };
+  auto report = write();
+  if (!report) {
+    if (file_) file_->Discard();
+    log::Error("{}: {}",
+               replaced ? "a snapshot is saved, and may be lost when the power fails"
+                        : "no snapshot is saved, the last good one stays",
+               report.error().Message());
     return report;
   }
-  ++stats_.saved;
-  stats_.info = report->info;
-  stats_.seconds = report->seconds;
+  report->seconds = SecondsSince(begin);
   log::Debug("snapshot {}: {} blocks of {} publishers in {} bytes and {:.2f} s", options_.file,
              report->info.blocks, report->info.publishers, report->info.bytes, report->seconds);
   return report;
 }
 
+Result<SaveReport> Snapshots::Write(bool& replaced) {
+  if (!why_not_.empty()) return Fail(why_not_, options_.file, "that mended, and a restart");
+  if (!file_) {
+    auto taken = store::StateFile::Take(options_.file);
+    if (!taken) return tl::unexpected<Error>(std::move(taken.error()));
+    file_ = *std::move(taken);
+    log::Info("{} can be saved now", options_.file);
+  }
+  file_->Discard();
+  auto report = options_.write(registry_, file_->temporary(), configured_);
+  if (!report) return report;
+  if (auto done = file_->Replace(); !done) return tl::unexpected(std::move(done.error()));
+  replaced = true;
+  if (auto done = file_->Sync(); !done) return tl::unexpected(std::move(done.error()));
+  report->info.path = file_->path();
+  return report;
+}
+
 Snapshots::Stats Snapshots::stats() const {
   const std::lock_guard lock(mutex_);
-  return stats_;
+  Stats stats = stats_;
+  if (stats.info) stats.age = age_then_ + SecondsSince(since_);
+  return stats;
 }
 
 }  // namespace conductor::serve

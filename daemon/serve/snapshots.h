@@ -30,6 +30,7 @@ struct SaveReport {
   };
 
   store::SnapshotInfo info;
+  uint64_t digest = 0;  // of what is in it, as the file has it
   double seconds = 0;
   std::vector<Publisher> publishers;  // in the order of their keys
 };
@@ -41,28 +42,38 @@ struct SaveReport {
                                               const std::set<std::string>& configured = {});
 
 // The snapshot of a daemon: loaded at its start, saved now and then, at the end and on request.
-// Thread-safe once opened.
+// Thread-safe once opened. What goes wrong, and be it that there is no memory, is an error in the
+// log and in Stats::failed, and ends nothing.
 class Snapshots {
  public:
   struct Options {
     std::string file;                              // empty: there is none
     Duration interval = std::chrono::seconds(60);  // zero: only at the end and on request
+    // What writes it: SaveRegistry, but in tests of what goes wrong meanwhile.
+    std::function<Result<SaveReport>(const Registry&, const std::string& path,
+                                     const std::set<std::string>& configured)>
+        write = SaveRegistry;
   };
   struct Stats {
     uint64_t saved = 0;
     uint64_t failed = 0;
+    uint64_t waiting = 0;  // who wait for a save that has not begun
     // Of the newest save of this process, or of what it loaded; nothing: neither.
     std::optional<store::SnapshotInfo> info;
+    double age = 0;      // of `info`, in seconds, whatever became of the clock since
     double seconds = 0;  // that the last save took
     uint64_t restored_publishers = 0;
     uint64_t restored_holdings = 0;
   };
 
   // Takes the file, and loads what is in it into `registry`, which must outlive this and have
-  // nothing yet. A file that cannot be used is kept under another name, with an error in the log;
-  // with `strict` it is an error and stays. Where the directory cannot be written the file is
-  // loaded still, and a warning says that nothing will be saved; with `strict` that is an error
-  // too. Other errors: another daemon has the file; its directory is not there.
+  // nothing yet. A file that is damaged, another program's or of a newer version is kept under
+  // another name, with an error in the log. One that cannot be read for another reason (no right,
+  // no memory, a disk that fails) may be good: it stays, and nothing is saved over it. Where
+  // nothing can be made beside the file (rights, a disk that is read-only or full) it is loaded
+  // still, a warning says that nothing will be saved, and each save tries again. With `strict` each
+  // of these is an error, and the file stays. Other errors: another daemon has the file; its
+  // directory is not there; it is no regular file.
   [[nodiscard]] static Result<std::unique_ptr<Snapshots>> Open(Registry& registry,
                                                                const Options& options,
                                                                std::vector<Registration> configured,
@@ -73,10 +84,12 @@ class Snapshots {
 
   // Saves every Options::interval from now on, where there is one.
   void Start();
-  // The last save, after which there is none.
+  // Waits for one that is under way, and saves for the last time. Who waits for a save that has not
+  // begun has an error. May be called again.
   void Stop();
 
-  // One at a time: it waits for another that is under way.
+  // One at a time. One that is under way may have passed a publisher already, so the next one
+  // answers; all that wait for it share it.
   [[nodiscard]] Result<SaveReport> Save();
 
   [[nodiscard]] Stats stats() const;
@@ -85,16 +98,29 @@ class Snapshots {
   Snapshots(Registry& registry, const Options& options) : registry_(registry), options_(options) {}
 
   [[nodiscard]] Status Load(std::vector<Registration> configured, bool strict);
+  [[nodiscard]] Result<SaveReport> SaveHolding(std::unique_lock<std::mutex>& lock, bool last);
+  // One save, told in the log.
+  [[nodiscard]] Result<SaveReport> Attempt();
+  [[nodiscard]] Result<SaveReport> Write(bool& replaced);
 
   Registry& registry_;
   const Options options_;
-  std::optional<store::StateFile> file_;  // nothing: it cannot be written
-  std::string why_not_;                   // why
   std::set<std::string> configured_;
-  std::mutex saving_;         // held while one is being saved
-  bool stopped_ = false;      // guarded by saving_
-  mutable std::mutex mutex_;  // guards stats_
+  // Of who saves, which is one at a time.
+  std::optional<store::StateFile> file_;  // nothing: it could not be taken yet
+  std::string why_not_;                   // what is there must not be saved over; why
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  bool saving_ = false;
+  uint64_t begun_ = 0;  // saves; of them
+  uint64_t ended_ = 0;  // all but one that is under way
+  std::shared_ptr<const Result<SaveReport>> newest_;
+  bool stopping_ = false;
+  bool stopped_ = false;
   Stats stats_;
+  MonoTime since_{};     // when stats_.info was saved or loaded ...
+  double age_then_ = 0;  // ... and what its age was then
   std::jthread timer_;
 };
 

@@ -26,16 +26,6 @@ void ExitSoonAnyway() {
   ::setitimer(ITIMER_REAL, &soon, nullptr);
 }
 
-// True once `fd` is readable, false when `milliseconds` (-1: no limit) have passed.
-bool Readable(int fd, int milliseconds) {
-  const MonoTime until = MonoNow() + std::chrono::milliseconds(milliseconds);
-  for (;;) {
-    pollfd waited{fd, POLLIN, 0};
-    if (::poll(&waited, 1, milliseconds) > 0) return true;
-    if (milliseconds >= 0 && MonoNow() >= until) return false;
-  }
-}
-
 }  // namespace
 
 StopSignals::StopSignals(Duration patience) : patience_(patience) {
@@ -71,18 +61,45 @@ std::string StopSignals::Wait() {
 
 void StopSignals::Watch() {
   if (!TakeSignal()) return;
-  // Enough that one thread takes it: a second signal has its default effect. A hangup asks for
-  // nothing more.
-  sigdelset(&set_, SIGHUP);
-  pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
   const MonoTime came = MonoNow();
-  for (;;) {
+  for (bool next_ends_it = false;;) {
+    if (!next_ends_it) next_ends_it = TakeAnother();
+    const Duration patience = keeping_.load() != nullptr ? keep_within_ : patience_;
     const MonoTime until = std::max(
-        came + patience_, MonoTime(MonoTime::duration(until_.load(std::memory_order_relaxed))));
+        came + patience, MonoTime(MonoTime::duration(until_.load(std::memory_order_relaxed))));
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - MonoNow()).count();
     if (left <= 0) GiveUp(until - came);
-    if (Readable(done_.get(), static_cast<int>(std::min<int64_t>(left, 100)))) return;
+    pollfd waited[2] = {{done_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+    ::poll(waited, next_ends_it ? 1 : 2, static_cast<int>(std::min<int64_t>(left, 100)));
+    if (waited[0].revents != 0) return;
   }
+}
+
+bool StopSignals::TakeAnother() {
+  const char* const keeping = keeping_.load();
+  if (keeping != nullptr) {
+    signalfd_siginfo info{};
+    if (::read(signals_.get(), &info, sizeof info) != sizeof info) return false;
+    if (info.ssi_signo == SIGHUP) return false;  // asks for nothing more
+    hurried_ = true;
+  }
+  // Enough that one thread takes it: the next signal has its default effect, even if the line below
+  // finds no room in the log.
+  sigdelset(&set_, SIGHUP);
+  pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
+  if (keeping != nullptr) {
+    log::Warn("a second signal: only {} is waited for now; one more ends the process without it",
+              keeping);
+  }
+  return true;
+}
+
+void StopSignals::Kept() {
+  keeping_ = nullptr;
+  if (!hurried_) return;
+  ExitSoonAnyway();
+  log::Info("the process exits, as the second signal asked");
+  ::_exit(0);
 }
 
 bool StopSignals::TakeHangup() {
@@ -113,8 +130,9 @@ bool StopSignals::TakeSignal() {
 
 void StopSignals::GiveUp(Duration after) const {
   ExitSoonAnyway();
+  const char* const keeping = keeping_.load();
   log::Warn("still ending {} {} after the signal: abandoned, the process exits",
-            ending_.load(std::memory_order_relaxed),
+            keeping != nullptr ? keeping : ending_.load(std::memory_order_relaxed),
             FormatDuration(std::chrono::duration_cast<std::chrono::milliseconds>(after)));
   ::_exit(0);
 }

@@ -11,11 +11,15 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "daemon/serve/file_descriptor.h"
+#include "lib/store/snapshot_schema.h"
+#include "lib/store/sqlite.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -41,25 +45,66 @@ Error Failure(const std::string& path, const char* what) {
   return {fmt::format("{}: {}", what, std::strerror(errno)), path, {}};
 }
 
+// Whether it is a snapshot by what it says of itself, however damaged, or empty, or not there.
+bool MayBeLost(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || status.st_size == 0) return true;
+  auto database = store::Database::Open(path, store::Database::Mode::kRead);
+  if (!database) return false;
+  const auto application = database->Number("PRAGMA application_id");
+  return application && *application == store::kApplicationId;
+}
+
+// What processes left that were killed while they wrote the same file.
+void RemoveLeftovers(const std::filesystem::path& path) {
+  const std::string begin = path.filename().string() + ".";
+  constexpr std::string_view kEnd = ".new";
+  std::error_code error;
+  std::filesystem::directory_iterator entry(path.parent_path(), error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with(begin) || !name.ends_with(kEnd) ||
+        name.size() <= begin.size() + kEnd.size()) {
+      continue;
+    }
+    const std::string number = name.substr(begin.size(), name.size() - begin.size() - kEnd.size());
+    if (number.size() > 9 || number.find_first_not_of("0123456789") != std::string::npos) continue;
+    // A process of another machine or container may write there; it would have of late.
+    struct stat status {};
+    const std::string left = entry->path().string();
+    if (::lstat(left.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
+    if (::time(nullptr) - status.st_mtime < 3600) continue;
+    if (::kill(static_cast<pid_t>(std::stol(number)), 0) == 0 || errno != ESRCH) continue;
+    ::unlink(left.c_str());
+  }
+}
+
 }  // namespace
 
-Result<NewFile> NewFile::Begin(const std::string& path) {
+Result<NewFile> NewFile::Begin(const std::string& path, Over over) {
+  auto resolved = store::ResolveLinks(path);
+  if (!resolved) return tl::unexpected(std::move(resolved.error()));
+  if (auto regular = store::ExpectRegularFile(*resolved); !regular) {
+    return tl::unexpected(std::move(regular.error()));
+  }
   NewFile file;
-  file.path_ = path;
-  if (IsThere(path + ".lock")) {
-    auto lock = store::StateFile::Take(path);
-    if (!lock) return tl::unexpected(std::move(lock.error()));
+  file.path_ = *std::move(resolved);
+  if (IsThere(file.path_ + ".lock")) {
+    auto lock = store::StateFile::Take(file.path_);
+    if (!lock) return tl::unexpected<Error>(std::move(lock.error()));
     file.lock_ = *std::move(lock);
   }
-  const std::filesystem::path directory = std::filesystem::path(path).parent_path();
-  if (::access(directory.empty() ? "." : directory.c_str(), W_OK) != 0) {
+  const std::filesystem::path directory = std::filesystem::path(file.path_).parent_path();
+  if (::access(directory.c_str(), W_OK) != 0) {
     return tl::unexpected(Failure(path, "cannot be written"));
   }
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    return Fail("is a directory", path, "the name of a file");
+  if (over == Over::kSnapshot && !MayBeLost(file.path_)) {
+    return Fail("is there, is no snapshot, and would be lost", path,
+                "another name, or --force of `snapshot save`");
   }
-  file.temporary_ = fmt::format("{}.{}.new", path, ::getpid());
+  RemoveLeftovers(file.path_);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that is larger than it may be is an error
+  file.temporary_ = fmt::format("{}.{}.new", file.path_, ::getpid());
   if (file.temporary_.size() >= begun_name.size()) return Fail("is too long a name", path);
   ::unlink(file.temporary_.c_str());
   std::memcpy(begun_name.data(), file.temporary_.c_str(), file.temporary_.size() + 1);
@@ -88,7 +133,10 @@ Status NewFile::Commit() {
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
     return tl::unexpected(Failure(path_, "cannot be written"));
   }
-  return {};
+  auto synced = store::SyncDirectoryOf(path_);
+  if (synced) return {};
+  return tl::unexpected(std::move(synced.error())
+                            .Within(path_ + ": is written, and may be lost when the power fails"));
 }
 
 Status CopyFile(const std::string& from, const std::string& to) {

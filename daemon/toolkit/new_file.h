@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_TOOLKIT_NEW_FILE_H_
 #define CONDUCTOR_DAEMON_TOOLKIT_NEW_FILE_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -9,22 +10,31 @@
 
 namespace conductor::toolkit {
 
-// A file that a command makes: written under another name beside it, it takes the place of what was
-// there once it is whole. Until then, and when a signal ends the process before, nothing changes.
+// A file that a command makes: written under another name beside it, FILE.<process>.new, it takes
+// the place of what was there once it is whole. Until then, and when a signal ends the process
+// before, nothing changes. What was killed before it could remove its own is removed by whoever
+// writes the same file an hour later.
 //
 // One at a time in a process: SIGINT, SIGTERM and SIGHUP, where nobody else handles them, remove
 // what was begun.
 class NewFile {
  public:
-  // Errors: the directory is not there or cannot be written; a daemon keeps its snapshot there.
-  [[nodiscard]] static Result<NewFile> Begin(const std::string& path);
+  // What may be lost.
+  enum class Over : uint8_t {
+    kSnapshot,  // a snapshot, or an empty file; anything else is an error
+    kAnyFile,
+  };
+  // The file is the one that symbolic links at `path` lead to. Errors: the directory is not there
+  // or cannot be written; a daemon keeps its snapshot there; what is there must not be lost, or is
+  // no regular file.
+  [[nodiscard]] static Result<NewFile> Begin(const std::string& path, Over over);
   NewFile(NewFile&& other) noexcept;
   NewFile& operator=(NewFile&&) = delete;
   ~NewFile();
 
   // Where to write it; nothing is there yet.
   [[nodiscard]] const std::string& temporary() const { return temporary_; }
-  // It is whole.
+  // It is whole, and becomes the file; it stays so when the power fails.
   [[nodiscard]] Status Commit();
 
  private:

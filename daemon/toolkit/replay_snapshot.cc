@@ -15,8 +15,8 @@ constexpr size_t kMessagesAtOnce = 1024;
 }  // namespace
 
 Result<std::unique_ptr<SnapshotSink>> SnapshotSink::Open(
-    const std::string& path, const std::vector<SourcePublisher>& publishers) {
-  auto file = NewFile::Begin(path);
+    const std::string& path, const std::vector<SourcePublisher>& publishers, NewFile::Over over) {
+  auto file = NewFile::Begin(path, over);
   if (!file) return tl::unexpected(std::move(file.error()));
   return std::unique_ptr<SnapshotSink>(new SnapshotSink(*std::move(file), path, publishers));
 }

@@ -18,9 +18,10 @@ namespace conductor::toolkit {
 // (`OfflineConductor`). The file is there once all is; a replay that fails leaves what was there.
 class SnapshotSink : public ReplaySink {
  public:
-  // Errors: the file cannot be written, or is a running daemon's.
+  // Errors: the file cannot be written, is a running daemon's, or is there and not to be lost.
   [[nodiscard]] static Result<std::unique_ptr<SnapshotSink>> Open(
-      const std::string& path, const std::vector<SourcePublisher>& publishers);
+      const std::string& path, const std::vector<SourcePublisher>& publishers,
+      NewFile::Over over = NewFile::Over::kSnapshot);
 
   // In the order of FrameOrder.
   [[nodiscard]] Status Take(const SourceFrame& frame) override;

@@ -19,7 +19,8 @@ namespace conductor::toolkit {
 
 // A daemon saves, or recordings or what an engine's ring has are made into a snapshot.
 struct SnapshotSaveOptions {
-  std::string file;  // empty: none but the daemon's own
+  std::string file;    // empty: none but the daemon's own
+  bool force = false;  // what is there may be anything, and is lost
   ConductorSourceOptions conductors;
   std::vector<std::string> recordings;
   std::string replay_endpoint;  // of an engine; empty: none

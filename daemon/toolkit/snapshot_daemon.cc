@@ -43,6 +43,7 @@ Result<DaemonSave> AskToSave(const ConductorSourceOptions& options) {
     saved.holdings = answer->at("holdings").get<uint64_t>();
     saved.publishers = answer->at("publishers").size();
     saved.saved_at = answer->at("saved_at").get<double>();
+    saved.digest = answer->at("digest").get<std::string>();
     saved.seconds = answer->at("seconds").get<double>();
   } catch (const nlohmann::json::exception& error) {
     return Fail(fmt::format("its answer cannot be read: {}", error.what()), url,
@@ -51,15 +52,26 @@ Result<DaemonSave> AskToSave(const ConductorSourceOptions& options) {
   return saved;
 }
 
-Result<store::SnapshotReader> OpenSaved(const DaemonSave& saved) {
-  auto reader = store::SnapshotReader::Open(saved.path);
+Result<store::SnapshotReader> OpenSaved(const DaemonSave& saved, const std::string& path) {
+  auto reader = store::SnapshotReader::Open(path);
   if (!reader) {
     return tl::unexpected(
         Unreadable(saved, fmt::format("cannot be read ({})", reader.error().Message())));
   }
-  // Another file of that name, or a snapshot that the daemon has saved since: that is as good.
-  if (reader->info().saved_at >= saved.saved_at) return reader;
-  return tl::unexpected(Unreadable(saved, "is another file"));
+  if (reader->info().saved_at == saved.saved_at &&
+      fmt::format("{:016x}", reader->digest()) == saved.digest) {
+    return reader;
+  }
+  return tl::unexpected(Unreadable(saved, "is another file, or one that was saved since"));
+}
+
+Result<store::SnapshotReader> SaveAndOpen(const ConductorSourceOptions& options) {
+  for (int attempt = 1;; ++attempt) {
+    const auto saved = AskToSave(options);
+    if (!saved) return tl::unexpected(saved.error());
+    auto reader = OpenSaved(*saved, saved->path);
+    if (reader || attempt == kSaveAttempts) return reader;
+  }
 }
 
 }  // namespace conductor::toolkit

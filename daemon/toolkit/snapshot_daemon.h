@@ -19,6 +19,7 @@ struct DaemonSave {
   uint64_t holdings = 0;
   uint64_t publishers = 0;
   double saved_at = 0;  // Unix seconds
+  std::string digest;   // of what is in it, 16 hexadecimal digits
   double seconds = 0;
 };
 
@@ -26,9 +27,17 @@ struct DaemonSave {
 // why it did not, and what would help.
 [[nodiscard]] Result<DaemonSave> AskToSave(const ConductorSourceOptions& options);
 
-// Opens what it saved, where that can be read from here and is still what it said. Errors say where
-// it is otherwise.
-[[nodiscard]] Result<store::SnapshotReader> OpenSaved(const DaemonSave& saved);
+// What is at `path` is what the daemon said it has saved: not another file of the same name on
+// another machine, nor one that it has saved since. Errors say what it is otherwise.
+[[nodiscard]] Result<store::SnapshotReader> OpenSaved(const DaemonSave& saved,
+                                                      const std::string& path);
+
+// A daemon that saves all the time may have saved again before its file is opened; then it is asked
+// so often.
+inline constexpr int kSaveAttempts = 3;
+
+// Has a daemon save, and opens that; again when another save came between the two.
+[[nodiscard]] Result<store::SnapshotReader> SaveAndOpen(const ConductorSourceOptions& options);
 
 }  // namespace conductor::toolkit
 

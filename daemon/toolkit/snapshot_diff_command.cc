@@ -21,9 +21,7 @@ Result<SnapshotContent> ReadSource(const std::string& source, const SnapshotDiff
     if (!IsUrl(source)) return store::SnapshotReader::Open(source);
     ConductorSourceOptions conductors = options.conductors;
     conductors.urls = {source};
-    auto saved = AskToSave(conductors);
-    if (!saved) return tl::unexpected(std::move(saved.error()));
-    return OpenSaved(*saved);
+    return SaveAndOpen(conductors);
   };
   auto reader = open();
   if (!reader) return tl::unexpected(std::move(reader.error()));

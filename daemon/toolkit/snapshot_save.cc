@@ -33,8 +33,12 @@ struct Saved {
   std::string daemon_path;  // empty: no daemon saved it
 };
 
+NewFile::Over OverOf(const SnapshotSaveOptions& options) {
+  return options.force ? NewFile::Over::kAnyFile : NewFile::Over::kSnapshot;
+}
+
 Result<Saved> SaveOffline(const SnapshotSaveOptions& options) {
-  auto file = NewFile::Begin(options.file);
+  auto file = NewFile::Begin(options.file, OverOf(options));
   if (!file) return tl::unexpected(std::move(file.error()));
   OfflineConductor conductor;
   const auto loaded = LoadRecordings(conductor, options.recordings, options.taken_for);
@@ -61,7 +65,7 @@ Result<Saved> SaveFromEngine(const SnapshotSaveOptions& options) {
   if (!options.instance.empty()) engine.as.instance = options.instance;
   auto source = EngineSource::Open(engine);
   if (!source) return tl::unexpected(std::move(source.error()));
-  auto sink = SnapshotSink::Open(options.file, (*source)->publishers());
+  auto sink = SnapshotSink::Open(options.file, (*source)->publishers(), OverOf(options));
   if (!sink) return tl::unexpected(std::move(sink.error()));
   FrameOrder order((*source)->publishers());
   Status taken;
@@ -82,38 +86,46 @@ Result<Saved> SaveFromEngine(const SnapshotSaveOptions& options) {
   return Saved{.info = *(*sink)->info(), .source = options.replay_endpoint, .daemon_path = {}};
 }
 
-Result<Saved> SaveFromDaemon(const SnapshotSaveOptions& options) {
-  const auto told = AskToSave(options.conductors);
-  if (!told) return tl::unexpected(told.error());
-  Saved saved{.info = {.path = told->path,
-                       .bytes = told->bytes,
-                       .format = 0,
-                       .conductor = {},
-                       .saved_at = told->saved_at,
-                       .blocks = told->blocks,
-                       .publishers = told->publishers,
-                       .holdings = told->holdings},
-              .source = told->conductor,
-              .daemon_path = told->path};
-  std::error_code not_there;
-  if (options.file.empty() || std::filesystem::equivalent(options.file, told->path, not_there)) {
-    return saved;
+// Copies what the daemon said it has saved to options.file, if it is what is there still.
+Result<Saved> CopySaved(const SnapshotSaveOptions& options, const DaemonSave& told, Saved saved) {
+  if (auto readable = OpenSaved(told, told.path); !readable) {
+    return tl::unexpected(std::move(readable.error()));
   }
-  if (auto readable = OpenSaved(*told); !readable) return tl::unexpected(readable.error());
-  auto file = NewFile::Begin(options.file);
+  std::error_code not_there;
+  if (std::filesystem::equivalent(options.file, told.path, not_there)) return saved;
+  auto file = NewFile::Begin(options.file, OverOf(options));
   if (!file) return tl::unexpected(std::move(file.error()));
-  if (auto copied = CopyFile(told->path, file->temporary()); !copied) {
+  if (auto copied = CopyFile(told.path, file->temporary()); !copied) {
     return tl::unexpected(std::move(copied.error()));
   }
   {
-    // It may have been saved again since.
-    const auto copy = store::SnapshotReader::Open(file->temporary());
+    const auto copy = OpenSaved(told, file->temporary());
     if (!copy) return tl::unexpected(copy.error());
     saved.info = copy->info();
   }
   if (auto done = file->Commit(); !done) return tl::unexpected(std::move(done.error()));
   saved.info.path = options.file;
   return saved;
+}
+
+Result<Saved> SaveFromDaemon(const SnapshotSaveOptions& options) {
+  for (int attempt = 1;; ++attempt) {
+    const auto told = AskToSave(options.conductors);
+    if (!told) return tl::unexpected(told.error());
+    Saved saved{.info = {.path = told->path,
+                         .bytes = told->bytes,
+                         .format = 0,
+                         .conductor = {},
+                         .saved_at = told->saved_at,
+                         .blocks = told->blocks,
+                         .publishers = told->publishers,
+                         .holdings = told->holdings},
+                .source = told->conductor,
+                .daemon_path = told->path};
+    if (options.file.empty()) return saved;
+    auto copied = CopySaved(options, *told, std::move(saved));
+    if (copied || attempt == kSaveAttempts) return copied;
+  }
 }
 
 std::string Text(const Saved& saved) {

@@ -49,7 +49,7 @@ Result<SnapshotContent> Rebuild(const SnapshotContent& snapshot,
   for (const std::string& note : loaded->notes) Warn(note);
   std::error_code ignored;
   const std::filesystem::path directory = std::filesystem::temp_directory_path(ignored);
-  auto file = NewFile::Begin(directory / "conductor-rebuild");
+  auto file = NewFile::Begin(directory / "conductor-rebuild", NewFile::Over::kSnapshot);
   if (!file) return tl::unexpected(std::move(file.error()));
   if (auto saved = serve::SaveRegistry(conductor.registry(), file->temporary()); !saved) {
     return tl::unexpected(std::move(saved.error()));

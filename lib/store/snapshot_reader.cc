@@ -17,6 +17,7 @@
 #include "lib/store/packed_numbers.h"
 #include "lib/store/snapshot_schema.h"
 #include "lib/store/sqlite.h"
+#include "lib/store/state_file.h"
 
 namespace conductor::store {
 namespace {
@@ -136,13 +137,31 @@ SnapshotReader::SnapshotReader(SnapshotReader&&) noexcept = default;
 SnapshotReader& SnapshotReader::operator=(SnapshotReader&&) noexcept = default;
 SnapshotReader::~SnapshotReader() = default;
 
-Result<SnapshotReader> SnapshotReader::Open(const std::string& path) {
+Result<SnapshotReader> SnapshotReader::Open(const std::string& path, Blame* blame) {
+  // To open a FIFO may take for ever.
+  if (blame != nullptr) *blame = Blame::kReading;
+  if (auto regular = ExpectRegularFile(path); !regular) return tl::unexpected(regular.error());
+  std::shared_ptr<const bool> file_is_to_blame;
+  auto reader = OpenFile(path, file_is_to_blame);
+  if (!reader && blame != nullptr && file_is_to_blame && *file_is_to_blame) *blame = Blame::kFile;
+  return reader;
+}
+
+uint64_t SnapshotReader::digest() const { return impl_->digest_written; }
+
+SnapshotReader::Blame SnapshotReader::blame() const {
+  return *impl_->database.file_is_to_blame() ? Blame::kFile : Blame::kReading;
+}
+
+Result<SnapshotReader> SnapshotReader::OpenFile(const std::string& path,
+                                                std::shared_ptr<const bool>& file_is_to_blame) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) {
     return Fail(fmt::format("cannot be read: {}", std::strerror(errno)), path, "a snapshot");
   }
   auto database = Database::Open(path, Database::Mode::kRead);
   if (!database) return tl::unexpected(database.error());
+  file_is_to_blame = database->file_is_to_blame();
   const auto application = database->Number("PRAGMA application_id");
   if (!application) return tl::unexpected(application.error());
   if (*application != kApplicationId) {

@@ -63,13 +63,24 @@ class ChainVisitor {
 // masks beyond their run and blobs of a wrong length are errors that name the table and the row.
 class SnapshotReader {
  public:
-  // Errors: no such file; no SQLite file, or none of Conductor's; one of a newer version.
-  [[nodiscard]] static Result<SnapshotReader> Open(const std::string& path);
+  // What an error is to be laid to.
+  enum class Blame : uint8_t {
+    kFile,     // it is damaged, another program's, of a newer version: so it will be the next time
+    kReading,  // no memory, no right to read, a disk that fails: it may be good
+  };
+
+  // Takes no lock, and minds none; what lies beside the file is not looked at. `blame` is set with
+  // an error. Errors: no such file; no SQLite file, or none of Conductor's; one of a newer version.
+  [[nodiscard]] static Result<SnapshotReader> Open(const std::string& path, Blame* blame = nullptr);
   SnapshotReader(SnapshotReader&&) noexcept;
   SnapshotReader& operator=(SnapshotReader&&) noexcept;
   ~SnapshotReader();
 
   [[nodiscard]] const SnapshotInfo& info() const;
+  // Of what is in it, as it was written: what tells it from others. VisitChains() checks it.
+  [[nodiscard]] uint64_t digest() const;
+  // Of the last error of the calls below.
+  [[nodiscard]] Blame blame() const;
 
   // In the order of their keys.
   [[nodiscard]] Result<std::vector<StoredPublisher>> Publishers();
@@ -88,6 +99,9 @@ class SnapshotReader {
  private:
   struct Impl;
   explicit SnapshotReader(std::unique_ptr<Impl> impl);
+  // `file_is_to_blame`: once there is a database.
+  [[nodiscard]] static Result<SnapshotReader> OpenFile(
+      const std::string& path, std::shared_ptr<const bool>& file_is_to_blame);
   std::unique_ptr<Impl> impl_;
 };
 

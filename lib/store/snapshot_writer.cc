@@ -445,4 +445,6 @@ Result<SnapshotInfo> SnapshotWriter::Finish() {
   return info;
 }
 
+uint64_t SnapshotWriter::digest() const { return impl_->digest.Total(); }
+
 }  // namespace conductor::store

@@ -37,6 +37,8 @@ class SnapshotWriter {
 
   // The last call.
   [[nodiscard]] Result<SnapshotInfo> Finish();
+  // Of what is in the file, once it is finished.
+  [[nodiscard]] uint64_t digest() const;
 
  private:
   struct Impl;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <cctype>
+#include <cstring>
 #include <utility>
 
 namespace conductor::store {
@@ -14,15 +16,52 @@ std::string_view BytesAt(sqlite3_stmt* statement, int column, const void* bytes)
           static_cast<size_t>(sqlite3_column_bytes(statement, column))};
 }
 
+// SQLite's name of a file that nobody changes: no lock is taken or minded, and what lies beside it
+// is not looked at. A snapshot is replaced as a whole; whoever has a shell open on it, or left a
+// journal there, keeps nobody from reading it.
+std::string Unchanging(const std::string& path) {
+  std::string uri = path.starts_with('/') ? "file://" : "file:";
+  for (const char c : path) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || std::strchr("/._-", c) != nullptr) {
+      uri += c;
+    } else {
+      uri += fmt::format("%{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return uri + "?immutable=1";
+}
+
+bool SaysNothingOfTheFile(int code) {
+  if (code == SQLITE_IOERR_SHORT_READ) return false;
+  switch (code & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+    case SQLITE_NOMEM:
+    case SQLITE_IOERR:
+    case SQLITE_FULL:  // of temporary files
+    case SQLITE_INTERRUPT:
+    case SQLITE_PROTOCOL:
+    case SQLITE_NOLFS:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 void Database::Closer::operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }
 
 Result<Database> Database::Open(const std::string& path, Mode mode, const std::string& vfs) {
-  const int flags = mode == Mode::kRead ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+  const bool reads = mode == Mode::kRead;
+  const int flags = reads ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI : SQLITE_OPEN_READWRITE;
   sqlite3* handle = nullptr;
-  const int opened = sqlite3_open_v2(path.c_str(), &handle, flags | SQLITE_OPEN_NOMUTEX,
-                                     vfs.empty() ? nullptr : vfs.c_str());
+  const int opened =
+      sqlite3_open_v2((reads ? Unchanging(path) : path).c_str(), &handle,
+                      flags | SQLITE_OPEN_NOMUTEX, vfs.empty() ? nullptr : vfs.c_str());
   Database database(path, handle);
   if (handle == nullptr) return Fail("SQLite has no memory", path);
   if (opened != SQLITE_OK) return tl::unexpected(database.ErrorAt("cannot be opened"));
@@ -31,6 +70,7 @@ Result<Database> Database::Open(const std::string& path, Mode mode, const std::s
 }
 
 Error Database::ErrorAt(std::string_view doing) const {
+  *file_is_to_blame_ = !SaysNothingOfTheFile(sqlite3_extended_errcode(handle_.get()));
   return {fmt::format("{}: {}", doing, sqlite3_errmsg(handle_.get())), path_, {}};
 }
 

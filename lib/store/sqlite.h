@@ -19,7 +19,7 @@ namespace conductor::store {
 class Database {
  public:
   enum class Mode : uint8_t {
-    kRead,  // is not changed
+    kRead,  // a file that nobody changes: no lock is taken, nor is one of others minded
     kWrite,
   };
   // The file must be there. `vfs` is the name of the SQLite VFS that does the reading and writing;
@@ -36,6 +36,9 @@ class Database {
 
   // The last error, at `doing`: "state.db: cannot write a run: database or disk is full".
   [[nodiscard]] Error ErrorAt(std::string_view doing) const;
+  // Whether the last error is the file's: not, where it was the memory, the disk, or the right to
+  // read.
+  [[nodiscard]] std::shared_ptr<const bool> file_is_to_blame() const { return file_is_to_blame_; }
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] sqlite3* handle() const { return handle_.get(); }
 
@@ -48,6 +51,8 @@ class Database {
 
   std::string path_;
   std::unique_ptr<sqlite3, Closer> handle_;
+  // Of the last ErrorAt(). Whoever opened it may ask when it is gone.
+  std::shared_ptr<bool> file_is_to_blame_ = std::make_shared<bool>(true);
 };
 
 // One statement of a Database, which must outlive it. Columns and parameters are counted from 0.

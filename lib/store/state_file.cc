@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,12 +11,111 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <optional>
+#include <system_error>
 #include <utility>
 
 namespace conductor::store {
 namespace {
 
-Status SyncDirectory(const std::string& path) {
+// Of a database that somebody has changed, or only looked at in the mode that keeps a log.
+constexpr std::array<const char*, 3> kBesideDatabases = {"-journal", "-wal", "-shm"};
+
+void RemoveBeside(const std::string& database) {
+  for (const char* suffix : kBesideDatabases) ::unlink((database + suffix).c_str());
+}
+
+// What a lock file says: the number of the process that has it, or had it. Nothing: it says
+// something else, and is no lock of ours.
+std::optional<std::string> OwnerOf(int lock) {
+  std::array<char, 32> text{};
+  const ssize_t got = ::pread(lock, text.data(), text.size(), 0);
+  std::string owner(text.data(), got > 0 ? static_cast<size_t>(got) : 0);
+  if (!owner.empty() && owner.back() == '\n') owner.pop_back();
+  if (owner.size() > 20 || owner.find_first_not_of("0123456789") != std::string::npos) {
+    return std::nullopt;
+  }
+  return owner;
+}
+
+// A descriptor of FILE.lock, opened or made.
+tl::expected<int, StateFile::Refusal> OpenLock(const std::string& name) {
+  using Refusal = StateFile::Refusal;
+  // Nobody is led elsewhere by a link, nor kept waiting by what is no file.
+  const int lock =
+      ::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  if (lock < 0) {
+    const bool is_else = errno == ELOOP || errno == EISDIR || errno == ENXIO;
+    return tl::unexpected(
+        Refusal{{fmt::format("cannot be created: {}", std::strerror(errno)), name,
+                 is_else ? "a regular file, or none" : "a directory that can be written"},
+                !is_else});
+  }
+  struct stat status {};
+  if (::fstat(lock, &status) != 0 || !S_ISREG(status.st_mode) || !OwnerOf(lock)) {
+    ::close(lock);
+    return tl::unexpected(Refusal{
+        {"is no lock of Conductor's", name, "none, or another name for the snapshot"}, false});
+  }
+  return lock;
+}
+
+// Which of the names that are all taken was given first.
+std::string OldestOf(const std::array<std::string, StateFile::kMostAside>& names) {
+  const std::string* oldest = &names.front();
+  timespec since{};
+  for (const std::string& name : names) {
+    struct stat status {};
+    if (::lstat(name.c_str(), &status) != 0) return name;
+    const timespec& given = status.st_ctim;
+    const bool earlier = given.tv_sec < since.tv_sec ||
+                         (given.tv_sec == since.tv_sec && given.tv_nsec < since.tv_nsec);
+    if (&name == &names.front() || earlier) {
+      oldest = &name;
+      since = given;
+    }
+  }
+  return *oldest;
+}
+
+}  // namespace
+
+Result<std::string> ResolveLinks(const std::string& path) {
+  constexpr int kMostLinks = 40;  // as the kernel's
+  std::filesystem::path at = path;
+  for (int links = 0; links < kMostLinks; ++links) {
+    std::error_code error;
+    const std::filesystem::path parent = at.has_parent_path() ? at.parent_path() : ".";
+    const std::filesystem::path directory = std::filesystem::canonical(parent, error);
+    if (error) {
+      return Fail(fmt::format("its directory cannot be used: {}", error.message()), path,
+                  "one that is there");
+    }
+    at = directory / at.filename();
+    const auto status = std::filesystem::symlink_status(at, error);
+    if (!std::filesystem::is_symlink(status)) return at.string();
+    const std::filesystem::path target = std::filesystem::read_symlink(at, error);
+    if (error) return Fail(fmt::format("cannot be followed: {}", error.message()), at.string());
+    at = directory / target;  // which is `target` where that is absolute
+  }
+  return Fail("has too many links behind it", path);
+}
+
+Status ExpectRegularFile(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return {};
+    return Fail(fmt::format("cannot be looked at: {}", std::strerror(errno)), path);
+  }
+  if (S_ISREG(status.st_mode)) return {};
+  const char* what = S_ISDIR(status.st_mode)    ? "is a directory"
+                     : S_ISFIFO(status.st_mode) ? "is a FIFO"
+                     : S_ISSOCK(status.st_mode) ? "is a socket"
+                                                : "is a device";
+  return Fail(what, path, "a regular file");
+}
+
+Status SyncDirectoryOf(const std::string& path) {
   std::string directory = std::filesystem::path(path).parent_path().string();
   if (directory.empty()) directory = ".";
   const int opened = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -28,41 +128,31 @@ Status SyncDirectory(const std::string& path) {
   return Fail(fmt::format("cannot be written to the disk: {}", std::strerror(error)), directory);
 }
 
-// Who has the lock, as it wrote it down.
-std::string OwnerOf(int lock) {
-  std::array<char, 32> text{};
-  const ssize_t got = ::pread(lock, text.data(), text.size() - 1, 0);
-  std::string owner(text.data(), got > 0 ? static_cast<size_t>(got) : 0);
-  owner.resize(owner.find_first_not_of("0123456789") == std::string::npos
-                   ? owner.size()
-                   : owner.find_first_not_of("0123456789"));
-  return owner;
-}
-
-}  // namespace
-
-Result<StateFile> StateFile::Take(const std::string& path) {
-  const std::string name = path + ".lock";
-  const int lock = ::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock < 0) {
-    return Fail(fmt::format("cannot be created: {}", std::strerror(errno)), name,
-                "a directory that is there and can be written");
+tl::expected<StateFile, StateFile::Refusal> StateFile::Take(const std::string& path) {
+  const auto refuse = [](Error error) { return tl::unexpected(Refusal{std::move(error), false}); };
+  auto resolved = ResolveLinks(path);
+  if (!resolved) return refuse(std::move(resolved.error()));
+  if (auto regular = ExpectRegularFile(*resolved); !regular) {
+    return refuse(std::move(regular.error()));
   }
-  StateFile file(path, lock);
-  if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+  const std::string name = *resolved + ".lock";
+  const auto lock = OpenLock(name);
+  if (!lock) return tl::unexpected(lock.error());
+  StateFile file(*std::move(resolved), *lock);
+  if (::flock(*lock, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) {
-      return Fail(fmt::format("cannot be locked: {}", std::strerror(errno)), name,
-                  "a file system with locks");
+      return refuse({fmt::format("cannot be locked: {}", std::strerror(errno)), name,
+                     "a file system with locks"});
     }
-    const std::string owner = OwnerOf(lock);
-    return Fail(fmt::format("another conductor uses it{}",
-                            owner.empty() ? "" : fmt::format(": process {}", owner)),
-                path, "a file of its own for each daemon");
+    const std::string owner = OwnerOf(*lock).value_or("");
+    return refuse({fmt::format("another conductor uses it{}",
+                               owner.empty() ? "" : fmt::format(": process {}", owner)),
+                   path, "a file of its own for each daemon"});
   }
   const std::string number = fmt::format("{}\n", ::getpid());
-  if (::ftruncate(lock, 0) == 0) {
+  if (::ftruncate(*lock, 0) == 0) {
     // Only told to whoever comes next.
-    [[maybe_unused]] const ssize_t written = ::pwrite(lock, number.data(), number.size(), 0);
+    [[maybe_unused]] const ssize_t written = ::pwrite(*lock, number.data(), number.size(), 0);
   }
   file.Discard();
   return file;
@@ -82,33 +172,49 @@ StateFile::~StateFile() {
 }
 
 Status StateFile::Replace() const {
-  if (std::rename(temporary().c_str(), path_.c_str()) != 0) {
-    return Fail(fmt::format("cannot take the place of {}: {}", path_, std::strerror(errno)),
-                temporary());
-  }
-  return SyncDirectory(path_);
+  RemoveBeside(path_);
+  if (std::rename(temporary().c_str(), path_.c_str()) == 0) return {};
+  return Fail(fmt::format("cannot take the place of {}: {}", path_, std::strerror(errno)),
+              temporary());
 }
 
 void StateFile::Discard() const {
   ::unlink(temporary().c_str());
-  ::unlink((temporary() + "-journal").c_str());
+  RemoveBeside(temporary());
 }
 
 Result<std::string> StateFile::SetAside(const std::string& path) {
-  for (int i = 0; i < 1000; ++i) {
-    const std::string aside = i == 0 ? path + ".unusable" : fmt::format("{}.unusable.{}", path, i);
+  std::array<std::string, kMostAside> names;
+  for (int i = 0; i < kMostAside; ++i) {
+    names[static_cast<size_t>(i)] =
+        i == 0 ? path + ".unusable" : fmt::format("{}.unusable.{}", path, i);
+  }
+  const auto with_what_is_beside = [&path](const std::string& aside) {
+    for (const char* suffix : kBesideDatabases) {
+      std::rename((path + suffix).c_str(), (aside + suffix).c_str());
+    }
+    return aside;
+  };
+  const auto failed = [&path] {
+    return Fail(fmt::format("cannot be kept under another name: {}", std::strerror(errno)), path);
+  };
+  for (const std::string& aside : names) {
     // Unlike a rename it does not take the place of another.
     if (::link(path.c_str(), aside.c_str()) == 0) {
-      if (::unlink(path.c_str()) == 0) return aside;
-      break;
+      if (::unlink(path.c_str()) != 0) return failed();
+      return with_what_is_beside(aside);
     }
     if (errno == EEXIST) continue;
-    if (errno == EPERM || errno == EOPNOTSUPP) {  // a file system without links
-      if (std::rename(path.c_str(), aside.c_str()) == 0) return aside;
-    }
-    break;
+    if (errno != EPERM && errno != EOPNOTSUPP) return failed();  // else one without links
+    struct stat status {};
+    if (::lstat(aside.c_str(), &status) == 0) continue;
+    if (std::rename(path.c_str(), aside.c_str()) != 0) return failed();
+    return with_what_is_beside(aside);
   }
-  return Fail(fmt::format("cannot be kept under another name: {}", std::strerror(errno)), path);
+  const std::string oldest = OldestOf(names);
+  if (std::rename(path.c_str(), oldest.c_str()) != 0) return failed();
+  RemoveBeside(oldest);
+  return with_what_is_beside(oldest);
 }
 
 }  // namespace conductor::store

@@ -5,18 +5,25 @@ CONDUCTOR_LONG_TESTS=1 kills it many more times.
 """
 
 import collections
+import contextlib
+import http.client
 import itertools
 import os
 import random
 import re
+import resource
+import shlex
+import signal
+import socket
 import sqlite3
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
-from daemon import key, run_to_end, show, wait_until
+from daemon import DEADLINE, key, run_to_end, show, wait_until
 from engine import Engine
 from master import Master
 from model import TIERS, Model
@@ -539,6 +546,27 @@ class Saving(SnapshotTest):
                               "AND name NOT IN ('offsets')"):
             self.assertIn(f"`{name}`", page)
 
+    def test_all_that_the_pages_say_of_the_shell_is_read_only(self):
+        """And asks for nothing that is not there."""
+        self.begin()
+        self.save()
+        folder = os.path.dirname(FORMAT)
+        commands = []
+        for name in sorted(os.listdir(folder)):
+            if name.endswith(".md"):
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    commands += re.findall(r"^ +(?:\$ )?(sqlite3 .*)$", file.read(), re.MULTILINE)
+        self.assertGreaterEqual(len(commands), 2)
+        for command in commands:
+            with self.subTest(command):
+                words = [self.state if word in ("FILE", "state.db") else word
+                         for word in shlex.split(command)]
+                self.assertEqual(words[:2], ["sqlite3", "-readonly"])
+                ended = subprocess.run(words, input="", capture_output=True, text=True,
+                                       timeout=60, check=False)
+                self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+                self.assertEqual(bool(ended.stdout), len(words) > 3)
+
     def test_it_is_saved_now_and_then(self):
         self.begin()
         self.conductor.stop()
@@ -575,6 +603,234 @@ class Saving(SnapshotTest):
         self.assertEqual(answer.json["reason"], "snapshot_failed")
         ended = run_to_end("serve", "--state", "/proc/self/state.db", "--strict", "--port", "0")
         self.assertEqual(ended.returncode, 1)
+
+
+class TheFile(SnapshotTest):
+    """And what is beside it, and on the way to it."""
+
+    def begin(self):
+        self.engine("a")
+        self.start()
+        self.register("a")
+        for tokens in PROMPTS[:4]:
+            self.engines["a"].run(tokens)
+        self.settle()
+
+    def assert_warm(self):
+        restored = self.conductor.metrics()  # of one moment
+        self.assertEqual(
+            sum(restored[f'conductor_snapshot_restored_publishers{{outcome="{outcome}"}}']
+                for outcome in ("undecided", "proven")), 1)
+        self.settle()
+        self.assert_all_true()
+        self.assertEqual([name for name in os.listdir(self.directory.name) if "unusable" in name],
+                         [])
+
+    def left(self):
+        return sorted(os.listdir(self.directory.name))
+
+    def test_a_shell_that_has_it_open_and_what_it_left_are_not_minded(self):
+        self.begin()
+        self.conductor.stop()
+        shell = sqlite3.connect(self.state, isolation_level=None)
+        self.addCleanup(shell.close)
+        shell.execute("BEGIN EXCLUSIVE")
+        for suffix in ("-journal", "-wal", "-shm"):
+            with open(self.state + suffix, "wb") as file:
+                file.write(b"left" * 1000)
+        self.start()
+        self.assert_warm()
+        self.save()
+        self.assertEqual(self.left(), ["state.db", "state.db.lock"])
+        # The mode of the shell's log is a matter of the file.
+        self.conductor.stop()
+        with sqlite3.connect(self.state) as log:
+            log.execute("PRAGMA journal_mode = WAL")
+        log.close()
+        self.start()
+        self.assert_warm()
+
+    def test_a_link_to_it_is_the_same_file(self):
+        link = os.path.join(self.directory.name, "link.db")
+        os.symlink("state.db", link)
+        real, self.state = self.state, link
+        self.begin()
+        self.assertEqual(self.save()["path"], real)
+        for name in (real, link):
+            ended = run_to_end("serve", "--state", name, "--port", "0")
+            self.assertEqual(ended.returncode, 1)
+            self.assertIn("another conductor uses it", ended.stderr)
+        self.conductor.stop()
+        self.assertTrue(os.path.islink(link))
+        self.assertEqual(self.left(), ["link.db", "state.db", "state.db.lock"])
+        self.start()
+        self.assert_warm()
+
+    def test_its_name_is_told_from_the_root_on(self):
+        self.engine("a")
+        conductor = self.daemon("--state", "here.db", "--snapshot-interval", "0")
+        self.assertEqual(conductor.ok("POST", "/v1/snapshot")["path"],
+                         os.path.join(os.path.realpath(conductor.home), "here.db"))
+
+    def test_what_is_no_file_is_refused_and_stays(self):
+        directory = os.path.join(self.directory.name, "directory")
+        os.mkdir(directory)
+        fifo = os.path.join(self.directory.name, "fifo")
+        os.mkfifo(fifo)
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.bind(os.path.join(self.directory.name, "socket"))
+        cases = [(directory, "is a directory"), (directory + "/", "is a directory"),
+                 (fifo, "is a FIFO"), (listening.getsockname(), "is a socket")]
+        # One of the test's own: whoever may make it could put away the machine's.
+        device = os.path.join(self.directory.name, "device")
+        with contextlib.suppress(PermissionError):
+            os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+            cases.append((device, "is a device"))
+        before = self.left()
+        for path, what in cases:
+            for more in ((), ("--strict",)):
+                with self.subTest(path=path, more=more):
+                    ended = run_to_end("serve", "--state", path, "--port", "0", *more)
+                    self.assertEqual(ended.returncode, 1)
+                    self.assertIn(what, ended.stderr)
+                    self.assertIn("a regular file", ended.stderr)
+        self.assertEqual(self.left(), before)
+
+    def test_nobody_else_can_read_it_at_any_time(self):
+        self.begin()
+        self.conductor.stop()
+        self.start(interval="1ms")
+        modes = set()
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            for name in self.left():
+                try:
+                    status = os.stat(os.path.join(self.directory.name, name))
+                except FileNotFoundError:
+                    continue
+                modes.add(stat.S_IMODE(status.st_mode))
+        self.assertEqual(modes, {0o600})
+
+    def test_what_a_killed_save_left_is_gone_after_the_next_start(self):
+        self.begin()
+        self.save()
+        self.conductor.kill()
+        for suffix in (".writing", ".writing-journal"):
+            with open(self.state + suffix, "wb") as file:
+                file.write(b"half" * 1000)
+        self.start()
+        self.assertEqual(self.left(), ["state.db", "state.db.lock"])
+        self.assert_warm()
+
+    def test_two_signals_do_not_cost_the_last_save(self):
+        self.begin()
+        self.conductor.process.send_signal(signal.SIGTERM)
+        self.conductor.process.send_signal(signal.SIGINT)
+        # Saved, and then it may have been the second signal that ended it.
+        self.assertIn(self.conductor.process.wait(DEADLINE), (0, -signal.SIGINT, -signal.SIGTERM))
+        self.start()
+        self.assert_warm()
+
+    def test_a_save_that_was_asked_for_does_not_cost_the_last_one(self):
+        self.begin()
+        conductor, answers = self.conductor, []
+
+        def ask():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while True:
+                    answers.append(conductor.post("/v1/snapshot", None).status)
+
+        asking = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        wait_until(lambda: len(answers) > 4, "answers")
+        self.engines["a"].run(PROMPTS[5])
+        self.settle()
+        conductor.stop()
+        for thread in asking:
+            thread.join()
+        self.assertLessEqual(set(answers), {200, 500})
+        (cursor,), = self.sql("SELECT cursor FROM publishers")
+        self.assertEqual(cursor, self.engines["a"].publisher.last_sequence)
+        self.start()
+        self.assert_warm()
+
+    # A disk of its own.
+
+    def mount(self, *options):
+        """A small file system in place of self.directory."""
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", ",".join(("mode=700", *options)), "tmpfs",
+             self.directory.name], capture_output=True, text=True, check=False)
+        if mounted.returncode != 0:
+            self.skipTest(f"nothing can be mounted here: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", self.directory.name], check=False)
+
+    def test_a_disk_that_went_read_only_is_read(self):
+        self.mount("size=1m")
+        self.begin()
+        self.conductor.stop()
+        subprocess.run(["mount", "-o", "remount,ro", self.directory.name], check=True)
+        self.start()
+        self.assertIn("NOTHING WILL BE SAVED", self.conductor.log())
+        self.assert_warm()
+        answer = self.conductor.post("/v1/snapshot", None)
+        self.assertEqual((answer.status, answer.json["reason"]), (500, "snapshot_failed"))
+        ended = run_to_end("serve", "--state", self.state, "--strict", "--port", "0")
+        self.assertEqual(ended.returncode, 1)
+        # As soon as it can be written, it is.
+        subprocess.run(["mount", "-o", "remount,rw", self.directory.name], check=True)
+        self.save()
+        self.conductor.stop()
+        self.start()
+        self.assert_warm()
+
+    def test_a_full_disk_leaves_the_last_good_one_and_is_tried_again(self):
+        self.mount("size=1m")
+        self.begin()
+        self.save()
+        good = self.content()
+        filling = os.path.join(self.directory.name, "filling")
+
+        def fill():
+            with open(filling, "wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+
+        fill()
+        answer = self.conductor.post("/v1/snapshot", None)
+        self.assertEqual((answer.status, answer.json["reason"]), (500, "snapshot_failed"))
+        self.assertIn("full", answer.json["error"])
+        self.assertIn("the last good one stays", self.conductor.log())
+        self.assertEqual(self.metric("conductor_snapshot_saves_total", outcome="failed"), 1)
+        self.assertEqual(self.content(), good)
+        self.assertEqual(self.left(), ["filling", "state.db", "state.db.lock"])
+        self.conductor.stop()  # at the end too
+        self.assertEqual(self.content(), good)
+        os.unlink(self.state + ".lock")  # a full disk has no room for a new one
+        fill()
+        self.start()
+        self.assert_warm()
+        os.unlink(filling)
+        self.save()
+
+    def test_a_limit_of_the_file_size_is_no_end_of_the_process(self):
+        self.begin()
+        self.save()
+        good = self.content()
+        resource.prlimit(self.conductor.process.pid, resource.RLIMIT_FSIZE, (20000, 20000))
+        answer = self.conductor.post("/v1/snapshot", None)
+        self.assertEqual((answer.status, answer.json["reason"]), (500, "snapshot_failed"))
+        self.assertEqual(self.content(), good)
+        self.conductor.stop()
+        self.assertEqual(self.content(), good)
+        self.start()
+        self.assert_warm()
+
+    def content(self):
+        with open(self.state, "rb") as file:
+            return file.read()
 
 
 class UnusableFiles(SnapshotTest):

@@ -1,6 +1,7 @@
 """`conductor snapshot`: files that a real daemon saved, and what recordings come to, looked at,
 compared, asked and loaded by the real binary."""
 
+import http.server
 import json
 import os
 import random
@@ -10,6 +11,8 @@ import stat
 import struct
 import subprocess
 import tempfile
+import threading
+import time
 import unittest
 
 import xxhash
@@ -31,6 +34,38 @@ def prefix_hash(block):
     if block.parent.parent is None:  # that is the root of the model, which is no block
         return local
     return xxhash.xxh3_64_intdigest(struct.pack("<QQ", prefix_hash(block.parent), local), 1337)
+
+
+class Elsewhere:
+    """A daemon of which only its answers to POST /v1/snapshot are known: one after the other, the
+    last one again and again."""
+
+    def __init__(self, *answers):
+        answers = list(answers)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = json.dumps(answers.pop(0) if len(answers) > 1 else answers[0]).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def end(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class SnapshotCommandTest(EndToEndTest):
@@ -311,6 +346,95 @@ class Saving(SnapshotCommandTest):
         self.assert_complains(self.run_snapshot("save", "--conductor", "tcp://127.0.0.1:1"),
                               USAGE, "http://HOST:PORT")
         self.assertEqual(os.listdir(self.home), [])
+
+    def test_what_is_no_snapshot_is_not_written_over(self):
+        self.fleet()
+        recording = self.recording()
+        engine = self.engines["a"].publisher
+        mine = self.path("mine.txt")
+        with open(mine, "w", encoding="utf-8") as file:
+            file.write("what somebody wrote\n")
+        database = self.path("database.db")
+        self.sql(database, "CREATE TABLE mine (x)")
+        for path in (mine, database):
+            for source in (("--recording", recording), ("--conductor", self.conductor.url),
+                           ("--replay-endpoint", engine.replay_endpoint, "--model", MODEL)):
+                with self.subTest(path=path, source=source[0]):
+                    with open(path, "rb") as file:
+                        before = file.read()
+                    self.assert_complains(self.run_snapshot("save", path, *source), FAILED, path,
+                                          "would be lost", "--force")
+                    with open(path, "rb") as file:
+                        self.assertEqual(file.read(), before)
+        replayed = subprocess.run([binary(), "replay", recording, "--snapshot", mine],
+                                  capture_output=True, text=True, timeout=DEADLINE)
+        self.assertEqual(replayed.returncode, FAILED)
+        self.assertIn("would be lost", replayed.stderr)
+        self.json("save", mine, "--recording", recording, "--force")
+        self.json("save", mine, "--conductor", self.conductor.url)  # it is one now
+        self.json("save", database, "--conductor", self.conductor.url, "--force")
+        self.assertTrue(self.json("diff", mine, database)["same"])
+        fifo = self.path("fifo")
+        os.mkfifo(fifo)
+        self.assert_complains(self.run_snapshot("save", fifo, "--recording", recording,
+                                                "--force"), FAILED, "is a FIFO")
+        self.assert_complains(self.run_snapshot("save", self.home, "--recording", recording,
+                                                "--force"), FAILED, "is a directory")
+
+    def test_a_link_is_followed_and_stays(self):
+        self.fleet()
+        link = self.path("link.db")
+        os.symlink("target.db", link)
+        self.json("save", link, "--conductor", self.conductor.url)
+        self.assertTrue(os.path.islink(link))
+        self.assertTrue(self.json("diff", self.path("target.db"), self.state)["same"])
+        # Whichever way a daemon's own file is named.
+        os.symlink("state.db", self.path("own.db"))
+        self.assert_complains(
+            self.run_snapshot("save", self.path("own.db"), "--recording", self.recording()),
+            FAILED, "another conductor uses it")
+
+    def test_a_file_of_the_same_name_here_is_not_taken_for_that_of_a_daemon_elsewhere(self):
+        self.fleet()
+        here = shutil.copy(self.state, self.path("here.db"))
+        answer = {**self.save(), "path": here}
+        elsewhere = Elsewhere(answer)
+        self.addCleanup(elsewhere.end)
+        # Saved since, or never the same: what is here has another digest.
+        answer["digest"] = f"{int(answer['digest'], 16) ^ 1:016x}"
+        for command in (("save", self.path("copy.db")), ("save", here)):
+            self.assert_complains(
+                self.run_snapshot(*command, "--conductor", elsewhere.url), FAILED,
+                "on its own machine", "is another file")
+        self.assert_complains(self.run_snapshot("diff", elsewhere.url, self.state), FAILED,
+                              "is another file")
+        self.assertFalse(os.path.exists(self.path("copy.db")))
+
+    def test_a_daemon_that_saves_all_the_time_is_asked_again(self):
+        self.fleet()
+        first, second = self.save(), self.save()
+        elsewhere = Elsewhere(first, second)
+        self.addCleanup(elsewhere.end)
+        self.json("save", self.path("copy.db"), "--conductor", elsewhere.url)
+        self.assertTrue(self.json("diff", self.path("copy.db"), self.state)["same"])
+
+    def test_what_a_killed_command_left_is_gone_an_hour_later(self):
+        self.fleet()
+        ended = subprocess.Popen([binary(), "--version"], stdout=subprocess.DEVNULL)
+        ended.wait(DEADLINE)
+        now = time.time()
+        names = {f"copy.db.{ended.pid}.new": 7200,    # goes
+                 f"copy.db.{ended.pid}1.new": 60,     # may be of another machine
+                 f"copy.db.{os.getpid()}.new": 7200,  # at work
+                 f"mine.db.{ended.pid}.new": 7200, "copy.db.x.new": 7200}
+        for name, age in names.items():
+            with open(self.path(name), "wb"):
+                pass
+            os.utime(self.path(name), (now - age, now - age))
+        self.json("save", self.path("copy.db"), "--conductor", self.conductor.url)
+        gone = f"copy.db.{ended.pid}.new"
+        self.assertEqual({name for name in os.listdir(self.home) if name.endswith(".new")},
+                         set(names) - {gone})
 
     def test_a_daemons_own_file_is_not_written_over(self):
         self.fleet()

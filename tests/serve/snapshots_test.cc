@@ -1,15 +1,26 @@
 #include "daemon/serve/snapshots.h"
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <functional>
+#include <memory>
+#include <new>
+#include <semaphore>
+#include <set>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "daemon/serve/registration_json.h"
+#include "eventually.h"
 #include "lib/store/snapshot_reader.h"
+#include "lib/store/snapshot_writer.h"
 #include "lib/store/sqlite.h"
 #include "lib/wire/vllm_encoder.h"
 
@@ -71,8 +82,40 @@ class SnapshotsTest : public testing::Test {
     return restored.value_or(Registry::Restored{});
   }
 
+  [[nodiscard]] std::unique_ptr<Snapshots> Open(
+      Registry& registry, decltype(Snapshots::Options::write) write = SaveRegistry) const {
+    auto snapshots = Snapshots::Open(
+        registry, {.file = path_, .interval = {}, .write = std::move(write)}, {}, false);
+    EXPECT_TRUE(snapshots) << snapshots.error().Message();
+    return *std::move(snapshots);
+  }
+
+  [[nodiscard]] std::string WhyNotSound() const {
+    auto reader = store::SnapshotReader::Open(path_);
+    if (!reader) return reader.error().Message();
+    const Status sound = reader->Verify();
+    return sound ? "" : sound.error().Message();
+  }
+
   std::string directory_;
   std::string path_;
+};
+
+// A save that waits to be let on.
+class HeldSave {
+ public:
+  Result<SaveReport> operator()(const Registry& registry, const std::string& path,
+                                const std::set<std::string>& configured) {
+    begun_.release();
+    go_on_.acquire();
+    return SaveRegistry(registry, path, configured);
+  }
+  void WaitBegun() { begun_.acquire(); }
+  void LetOn() { go_on_.release(); }
+
+ private:
+  std::counting_semaphore<> begun_{0};
+  std::counting_semaphore<> go_on_{0};
 };
 
 TEST_F(SnapshotsTest, AReportHasTheCursorOfEachPublisher) {
@@ -201,6 +244,190 @@ TEST_F(SnapshotsTest, SavesAtTheEndAndNoMoreAfterIt) {
   EXPECT_TRUE(std::filesystem::exists(path_));
   EXPECT_FALSE((*snapshots)->Save());
   EXPECT_EQ((*snapshots)->stats().saved, 1u);
+}
+
+TEST_F(SnapshotsTest, WhoWaitsForTheNextSaveSharesIt) {
+  Registry registry({});
+  HeldSave held;
+  const auto snapshots = Open(registry, std::ref(held));
+  std::vector<std::jthread> asking;
+  std::atomic<int> answered = 0;
+  const auto ask = [&] {
+    const auto report = snapshots->Save();
+    EXPECT_TRUE(report) << report.error().Message();
+    EXPECT_EQ(report->publishers.size(), registry.size());
+    ++answered;
+  };
+  asking.emplace_back([&] { EXPECT_TRUE(snapshots->Save()); });
+  held.WaitBegun();
+  Feed(registry, Ingested("a"), 2);  // who asks from now on has it in
+  for (int i = 0; i < 8; ++i) asking.emplace_back(ask);
+  ASSERT_TRUE(Eventually([&] { return snapshots->stats().waiting == 8; }));
+  held.LetOn();
+  held.WaitBegun();
+  EXPECT_EQ(answered, 0);
+  held.LetOn();
+  asking.clear();
+  EXPECT_EQ(answered, 8);
+  EXPECT_EQ(snapshots->stats().saved, 2u);
+}
+
+TEST_F(SnapshotsTest, TheLastSaveComesWhateverIsUnderWay) {
+  Registry registry({});
+  HeldSave held;
+  const auto snapshots = Open(registry, std::ref(held));
+  std::jthread under_way([&] { EXPECT_TRUE(snapshots->Save()); });
+  held.WaitBegun();
+  std::jthread waiting([&] {
+    const auto report = snapshots->Save();
+    ASSERT_FALSE(report);
+    EXPECT_NE(report.error().what.find("the daemon stops"), std::string::npos);
+  });
+  ASSERT_TRUE(Eventually([&] { return snapshots->stats().waiting == 1; }));
+  Feed(registry, Ingested("a"), 2);
+  std::jthread stopping([&] { snapshots->Stop(); });
+  waiting.join();  // at once
+  held.LetOn();
+  held.WaitBegun();
+  held.LetOn();
+  stopping.join();
+  snapshots->Stop();  // nothing more
+  EXPECT_EQ(snapshots->stats().saved, 2u);
+  Registry next({});
+  EXPECT_EQ(Restore(next).holdings, 2u);
+}
+
+TEST_F(SnapshotsTest, WhatIsThrownIsAFailedSave) {
+  Registry registry({});
+  Feed(registry, Ingested("a"), 2);
+  int saves = 0;
+  const auto snapshots = Open(registry,
+                              [&](const Registry& of, const std::string& path,
+                                  const std::set<std::string>& configured) -> Result<SaveReport> {
+                                if (++saves == 2) throw std::bad_alloc();
+                                if (saves == 3)
+                                  throw std::filesystem::filesystem_error("no", std::error_code());
+                                return SaveRegistry(of, path, configured);
+                              });
+  EXPECT_TRUE(snapshots->Save());
+  for (int i = 0; i < 2; ++i) {
+    const auto report = snapshots->Save();
+    ASSERT_FALSE(report);
+    EXPECT_EQ(report.error().where, path_);
+    EXPECT_EQ(WhyNotSound(), "");
+    EXPECT_FALSE(std::filesystem::exists(path_ + ".writing"));
+  }
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_EQ(snapshots->stats().saved, 2u);
+  EXPECT_EQ(snapshots->stats().failed, 2u);
+}
+
+TEST_F(SnapshotsTest, WhatHappensMeanwhileIsInItOrNot) {
+  Registry registry({});
+  const auto snapshots = Open(registry);
+  Feed(registry, Ingested("stays"), 100);
+  std::jthread changing([&](const std::stop_token& stop) {
+    for (uint64_t i = 0; !stop.stop_requested(); ++i) {
+      const Registration registration = Ingested("comes-" + std::to_string(i % 3));
+      Feed(registry, registration, 1 + i % 90);
+      if (i % 4 == 0) registry.Clear(registration.Key());
+      if (i % 4 == 1) registry.Resync(registration.Key());
+      if (i % 2 == 0) (void)registry.Remove(registration.Key());
+    }
+  });
+  for (int i = 0; i < 20; ++i) {
+    const auto report = snapshots->Save();
+    ASSERT_TRUE(report) << report.error().Message();
+    ASSERT_EQ(WhyNotSound(), "");
+    Registry next({});
+    const auto restored = Restore(next);
+    EXPECT_EQ(restored.publishers, report->publishers.size());
+    EXPECT_TRUE(restored.left_out.empty());
+    uint64_t holdings = 0;
+    for (const SaveReport::Publisher& publisher : report->publishers) {
+      holdings += publisher.holdings;
+      if (publisher.key == "stays|default|0") {
+        EXPECT_EQ(publisher.holdings, 100u);
+      }
+    }
+    EXPECT_EQ(restored.holdings, holdings);
+  }
+}
+
+TEST_F(SnapshotsTest, NobodyIsRegisteredAndThatIsSavedToo) {
+  Registry registry({});
+  const auto snapshots = Open(registry);
+  const auto report = snapshots->Save();
+  ASSERT_TRUE(report) << report.error().Message();
+  EXPECT_EQ(report->info.publishers, 0u);
+  EXPECT_EQ(WhyNotSound(), "");
+  Registry next({});
+  EXPECT_EQ(Restore(next).publishers, 0u);
+}
+
+TEST_F(SnapshotsTest, AClockThatWasSetBackIsNoAge) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 2);
+    auto saved = registry.Copy("a|default|0");
+    ASSERT_TRUE(saved && *saved);
+    (*saved)->saved_at += 1e6;
+    auto writer =
+        store::SnapshotWriter::Create(path_, {.conductor = "t",
+                                              .saved_at = (*saved)->saved_at,
+                                              .hash_seed = registry.index().options().hash_seed,
+                                              .vfs = {}});
+    ASSERT_TRUE(writer);
+    ASSERT_TRUE((*writer)->Add(**saved));
+    ASSERT_TRUE((*writer)->Finish());
+  }
+  Registry registry({});
+  const auto snapshots = Open(registry);
+  EXPECT_EQ(registry.index().Stats().holdings, 2u);
+  EXPECT_GE(snapshots->stats().age, 0);
+  EXPECT_LT(snapshots->stats().age, 1e5);
+}
+
+TEST_F(SnapshotsTest, WhatCannotBeReadButMayBeGoodStaysAndIsNotSavedOver) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 200);
+    Save(registry);
+  }
+  Registry registry({});
+  sqlite3_hard_heap_limit64(sqlite3_memory_used() + 30'000);
+  auto snapshots = Open(registry);
+  sqlite3_hard_heap_limit64(0);
+  EXPECT_EQ(registry.size(), 0u);
+  const auto report = snapshots->Save();
+  ASSERT_FALSE(report);
+  EXPECT_NE(report.error().what.find("could not be read at the start"), std::string::npos);
+  snapshots->Stop();
+  EXPECT_EQ(snapshots->stats().failed, 2u);
+  snapshots.reset();
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".unusable"));
+  const auto again = Open(registry);
+  EXPECT_EQ(registry.index().Stats().holdings, 200u);
+}
+
+TEST_F(SnapshotsTest, WhatCouldNotBeWrittenAtTheStartIsTriedAgain) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 2);
+    Save(registry);
+  }
+  // Even root cannot create a file in a directory of this kind.
+  const std::string link = directory_ + "/link";
+  std::filesystem::create_symlink("/proc/self/state.db", link);
+  Registry registry({});
+  auto snapshots = Snapshots::Open(registry, {.file = link, .interval = {}}, {}, false);
+  ASSERT_TRUE(snapshots) << snapshots.error().Message();
+  EXPECT_FALSE((*snapshots)->Save());
+  std::filesystem::remove(link);
+  std::filesystem::create_symlink(path_, link);
+  EXPECT_TRUE((*snapshots)->Save());
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_FALSE(Snapshots::Open(registry, {.file = link, .interval = {}}, {}, true));
 }
 
 TEST(RegistrationJson, IsReadAsTheSameRegistration) {

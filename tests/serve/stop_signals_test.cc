@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <semaphore>
 #include <string>
@@ -116,6 +117,76 @@ TEST_F(StopSignalsDeathTest, ASecondSignalEndsTheProcessAtOnce) {
         HangForEver();
       },
       testing::KilledBySignal(SIGTERM), "");
+}
+
+TEST_F(StopSignalsDeathTest, WhatMustBeKeptOutlivesASecondSignalAndCutsTheRestShort) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(20ms);
+        signals.Keep("the tea", 10s);
+        ::kill(::getpid(), SIGTERM);
+        (void)signals.Wait();
+        ::kill(::getpid(), SIGTERM);
+        while (!signals.hurried()) std::this_thread::yield();
+        std::fputs("the tea is made\n", stderr);
+        signals.Kept();
+        HangForEver();
+      },
+      testing::ExitedWithCode(0), "the tea is made\n.*as the second signal asked");
+}
+
+TEST_F(StopSignalsDeathTest, AThirdSignalEndsTheProcessAtOnce) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(20ms);
+        signals.Keep("the tea", 10s);
+        ::kill(::getpid(), SIGTERM);
+        (void)signals.Wait();
+        ::kill(::getpid(), SIGTERM);
+        while (!signals.hurried()) std::this_thread::yield();
+        ::kill(::getpid(), SIGTERM);
+        HangForEver();
+      },
+      testing::KilledBySignal(SIGTERM), "");
+}
+
+TEST_F(StopSignalsDeathTest, OnceItIsKeptASecondSignalEndsTheProcessAtOnce) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(10s);
+        signals.Keep("the tea", 10s);
+        ::kill(::getpid(), SIGTERM);
+        (void)signals.Wait();
+        signals.Kept();
+        ::kill(::getpid(), SIGTERM);
+        HangForEver();
+      },
+      testing::KilledBySignal(SIGTERM), "");
+}
+
+TEST_F(StopSignalsDeathTest, WhatIsKeptIsAbandonedAfterItsOwnTime) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(0s);
+        signals.Keep("the tea", 50ms);
+        ::kill(::getpid(), SIGTERM);
+        HangForEver();
+      },
+      testing::ExitedWithCode(0), "still ending the tea 50ms after the signal");
+}
+
+TEST_F(StopSignalsDeathTest, AHangupIsNoSecondSignal) {
+  EXPECT_EXIT(
+      {
+        StopSignals signals(10s);
+        signals.OnHangup([] {});
+        signals.Keep("the tea", 100ms);
+        ::kill(::getpid(), SIGTERM);
+        (void)signals.Wait();
+        ::kill(::getpid(), SIGHUP);
+        HangForEver();
+      },
+      testing::ExitedWithCode(0), "still ending the tea");
 }
 
 TEST_F(StopSignalsDeathTest, ALogThatNobodyReadsHoldsNothingUp) {

@@ -1,0 +1,109 @@
+// Which snapshots can be opened, whatever is around the file, and what an error is laid to.
+
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "lib/store/snapshot_reader.h"
+#include "lib/store/snapshot_writer.h"
+#include "lib/store/sqlite.h"
+#include "saved_examples.h"
+
+namespace conductor::store {
+namespace {
+
+class SnapshotOpening : public testing::Test {
+ protected:
+  SnapshotOpening() {
+    std::string name = testing::TempDir() + "conductor-opening-XXXXXX";
+    directory_ = ::mkdtemp(name.data());
+    path_ = directory_ + "/state.db";
+  }
+  ~SnapshotOpening() override { std::filesystem::remove_all(directory_); }
+
+  void Write() {
+    std::filesystem::remove(path_);
+    auto writer = SnapshotWriter::Create(
+        path_, {.conductor = "1.2", .saved_at = 1001, .hash_seed = 1337, .vfs = {}});
+    ASSERT_TRUE(writer) << writer.error().Message();
+    ASSERT_TRUE((*writer)->Add(SavedEngine(index_, "a", 0)));
+    ASSERT_TRUE((*writer)->Finish());
+  }
+
+  [[nodiscard]] std::string WhyNot() const {
+    auto reader = SnapshotReader::Open(path_);
+    if (!reader) return reader.error().Message();
+    const Status sound = reader->Verify();
+    return sound ? "" : sound.error().Message();
+  }
+
+  std::string directory_;
+  std::string path_;
+  index::PrefixIndex index_{index::PrefixIndex::Options{}};
+};
+
+TEST_F(SnapshotOpening, IsReadWhoeverHasItOpenAndWhateverLiesBesideIt) {
+  Write();
+  auto shell = Database::Open(path_, Database::Mode::kWrite);
+  ASSERT_TRUE(shell);
+  ASSERT_TRUE(shell->Execute("BEGIN EXCLUSIVE"));
+  EXPECT_EQ(WhyNot(), "");
+  for (const char* suffix : {"-journal", "-wal", "-shm"}) {
+    std::ofstream(path_ + suffix) << std::string(100'000, 'x');
+    EXPECT_EQ(WhyNot(), "") << suffix;
+  }
+}
+
+TEST_F(SnapshotOpening, IsReadByAnyName) {
+  Write();
+  for (const char* name : {"a b", "what?mode=rw", "50%41", "#1", "state:db", "\xc3\xa4"}) {
+    const std::string path = directory_ + "/" + name;
+    std::filesystem::rename(path_, path);
+    path_ = path;
+    EXPECT_EQ(WhyNot(), "") << name;
+  }
+}
+
+TEST_F(SnapshotOpening, AnErrorSaysWhetherTheFileIsToBlame) {
+  using Blame = SnapshotReader::Blame;
+  const auto blamed = [this] {
+    Blame blame{};
+    auto reader = SnapshotReader::Open(path_, &blame);
+    if (!reader) return blame;
+    EXPECT_FALSE(reader->Verify());
+    return reader->blame();
+  };
+  EXPECT_EQ(blamed(), Blame::kReading);  // it is not there
+  std::filesystem::create_directory(path_);
+  EXPECT_EQ(blamed(), Blame::kReading);
+  std::filesystem::remove(path_);
+  ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_EQ(blamed(), Blame::kReading);
+
+  Write();
+  const int64_t used = sqlite3_memory_used();
+  sqlite3_hard_heap_limit64(used + 30'000);
+  EXPECT_EQ(blamed(), Blame::kReading);
+  sqlite3_hard_heap_limit64(0);
+  EXPECT_EQ(WhyNot(), "");
+
+  {
+    auto database = Database::Open(path_, Database::Mode::kWrite);
+    ASSERT_TRUE(database);
+    ASSERT_TRUE(database->Execute("PRAGMA user_version = 99"));
+  }
+  EXPECT_EQ(blamed(), Blame::kFile);
+  Write();
+  std::filesystem::resize_file(path_, std::filesystem::file_size(path_) / 2);
+  EXPECT_EQ(blamed(), Blame::kFile);
+  std::ofstream(path_) << std::string(100'000, 'x');
+  EXPECT_EQ(blamed(), Blame::kFile);
+}
+
+}  // namespace
+}  // namespace conductor::store
