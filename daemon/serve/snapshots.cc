@@ -110,9 +110,10 @@ Status Snapshots::Load(std::vector<Registration> configured, bool strict) {
     stats_.restored_holdings = restored->holdings;
     log::Info(
         "restored {} publishers, {} of them with {} blocks, from {}, saved {:.0f} s ago, in "
-        "{:.2f} s: stale until each proves it",
+        "{:.2f} s: stale until each proves it; {} are left out, with {} blocks",
         restored->publishers, restored->with_blocks, restored->holdings, path,
-        UnixNow() - info.saved_at, SecondsSince(begin));
+        UnixNow() - info.saved_at, SecondsSince(begin), registry_.restored().left_out.load(),
+        registry_.restored().left_out_holdings.load());
     return {};
   }
   if (strict) return tl::unexpected(restored.error());
