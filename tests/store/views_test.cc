@@ -112,5 +112,29 @@ TEST_F(LongestPrefixes, AreThoseThatTheIndexAnswersWithSpansAndHoles) {
   }
 }
 
+// Of two who hold the same chain the second is copied when it has become longer, and has another
+// end besides.
+TEST_F(LongestPrefixes, AreRightWhereARunGrewBetweenTwoCopies) {
+  ingest::PublisherIngest a(
+      index_, {.name = "a|default|0", .instance_id = "a", .model = "m", .block_size = 4}, {}, 0);
+  ingest::PublisherIngest b(
+      index_, {.name = "b|default|0", .instance_id = "b", .model = "m", .block_size = 4}, {}, 1);
+  a.Apply(Stored({1, 2, 3}, {}));
+  const SavedPublisher of_a = Saved(a, "a|default|0", [] {});
+  b.Apply(Stored({1, 2, 3, 4, 5}, {}));
+  b.Apply(Stored({12, 13}, 2));
+  b.Apply(Stored({6}, 5));
+  const SavedPublisher of_b = Saved(b, "b|default|0", [] {});
+  const SnapshotInfo info = Write({of_a, of_b});
+  EXPECT_EQ(info.blocks, 8u) << "each once";
+  EXPECT_EQ(info.holdings, 11u);
+  EXPECT_EQ(WhyNot(), "");
+  EXPECT_EQ(ByTheView("a", Tier::kGpu), 3u);
+  EXPECT_EQ(ByTheView("b", Tier::kGpu), 6u);
+  auto database = Database::Open(path_, Database::Mode::kRead);
+  EXPECT_EQ(database->Number("SELECT count(DISTINCT hash) FROM blocks").value_or(0), 8);
+  EXPECT_EQ(database->Number("SELECT count(*) FROM shared_by WHERE instances = 2").value_or(0), 3);
+}
+
 }  // namespace
 }  // namespace conductor::store
