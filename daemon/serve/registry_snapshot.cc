@@ -238,6 +238,7 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
     }
     const bool is_pool = IsPool(registration->type);
     bool held = saved.resume.has_value() && is_pool == saved.pool.has_value();
+    if (saved.resume && !held) leave_out(saved.key, "what it held is no publisher's of its type");
     if (const auto known = by_key.find(saved.key); known != by_key.end()) {
       // The file's own word, with what was held where that means the same.
       if (const std::string why = WhyNotHeld(*registration, *known->second); !why.empty()) {

@@ -343,7 +343,7 @@ TEST(PublisherCopies, SayWhichWaitingEventsFindNoRoomAnyMore) {
   const SavedLife saved = copy->Take();
   ASSERT_EQ(saved.waiting.size(), 20U);
   index::PrefixIndex next(index::PrefixIndex::Options{});
-  PublisherIngest restored(next, Profile(), {.max_waiting_bytes = 2000}, 0);
+  PublisherIngest restored(next, Profile(), {.max_waiting_bytes = 10'000}, 0);
   auto writer = next.Write();
   const uint64_t dropped = restored.Restore(writer, saved, {}, {}).waiting_dropped;
   EXPECT_GT(dropped, 0U);
