@@ -1,7 +1,9 @@
 // SnapshotReader: what publishers hold, and how they call it.
 
+#include <algorithm>
 #include <bit>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -65,37 +67,38 @@ Status SnapshotReader::Impl::VisitRuns(ChainVisitor& visitor) {
       });
 }
 
+std::optional<SnapshotReader::Impl::Held> SnapshotReader::Impl::HeldAt(SnapshotRow& row) const {
+  Held held{.run = row.Number32(0, 1, static_cast<uint32_t>(runs.size()), "for a run"),
+            .holder = row.Number32(1, 1, static_cast<uint32_t>(holders.size()), "for a holder"),
+            .tier = static_cast<Tier>(row.Number(2, 0, kTierCount - 1, "for a tier"))};
+  if (!row.ok()) return std::nullopt;
+  held.of = runs[held.run - 1];
+  if (holders[held.holder - 1] == held.of.name_space) return held;
+  row.Refuse(1, "a holder of the run's namespace");
+  return std::nullopt;
+}
+
 Status SnapshotReader::Impl::VisitHoldings(ChainVisitor& visitor) {
   return ForEach("holdings", "run, holder, tier, blocks, held", [&](SnapshotRow& row) {
-    const uint64_t number = row.Number(0, 1, runs.size(), "for a run");
-    const uint64_t holder = row.Number(1, 1, holders.size(), "for a holder");
-    if (!row.ok()) return;
-    const Run& run = runs[number - 1];
-    if (holders[holder - 1] != run.name_space) row.Refuse(1, "a holder of the run's namespace");
-    const auto tier = static_cast<Tier>(row.Number(2, 0, kTierCount - 1, "for a tier"));
-    const uint64_t blocks = Mask(row, 3, run.length);
+    const auto at = HeldAt(row);
+    if (!at) return;
+    const uint64_t blocks = Mask(row, 3, at->of.length);
     const auto held = static_cast<uint64_t>(std::popcount(blocks));
     row.Number(4, held, held, "blocks");
-    if (!row.ok()) return;
-    visitor.OnHolding(static_cast<uint32_t>(number), static_cast<uint32_t>(holder), tier, blocks);
+    if (row.ok()) visitor.OnHolding(at->run, at->holder, at->tier, blocks);
   });
 }
 
 Status SnapshotReader::Impl::VisitSpecial(ChainVisitor& visitor) {
   return ForEach(
       "special_holdings", "run, holder, tier, block, span, copies", [&](SnapshotRow& row) {
-        const uint64_t number = row.Number(0, 1, runs.size(), "for a run");
-        const uint64_t holder = row.Number(1, 1, holders.size(), "for a holder");
-        if (!row.ok()) return;
-        const Run& run = runs[number - 1];
-        if (holders[holder - 1] != run.name_space) row.Refuse(1, "a holder of the run's namespace");
-        const auto tier = static_cast<Tier>(row.Number(2, 0, kTierCount - 1, "for a tier"));
-        const uint32_t block = row.Number32(3, 0, run.length - 1u, "for a block of the run");
-        const uint32_t span = row.Number32(4, 1, run.position + block + 1, "blocks of its chain");
+        const auto at = HeldAt(row);
+        if (!at) return;
+        const uint32_t block = row.Number32(3, 0, at->of.length - 1u, "for a block of the run");
+        const uint32_t span =
+            row.Number32(4, 1, at->of.position + block + 1, "blocks of its chain");
         const uint32_t copies = row.Number32(5, 1, kMost32, "copies");
-        if (!row.ok()) return;
-        visitor.OnSpecial(static_cast<uint32_t>(number), static_cast<uint32_t>(holder), tier, block,
-                          span, copies);
+        if (row.ok()) visitor.OnSpecial(at->run, at->holder, at->tier, block, span, copies);
       });
 }
 

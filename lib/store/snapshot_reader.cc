@@ -90,8 +90,7 @@ bool SnapshotReader::Impl::Scan::Next() {
   if (!*row) return false;
   const int64_t before = std::exchange(row_id_, rows_.Integer(columns_));
   if (row_id_ <= before) {
-    return Refuse(fmt::format("comes after row {}", before),
-                  "row ids that grow");
+    return Refuse(fmt::format("comes after row {}", before), "row ids that grow");
   }
   return Digest();
 }

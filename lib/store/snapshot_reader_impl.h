@@ -6,11 +6,13 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "lib/base/tier.h"
 #include "lib/store/content_digest.h"
 #include "lib/store/snapshot_reader.h"
 #include "lib/store/snapshot_row.h"
@@ -84,6 +86,20 @@ struct SnapshotReader::Impl {
     Status status_;
   };
 
+  struct Run {
+    uint32_t name_space = 0;  // position
+    uint32_t position = 0;    // blocks of its chain before it
+    uint8_t length = 0;
+  };
+  // Who holds something of a run: the first three columns of a row.
+  struct Held {
+    uint32_t run = 0;
+    uint32_t holder = 0;
+    Tier tier{};
+    Run of;
+  };
+  // Nothing: the row is refused.
+  [[nodiscard]] std::optional<Held> HeldAt(SnapshotRow& row) const;
   // The publisher that a row refers to; nothing, and the row is refused: there is none.
   [[nodiscard]] StoredPublisher* PublisherAt(SnapshotRow& row, int column);
 
@@ -99,11 +115,6 @@ struct SnapshotReader::Impl {
   struct Digest {
     uint64_t rows = 0;
     uint64_t digest = 0;
-  };
-  struct Run {
-    uint32_t name_space = 0;  // position
-    uint32_t position = 0;    // blocks of its chain before it
-    uint8_t length = 0;
   };
 
   Database database;
