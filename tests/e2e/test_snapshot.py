@@ -644,7 +644,7 @@ class UnusableFiles(SnapshotTest):
     def test_a_changed_cursor(self):
         self.saved()
         with sqlite3.connect(self.state) as database:
-            database.execute("UPDATE publishers SET cursor = cursor - 1, digest = 7")
+            database.execute("UPDATE publishers SET cursor = cursor + 1, digest = 7")
         database.close()
         self.assert_kept_aside("publishers: its rows are not those that were written")
 
