@@ -341,17 +341,19 @@ std::vector<MetricFamily> SnapshotMetrics(const Snapshots::Stats& stats,
           Single(kGauge, "conductor_snapshot_duration_seconds", "What the last save took.",
                  stats.seconds),
           FamilyOf(kGauge, "conductor_snapshot_restored_publishers",
-                   "Publishers restored with what they held, by what became of it.")
+                   "Publishers of the snapshot with what they held, by what became of it.")
               .Add({{"outcome", "undecided"}}, number(restored.undecided))
               .Add({{"outcome", "proven"}}, number(restored.proven))
               .Add({{"outcome", "dropped"}}, number(restored.dropped))
               .Add({{"outcome", "doubted"}}, number(restored.doubted))
+              .Add({{"outcome", "left_out"}}, number(restored.left_out))
               .Take(),
           FamilyOf(kGauge, "conductor_snapshot_restored_holdings",
                    "What they held, for each rank and tier, by what became of it.")
               .Add({{"outcome", "proven"}}, number(restored.proven_holdings))
               .Add({{"outcome", "dropped"}}, number(restored.dropped_holdings))
               .Add({{"outcome", "doubted"}}, number(restored.doubted_holdings))
+              .Add({{"outcome", "left_out"}}, number(restored.left_out_holdings))
               .Take()};
 }
 

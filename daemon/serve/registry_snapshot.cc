@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 #include <exception>
+#include <map>
+#include <tuple>
 #include <utility>
 #include <variant>
 
@@ -18,10 +20,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// How long ago that was; where the clock was set back meanwhile, longer than anything lasts.
 Duration Since(double unix_time) {
-  // A clock that was set back makes nothing last longer.
+  constexpr double kLong = 1e9;  // thirty years
+  const double seconds = UnixNow() - unix_time;
   return std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(std::clamp(UnixNow() - unix_time, 0.0, 1e9)));
+      std::chrono::duration<double>(seconds < 0 ? kLong : std::min(seconds, kLong)));
 }
 
 Result<Registration> ReadSaved(const store::SavedPublisher& saved) {
@@ -74,15 +78,19 @@ class Joining : public store::ChainVisitor {
   void AddPoolSpace(uint32_t id, ingest::SavedPool::Space space) {
     At(spaces_, id) = std::move(space);
   }
-  // From here on the names of pools are joined; before they are passed over.
-  void JoinPools() { pools_ = true; }
+  // What is held by nobody who comes back: (block, holder, tier).
+  [[nodiscard]] uint64_t left_out() const { return left_out_; }
 
   void OnRun(const Run& run) override {
     const auto parent = run.parent ? std::optional(*run.parent - 1) : std::nullopt;
     restore_.AddRun(*run.name_space, parent, run.parent_block, run.blocks);
   }
   void OnHolding(uint32_t run, uint32_t holder, Tier tier, uint64_t blocks) override {
-    if (const auto id = At(holders_, holder)) restore_.Hold(run - 1, *id, tier, blocks);
+    if (const auto id = At(holders_, holder)) {
+      restore_.Hold(run - 1, *id, tier, blocks);
+    } else {
+      left_out_ += static_cast<uint64_t>(std::popcount(blocks));
+    }
   }
   void OnSpecial(uint32_t run, uint32_t holder, Tier tier, uint32_t block, uint32_t span,
                  uint32_t copies) override {
@@ -95,18 +103,34 @@ class Joining : public store::ChainVisitor {
                std::span<const EngineHash> names) override {
     const auto& to = At(spaces_, space);
     if (const auto* id = std::get_if<index::AliasSpace>(&to)) {
-      if (!pools_) restore_.Name(run - 1, *id, blocks, names);
+      restore_.Name(run - 1, *id, blocks, names);
     } else if (const auto* pool = std::get_if<ingest::SavedPool::Space>(&to)) {
-      if (pools_) restore_.Join(run - 1, pool->domain, pool->group, blocks, names);
+      JoinNames(run, space, *pool, blocks, names);
     }
   }
-  void OnSpan(uint32_t space, EngineHash name, uint32_t span) override {
-    if (const auto* id = std::get_if<index::AliasSpace>(&At(spaces_, space))) {
-      restore_.SetSpan(*id, name, span);
+  void OnSpan(uint32_t run, uint32_t block, uint32_t space, EngineHash name,
+              uint32_t span) override {
+    const auto& to = At(spaces_, space);
+    if (const auto* id = std::get_if<index::AliasSpace>(&to)) {
+      restore_.SetSpan(run - 1, block, *id, name, span);
+    } else if (std::holds_alternative<ingest::SavedPool::Space>(to)) {
+      pool_spans_[{space, run, block, name}] = span;
     }
   }
 
  private:
+  void JoinNames(uint32_t run, uint32_t space, const ingest::SavedPool::Space& pool,
+                 uint64_t blocks, std::span<const EngineHash> names) {
+    std::vector<uint32_t> spans(names.size(), 1);
+    size_t i = 0;
+    for (uint64_t mask = blocks; !pool_spans_.empty() && mask != 0; mask &= mask - 1, ++i) {
+      const auto block = static_cast<uint32_t>(std::countr_zero(mask));
+      const auto span = pool_spans_.find({space, run, block, names[i]});
+      if (span != pool_spans_.end()) spans[i] = span->second;
+    }
+    restore_.Join(run - 1, pool.domain, pool.group, blocks, names, spans);
+  }
+
   template <typename T>
   static T& At(std::vector<T>& all, uint32_t id) {
     if (id >= all.size()) all.resize(id + 1);
@@ -116,7 +140,8 @@ class Joining : public store::ChainVisitor {
   index::ChainRestore& restore_;
   std::vector<std::optional<index::HolderId>> holders_;  // by id; nothing: nobody's any more
   std::vector<std::variant<std::monostate, index::AliasSpace, ingest::SavedPool::Space>> spaces_;
-  bool pools_ = false;
+  uint64_t left_out_ = 0;
+  std::map<std::tuple<uint32_t, uint32_t, uint32_t, EngineHash>, uint32_t> pool_spans_;
 };
 
 // One publisher on its way from a file.
@@ -124,6 +149,7 @@ struct Returning {
   store::StoredPublisher* stored;
   Registration registration;
   bool held = false;  // with what it held
+  uint64_t waiting_dropped = 0;
 };
 
 }  // namespace
@@ -211,6 +237,7 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
     }
     const bool is_pool = IsPool(registration->type);
     bool held = saved.resume.has_value() && is_pool == saved.pool.has_value();
+    if (saved.resume && !held) leave_out(saved.key, "what it held is no publisher's of its type");
     if (const auto known = by_key.find(saved.key); known != by_key.end()) {
       // The file's own word, with what was held where that means the same.
       if (const std::string why = WhyNotHeld(*registration, *known->second); !why.empty()) {
@@ -238,6 +265,7 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
     prepared.push_back(impl_->Prepare(publisher.registration, numbers.back()));
   }
   Status visited;
+  uint64_t left_out_holdings = 0;
   {
     auto writer = impl_->index.Write();
     index::ChainRestore chains(writer);
@@ -247,6 +275,7 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
       if (!returning[i].held) continue;
       if (EngineConsumer* engine = prepared[i].engine) {
         const auto ids = engine->Restore(writer, *from.saved.life, Since(from.saved.saved_at));
+        returning[i].waiting_dropped = ids.waiting_dropped;
         for (size_t k = 0; k < from.holders.size(); ++k) {
           joining.AddHolder(from.holders[k], ids.holders[k]);
         }
@@ -265,12 +294,14 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
       const store::SavedPublisher& saved = returning[i].stored->saved;
       prepared[i].pool->Restore(writer, *saved.pool, Since(saved.saved_at));
     }
-    joining.JoinPools();
     if (visited) visited = reader.VisitPoolNames(joining);
+    left_out_holdings = joining.left_out();
     chains.Finish();
   }
   // Consumers take what they hold with them.
   if (!visited) return tl::unexpected(visited.error());
+  impl_->restored->left_out = restored.left_out.size();
+  impl_->restored->left_out_holdings = left_out_holdings;
 
   for (size_t i = 0; i < returning.size(); ++i) {
     Returning& publisher = returning[i];
@@ -285,6 +316,12 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
         resume->damage_detail = fmt::format(
             "{} of its blocks had been given up for room when it was saved: raise --memory-limit",
             saved.life->trimmed);
+      }
+      if (publisher.waiting_dropped > 0 && resume->damage == stream::Damage::Kind::kNone) {
+        resume->damage = stream::Damage::Kind::kIncomplete;
+        resume->damage_detail =
+            fmt::format("{} of its events that waited for their parents had no room any more",
+                        publisher.waiting_dropped);
       }
       holdings = prepared[i].consumer->Holdings();
     }

@@ -130,9 +130,10 @@ Status Snapshots::Load(std::vector<Registration> configured, bool strict) {
     const double age = UnixNow() - info.saved_at;
     log::Info(
         "restored {} publishers, {} of them with {} blocks, from {}, {}, in {:.2f} s: stale until "
-        "each proves it",
+        "each proves it; {} are left out, with {} blocks",
         restored->publishers, restored->with_blocks, restored->holdings, path, AgeText(age),
-        SecondsSince(begin));
+        SecondsSince(begin), registry_.restored().left_out.load(),
+        registry_.restored().left_out_holdings.load());
     stats_.info = std::move(info);
     stats_.restored_publishers = restored->publishers;
     stats_.restored_holdings = restored->holdings;

@@ -58,7 +58,7 @@ void AddTo(Tiers& tiers, int64_t tier, uint64_t blocks) {
   }
 }
 
-// Counted in SQL: the blocks themselves are not looked at.
+// Counted in SQL, which needs no memory for the blocks.
 Status Count(store::Database& database, Summary& summary) {
   auto done =
       ForEach(database,
@@ -101,6 +101,11 @@ Result<Summary> Read(const std::string& path) {
   auto publishers = reader->Publishers();
   if (!publishers) return tl::unexpected(std::move(publishers.error()));
   summary.publishers = *std::move(publishers);
+  // What is counted below is what was written, and counting it ends.
+  store::ChainVisitor nobody;
+  if (auto sound = reader->VisitChains(nobody); !sound) {
+    return tl::unexpected(std::move(sound.error()));
+  }
   auto database = store::Database::Open(path, store::Database::Mode::kRead);
   if (!database) return tl::unexpected(std::move(database.error()));
   if (auto counted = Count(*database, summary); !counted) {

@@ -192,13 +192,13 @@ void ChainCopy::CopyNames(uint32_t run_id) {
     const auto space = impl.spaces.find(spaces_[i]);
     if (space == impl.spaces.end()) continue;
     names.clear();
-    impl.store.ForEachNameOf(static_cast<uint32_t>(spaces_[i]), run_id,
-                             [&](uint32_t offset, EngineHash name) {
-                               names.push_back({offset, name});
-                               const auto span = space->second.spans.find(name);
-                               if (span == space->second.spans.end()) return;
-                               chains_.spans.push_back({i, name, span->second});
-                             });
+    impl.store.ForEachNameOf(
+        static_cast<uint32_t>(spaces_[i]), run_id, [&](uint32_t offset, EngineHash name) {
+          names.push_back({offset, name});
+          const auto span = space->second.spans.find(name);
+          if (span == space->second.spans.end()) return;
+          chains_.spans.push_back({position, i, static_cast<uint8_t>(offset), name, span->second});
+        });
     std::ranges::stable_sort(names, {}, &NameAt::offset);
     Pack(position, i, names, chains_);
   }
@@ -215,9 +215,10 @@ void ChainCopy::CopyJoined(const PoolNames& of) {
     for (const index::Joined& joined : entry->second.blocks) {
       const BlockRef block = joined.target.block;
       const uint32_t run = Copy(block.run(), block.offset() + 1);
-      joined_.push_back({run, of.space, static_cast<uint8_t>(block.offset()), name.hash});
+      const auto offset = static_cast<uint8_t>(block.offset());
+      joined_.push_back({run, of.space, offset, name.hash});
       if (joined.target.span > 1) {
-        chains_.spans.push_back({of.space, name.hash, joined.target.span});
+        chains_.spans.push_back({run, of.space, offset, name.hash, joined.target.span});
       }
     }
   }

@@ -120,16 +120,17 @@ void ChainRestore::Name(uint32_t run, AliasSpace id, uint64_t blocks,
   }
 }
 
-void ChainRestore::SetSpan(AliasSpace id, EngineHash name, uint32_t span) {
+void ChainRestore::SetSpan(uint32_t run, uint32_t block, AliasSpace id, EngineHash name,
+                           uint32_t span) {
   Space& space = impl_.spaces.at(id);
   const auto target = impl_.FindName(id, space, name);
-  if (!target || target->span == span) return;
+  if (!target || target->block != BlockRef(At(run, block)) || target->span == span) return;
   impl_.SetSpan(space, name, span);
   impl_.RespanName(space, name, Target{target->block, span});
 }
 
 void ChainRestore::Join(uint32_t run, const PoolDomain& key, uint32_t group, uint64_t blocks,
-                        std::span<const EngineHash> names) {
+                        std::span<const EngineHash> names, std::span<const uint32_t> spans) {
   const auto domain = impl_.domains.find(key);
   if (domain == impl_.domains.end()) return;
   for (size_t i = 0; blocks != 0 && i < names.size(); ++i, blocks &= blocks - 1) {
@@ -144,8 +145,9 @@ void ChainRestore::Join(uint32_t run, const PoolDomain& key, uint32_t group, uin
     if (entry.blocks.empty()) {
       for (const Claim& claim : entry.claims) ++impl_.pools.at(claim.pool).stats.joined;
     }
-    entry.blocks.push_back(Joined{Target{block, 1}, 0});
-    for (const Claim& claim : entry.claims) impl_.HoldClaim(claim, Target{block, 1});
+    const Target target{block, spans[i]};
+    entry.blocks.push_back(Joined{target, 0});
+    for (const Claim& claim : entry.claims) impl_.HoldClaim(claim, target);
   }
 }
 

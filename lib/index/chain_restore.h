@@ -47,12 +47,15 @@ class ChainRestore {
   // The space calls the blocks of the mask so, one name for each bit. A name that it has for
   // another block already is passed over.
   void Name(uint32_t run, AliasSpace space, uint64_t blocks, std::span<const EngineHash> names);
-  // One of these names stands for several blocks. After Name(); an unknown name is passed over.
-  void SetSpan(AliasSpace space, EngineHash name, uint32_t span);
-  // What pools of the domain have under these names, they have here too. After SetPoolBlock() of
-  // theirs; names that no pool has are passed over.
+  // One of these names stands for several blocks, that block as the last. After Name(); a name that
+  // the space does not have for it is passed over.
+  //   span is no more than the blocks of the chain up to that one
+  void SetSpan(uint32_t run, uint32_t block, AliasSpace space, EngineHash name, uint32_t span);
+  // What pools of the domain have under these names, they have here too, spans[i] being what
+  // names[i] stands for. After SetPoolBlock() of theirs; names that no pool has are passed over.
+  //   names.size() == spans.size(), one for each bit
   void Join(uint32_t run, const PoolDomain& domain, uint32_t group, uint64_t blocks,
-            std::span<const EngineHash> names);
+            std::span<const EngineHash> names, std::span<const uint32_t> spans);
 
   // The end: what nobody holds is released, and what nobody names is forgotten. Without it the
   // index is not what it should be.

@@ -50,11 +50,14 @@ struct PackedChains {
     uint32_t space;   // position in the spaces that were asked for
     uint64_t blocks;  // never 0
   };
-  // A name that stands for several blocks.
+  // A name of a block that stands for several, that block as the last. In the space of a pool one
+  // name may be of several blocks, each with a span of its own.
   struct Span {
+    uint32_t run;
     uint32_t space;
+    uint8_t block;  // of the run
     EngineHash name;
-    uint32_t span;
+    uint32_t span;  // at least 2
   };
 
   std::vector<NamespaceKey> name_spaces;

@@ -41,6 +41,7 @@ class BlockShape {
 
   // Ranks of a kind, or layers, at most; a greater one is no rank.
   static constexpr uint32_t kMostRanks = 4096;
+  static constexpr int kRankBits = 12;
 
   explicit BlockShape(const Declared& declared) {
     dimensions_[kTensor].declared = declared.tensor_ranks;
@@ -58,7 +59,7 @@ class BlockShape {
   // Requires Fits(key).
   [[nodiscard]] static ComponentId Component(const wire::ObjectKey& key) {
     uint64_t id = static_cast<uint64_t>(key.part);
-    for (const auto& rank : RanksOf(key)) id = id << 12 | rank.value_or(0);
+    for (const auto& rank : RanksOf(key)) id = id << kRankBits | rank.value_or(0);
     return ComponentId{id};
   }
 
@@ -89,6 +90,24 @@ class BlockShape {
     }
     return learnt;
   }
+  // Whether an object of what was learnt can be that component.
+  [[nodiscard]] static bool Has(const Learnt& learnt, ComponentId component) {
+    auto id = static_cast<uint64_t>(component);
+    for (size_t i = kDimensions; i-- > 0; id >>= kRankBits) {
+      if ((id & (kMostRanks - 1)) >= learnt.seen[i].value_or(1)) return false;
+    }
+    switch (id) {
+      case static_cast<uint64_t>(wire::ObjectKey::Part::kWhole):
+        return true;
+      case static_cast<uint64_t>(wire::ObjectKey::Part::kK):
+        return learnt.k;
+      case static_cast<uint64_t>(wire::ObjectKey::Part::kV):
+        return learnt.v;
+      default:
+        return false;
+    }
+  }
+
   // As if the objects that it is of had come again.
   void Restore(const Learnt& learnt) {
     for (size_t i = 0; i < kDimensions; ++i) {
@@ -104,8 +123,11 @@ class BlockShape {
 
   // Components of a block.
   [[nodiscard]] uint64_t required() const {
+    constexpr uint64_t kMost = uint64_t{1} << 62;  // nobody has as many
     uint64_t product = seen_v_ ? 2 : 1;
-    for (const Dimension& dimension : dimensions_) product *= dimension.size();
+    for (const Dimension& dimension : dimensions_) {
+      product = product > kMost / dimension.size() ? kMost : product * dimension.size();
+    }
     return product;
   }
 

@@ -1,6 +1,8 @@
 #ifndef CONDUCTOR_LIB_INGEST_LIFE_COPY_H_
 #define CONDUCTOR_LIB_INGEST_LIFE_COPY_H_
 
+#include <cstdint>
+#include <functional>
 #include <utility>
 
 #include "lib/index/chain_copy.h"
@@ -12,11 +14,17 @@ namespace conductor::ingest {
 // is true at one moment as long as nothing is applied between its making and the last Step().
 class LifeCopy {
  public:
-  LifeCopy(SavedLife life, index::ChainCopy chains)
-      : life_(std::move(life)), chains_(std::move(chains)) {}
+  // `trimmed` is what SavedLife::trimmed is by now.
+  LifeCopy(SavedLife life, index::ChainCopy chains, std::function<uint64_t()> trimmed)
+      : life_(std::move(life)), chains_(std::move(chains)), trimmed_(std::move(trimmed)) {}
 
   // A tenth of a millisecond of work; false when all is copied.
-  bool Step() { return chains_.Step(); }
+  bool Step() {
+    if (chains_.Step()) return true;
+    // Room is made for others all the while, and what was given up since it began may be missing.
+    life_.trimmed = trimmed_();
+    return false;
+  }
 
   // Once, at the end.
   [[nodiscard]] SavedLife Take() {
@@ -27,6 +35,7 @@ class LifeCopy {
  private:
   SavedLife life_;
   index::ChainCopy chains_;
+  std::function<uint64_t()> trimmed_;
 };
 
 }  // namespace conductor::ingest

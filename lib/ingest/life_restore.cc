@@ -11,8 +11,7 @@ std::unique_ptr<LifeCopy> PublisherLife::BeginCopy(MonoTime now) const {
   SavedLife saved{.block_size = block_size_,
                   .rank = counters_.rank,
                   .several_ranks = counters_.several_ranks,
-                  .ranks_are_believed = seen_other_rank_than_zero_,
-                  .trimmed = TrimmedBlocks()};
+                  .ranks_are_believed = seen_other_rank_than_zero_};
   std::vector<index::HolderId> holders;
   for (const auto& [key, holder] : holders_) {
     saved.holders.push_back({key.first, key.second});
@@ -44,7 +43,8 @@ std::unique_ptr<LifeCopy> PublisherLife::BeginCopy(MonoTime now) const {
     const auto& [space, tier, dp_rank, name] = held;
     saved.deadlines.push_back({number_of(space), tier, dp_rank, name, end - now});
   });
-  return std::make_unique<LifeCopy>(std::move(saved), index::ChainCopy(index_, holders, spaces));
+  return std::make_unique<LifeCopy>(std::move(saved), index::ChainCopy(index_, holders, spaces),
+                                    [this] { return TrimmedBlocks(); });
 }
 
 uint64_t PublisherLife::Holdings() const {
@@ -102,7 +102,9 @@ PublisherIngest::Restored PublisherLife::Restore(Writer& writer, const SavedLife
     event.span = from.span;
     event.begins_prompt = from.begins_prompt;
     event.gone = from.gone;
-    counters_.waiting_dropped += waiting_.Add(std::move(event));
+    const size_t dropped = waiting_.Add(std::move(event));
+    counters_.waiting_dropped += dropped;
+    restored.waiting_dropped += dropped;
   }
   for (const SavedLife::Deadline& from : saved.deadlines) {
     expiry_.Announce({restored.spaces[from.space], from.tier, from.dp_rank, from.name},

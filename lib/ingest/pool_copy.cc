@@ -12,11 +12,12 @@ constexpr size_t kNamesAPiece = 256;
 }  // namespace
 
 PoolCopy::PoolCopy(const index::PrefixIndex& index, const PoolObjects& objects, SavedPool begun,
-                   const std::string& additional_salt, Left left)
+                   const std::string& additional_salt, Left left, Trimmed trimmed)
     : objects_(objects),
       pool_(std::move(begun)),
       additional_salt_(additional_salt),
       left_(std::move(left)),
+      trimmed_(std::move(trimmed)),
       chains_(index, {}, {}),
       object_(objects.objects_.begin()),
       scope_(objects.scopes_.begin()) {
@@ -32,7 +33,12 @@ void PoolCopy::CopyFamilies() {
   }
 }
 
-bool PoolCopy::Step() { return StepObjects() || StepJoined(); }
+bool PoolCopy::Step() {
+  if (StepObjects() || StepJoined()) return true;
+  // Room is made for others all the while, and what was given up since it began may be missing.
+  pool_.dropped |= trimmed_();
+  return false;
+}
 
 bool PoolCopy::StepObjects() {
   const auto end = objects_.objects_.end();

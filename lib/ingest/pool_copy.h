@@ -22,9 +22,12 @@ class PoolCopy {
   // Until when an object counts on a tier, from now; nothing: without end.
   using Left = std::function<std::optional<Duration>(const ObjectId&, Tier)>;
 
+  // Whether some of its blocks were given up for the index's memory_limit.
+  using Trimmed = std::function<bool()>;
+
   // `begun` has what is not in `objects`. Both references outlive it.
   PoolCopy(const index::PrefixIndex& index, const PoolObjects& objects, SavedPool begun,
-           const std::string& additional_salt, Left left);
+           const std::string& additional_salt, Left left, Trimmed trimmed);
 
   bool Step();
   [[nodiscard]] SavedPool Take();
@@ -38,6 +41,7 @@ class PoolCopy {
   SavedPool pool_;
   const std::string additional_salt_;
   Left left_;
+  Trimmed trimmed_;
   index::ChainCopy chains_;
   absl::flat_hash_map<const void*, uint32_t> family_numbers_;
   decltype(PoolObjects::objects_)::const_iterator object_;

@@ -397,7 +397,7 @@ void PoolIngest::TiersLearnt(std::span<const ListedObject> listed) {
 std::unique_ptr<PoolCopy> PoolIngest::BeginCopy(MonoTime now) const {
   const Impl& impl = *impl_;
   SavedPool begun{
-      .dropped = impl.dropped || impl.index.StatsOf(impl.pool).trimmed > 0,
+      .dropped = impl.dropped,
       .lost_tenants = impl.lost_tenants,
       .foreign_model = impl.foreign_model,
       .foreign_prefix = impl.foreign_prefix,
@@ -411,7 +411,8 @@ std::unique_ptr<PoolCopy> PoolIngest::BeginCopy(MonoTime now) const {
     return *end - now;
   };
   return std::make_unique<PoolCopy>(impl.index, impl.objects, std::move(begun),
-                                    impl.profile.additional_salt, left);
+                                    impl.profile.additional_salt, left,
+                                    [&impl] { return impl.index.StatsOf(impl.pool).trimmed > 0; });
 }
 
 void PoolIngest::Restore(Writer& writer, const SavedPool& saved, MonoTime now, Duration elapsed) {

@@ -164,6 +164,7 @@ class PublisherIngest {
   struct Restored {
     std::vector<index::HolderId> holders;   // of SavedLife::holders
     std::vector<index::AliasSpace> spaces;  // of SavedLife::groups
+    uint64_t waiting_dropped = 0;           // events that IngestLimits have no room for
   };
   [[nodiscard]] Restored Restore(index::PrefixIndex::Writer& writer, const SavedLife& saved,
                                  MonoTime now, Duration elapsed);

@@ -35,7 +35,7 @@ struct SnapshotInfo {
   std::string conductor;   // the version that wrote it
   double saved_at = 0;     // when it was begun, Unix seconds
   uint64_t hash_seed = 0;  // of all local and prefix hashes in it
-  uint64_t blocks = 0;     // in runs; one whose run grew while it was saved may count twice
+  uint64_t blocks = 0;     // in runs, each once
   uint64_t runs = 0;
   uint64_t publishers = 0;
   uint64_t holdings = 0;  // (block, holder, tier), copies counted once

@@ -49,18 +49,23 @@ class ChainVisitor {
   }
   // So many names are in the file; those that several spaces share count once. Before the first.
   virtual void OnNamesAhead(uint64_t count) { (void)count; }
-  // One name for each bit of `blocks`.
+  // One name for each bit of `blocks`; of engines, and in VisitPoolNames() of pools.
   virtual void OnNames(uint32_t run, uint32_t space, uint64_t blocks,
                        std::span<const EngineHash> names) {
     (void)run, (void)space, (void)blocks, (void)names;
   }
-  virtual void OnSpan(uint32_t space, EngineHash name, uint32_t span) {
-    (void)space, (void)name, (void)span;
+  // A name of a block that stands for several, at least two, that block as the last: after the
+  // names of engines, before those of pools.
+  virtual void OnSpan(uint32_t run, uint32_t block, uint32_t space, EngineHash name,
+                      uint32_t span) {
+    (void)run, (void)block, (void)space, (void)name, (void)span;
   }
 };
 
-// Reads a snapshot. Whatever is in the file, what comes out is sound: rows that point nowhere,
-// masks beyond their run and blobs of a wrong length are errors that name the table and the row.
+// Reads a snapshot. Whatever is in the file, reading it ends, in memory that is in proportion to
+// its size, and what comes out is sound: rows that point nowhere, numbers out of their range, masks
+// beyond their run and blobs of a wrong length are errors that name the table, the row, the column
+// and what was expected. So is a table whose rows are not all those that were written.
 class SnapshotReader {
  public:
   // What an error is to be laid to.
@@ -70,7 +75,8 @@ class SnapshotReader {
   };
 
   // Takes no lock, and minds none; what lies beside the file is not looked at. `blame` is set with
-  // an error. Errors: no such file; no SQLite file, or none of Conductor's; one of a newer version.
+  // an error. Errors: no such file; no SQLite file, or none of Conductor's; one of a newer version;
+  // other tables than a snapshot has.
   [[nodiscard]] static Result<SnapshotReader> Open(const std::string& path, Blame* blame = nullptr);
   SnapshotReader(SnapshotReader&&) noexcept;
   SnapshotReader& operator=(SnapshotReader&&) noexcept;
@@ -85,10 +91,10 @@ class SnapshotReader {
   // In the order of their keys.
   [[nodiscard]] Result<std::vector<StoredPublisher>> Publishers();
 
-  // Tells all chains, then compares the digest of what was read with the one that was written. An
-  // error may come when much was told.
+  // Tells all chains, but for the names of pools. Each table is told as it is read, and its digest
+  // compared with the one that was written at its end: an error may come when much was told.
   [[nodiscard]] Status VisitChains(ChainVisitor& visitor);
-  // Again the names of pools alone.
+  // The names of pools alone, after that.
   [[nodiscard]] Status VisitPoolNames(ChainVisitor& visitor);
 
   // All that can be wrong with the file: SQLite's own check, references, what the other calls find.

@@ -10,13 +10,19 @@ CREATE TABLE snapshot (
   hash_seed INTEGER NOT NULL,
   blocks INTEGER NOT NULL,
   runs INTEGER NOT NULL,
+  holdings INTEGER NOT NULL,
+  digest INTEGER NOT NULL
+);
+CREATE TABLE digests (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  rows INTEGER NOT NULL,
   digest INTEGER NOT NULL
 );
 CREATE TABLE tiers (
   id INTEGER PRIMARY KEY,
   name TEXT NOT NULL UNIQUE
 );
-INSERT INTO tiers VALUES (0, 'gpu'), (1, 'cpu'), (2, 'disk');
 CREATE TABLE publishers (
   id INTEGER PRIMARY KEY,
   key TEXT NOT NULL UNIQUE,
@@ -33,6 +39,7 @@ CREATE TABLE publishers (
   newest_time REAL,
   damage TEXT CHECK (damage IN ('incomplete', 'doubtful')),
   damage_detail TEXT,
+  needs_rebuild INTEGER,
   block_size INTEGER,
   rank INTEGER,
   several_ranks INTEGER,
@@ -98,6 +105,8 @@ CREATE TABLE aliases (
 );
 CREATE TABLE alias_spans (
   space INTEGER NOT NULL REFERENCES spaces (id),
+  run INTEGER NOT NULL REFERENCES runs (id),
+  block INTEGER NOT NULL,
   name INTEGER NOT NULL,
   span INTEGER NOT NULL
 );
@@ -197,22 +206,48 @@ CREATE VIEW blocks_by_instance AS
   JOIN offsets ON offsets.block < runs.length AND holdings.blocks >> offsets.block & 1;
 CREATE VIEW longest_prefixes AS
   WITH RECURSIVE
+  spans (run, holder, tier, block, span) AS (
+    SELECT run, holder, tier, block, span FROM special_holdings WHERE span > 1),
+  spanned (run, holder, tier) AS (SELECT DISTINCT run, holder, tier FROM spans),
+  covered (run, holder, tier, block) AS (
+    SELECT run, holder, tier, offsets.block
+    FROM spanned JOIN holdings USING (run, holder, tier)
+    JOIN offsets ON holdings.blocks >> offsets.block & 1
+    UNION
+    SELECT run, holder, tier, offsets.block
+    FROM spans JOIN offsets ON offsets.block BETWEEN spans.block - span + 1 AND spans.block),
   leading (run, holder, tier, blocks) AS (
     SELECT holdings.run, holdings.holder, holdings.tier,
            coalesce((SELECT min(block) FROM offsets
                      WHERE block < runs.length AND NOT holdings.blocks >> block & 1), runs.length)
     FROM holdings JOIN runs ON runs.id = holdings.run
-    WHERE holdings.blocks & 1),
-  reached (run, holder, tier, blocks) AS (
-    SELECT leading.run, leading.holder, leading.tier, leading.blocks
-    FROM leading JOIN runs ON runs.id = leading.run
-    WHERE runs.parent IS NULL
+    WHERE holdings.blocks & 1
+      AND (holdings.run, holdings.holder, holdings.tier) NOT IN (SELECT * FROM spanned)
     UNION ALL
-    SELECT leading.run, leading.holder, leading.tier, leading.blocks
+    SELECT run, holder, tier, count(*)
+    FROM (SELECT run, holder, tier, block,
+                 row_number() OVER (PARTITION BY run, holder, tier ORDER BY block) - 1 AS place
+          FROM covered)
+    WHERE block = place GROUP BY run, holder, tier),
+  before (run, holder, tier, at, block, span) AS (
+    SELECT run, holder, tier, parent, parent_block, span - block - 1
+    FROM spans JOIN runs ON runs.id = spans.run WHERE span > block
+    UNION ALL
+    SELECT run, holder, tier, runs.parent, runs.parent_block, span - block - 1
+    FROM before JOIN runs ON runs.id = before.at WHERE span > block),
+  entries (run, holder, tier, blocks, parent, needed) AS (
+    SELECT leading.run, holder, tier, blocks, runs.parent, runs.parent_block + 1
+    FROM leading JOIN runs ON runs.id = leading.run
+    UNION ALL
+    SELECT run, holder, tier, blocks, at, block + 1 - span
+    FROM before JOIN leading USING (run, holder, tier) WHERE at IS NULL OR span <= block),
+  reached (run, holder, tier, blocks) AS (
+    SELECT run, holder, tier, blocks FROM entries WHERE parent IS NULL
+    UNION
+    SELECT entries.run, entries.holder, entries.tier, entries.blocks
     FROM reached
-    JOIN runs ON runs.parent = reached.run AND runs.parent_block < reached.blocks
-    JOIN leading ON leading.run = runs.id AND leading.holder = reached.holder
-                AND leading.tier = reached.tier)
+    JOIN entries ON entries.parent = reached.run AND entries.holder = reached.holder
+                AND entries.tier = reached.tier AND entries.needed <= reached.blocks)
   SELECT holders.instance_id AS instance_id, holders.dp_rank AS dp_rank,
          publishers.key AS publisher, tiers.name AS tier, namespaces.model AS model,
          namespaces.lora_name AS lora_name, max(runs.position + reached.blocks) AS blocks,

@@ -1,7 +1,9 @@
 #ifndef CONDUCTOR_LIB_STORE_SNAPSHOT_SCHEMA_H_
 #define CONDUCTOR_LIB_STORE_SNAPSHOT_SCHEMA_H_
 
+#include <array>
 #include <cstdint>
+#include <string_view>
 
 namespace conductor::store {
 
@@ -17,6 +19,13 @@ inline constexpr int64_t kFormatVersion = 1;
 // one sequential write and one sequential read. Numbers in blobs are big-endian, so that hex() of
 // them reads as people write them.
 extern const char* const kTables;
+
+// All of them but `snapshot` and `digests`, which has a row for each, in this order.
+inline constexpr std::array<std::string_view, 16> kContentTables = {
+    "tiers",     "publishers", "namespaces",       "runs",
+    "holders",   "holdings",   "special_holdings", "spaces",
+    "names",     "aliases",    "alias_spans",      "waiting",
+    "deadlines", "pools",      "pool_families",    "pool_objects"};
 
 // What people ask, in the SQL of the plain sqlite3 shell. They expand runs to blocks as they are
 // read, so they cost nothing in the file; one over all of 10 million blocks takes tens of seconds.

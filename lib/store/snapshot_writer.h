@@ -11,8 +11,8 @@
 namespace conductor::store {
 
 // Writes a snapshot into a new file, publisher by publisher; docs/snapshot-format.md has the
-// tables. What publishers share is written once. Keeps about 50 bytes of memory for each run of up
-// to 64 blocks.
+// tables. What publishers share is written once, block by block. Keeps about 150 bytes of memory
+// for each run of up to 64 blocks.
 //
 // The file is complete, and on the disk, once Finish() said so; before that it is no snapshot, and
 // nobody may read it. Making it take the place of another is StateFile's.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstring>
 #include <utility>
@@ -72,6 +73,19 @@ Result<Database> Database::Open(const std::string& path, Mode mode, const std::s
 Error Database::ErrorAt(std::string_view doing) const {
   *file_is_to_blame_ = !SaysNothingOfTheFile(sqlite3_extended_errcode(handle_.get()));
   return {fmt::format("{}: {}", doing, sqlite3_errmsg(handle_.get())), path_, {}};
+}
+
+void Database::Distrust(uint64_t most_bytes) {
+  sqlite3* handle = handle_.get();
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
+  // Fewer than that and SQLite could not read its own schema.
+  constexpr uint64_t kLeast = 1 << 20;
+  constexpr uint64_t kMost = 1'000'000'000;
+  sqlite3_limit(handle, SQLITE_LIMIT_LENGTH,
+                static_cast<int>(std::clamp(most_bytes, kLeast, kMost)));
 }
 
 Status Database::Execute(const std::string& sql) {
@@ -155,6 +169,30 @@ Result<bool> Statement::Next(std::string_view doing) {
   if (error) return tl::unexpected(*error);
   return false;
 }
+
+void Statement::Reset() { sqlite3_reset(statement_.get()); }
+
+Statement::Type Statement::TypeOf(int column) const {
+  switch (sqlite3_column_type(statement_.get(), column)) {
+    case SQLITE_INTEGER:
+      return Type::kInteger;
+    case SQLITE_FLOAT:
+      return Type::kReal;
+    case SQLITE_TEXT:
+      return Type::kText;
+    case SQLITE_BLOB:
+      return Type::kBlob;
+    default:
+      return Type::kNull;
+  }
+}
+
+std::string_view Statement::NameOf(int column) const {
+  const char* name = sqlite3_column_name(statement_.get(), column);
+  return name == nullptr ? "" : name;
+}
+
+int Statement::columns() const { return sqlite3_column_count(statement_.get()); }
 
 bool Statement::IsNull(int column) const {
   return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;

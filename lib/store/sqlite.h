@@ -34,6 +34,10 @@ class Database {
   // The first column of the first row; nothing: there is no row.
   [[nodiscard]] Result<std::optional<int64_t>> Number(const std::string& sql);
 
+  // For a file that may be anybody's: no view or trigger of it is followed, no function called that
+  // its schema names, and no value read of more than so many bytes.
+  void Distrust(uint64_t most_bytes);
+
   // The last error, at `doing`: "state.db: cannot write a run: database or disk is full".
   [[nodiscard]] Error ErrorAt(std::string_view doing) const;
   // Whether the last error is the file's: not, where it was the memory, the disk, or the right to
@@ -60,6 +64,7 @@ class Statement {
  public:
   Statement() = default;
   [[nodiscard]] static Result<Statement> Prepare(Database& database, std::string_view sql);
+  [[nodiscard]] bool is_prepared() const { return statement_ != nullptr; }
 
   Statement& Bind(int parameter, int64_t value);
   // What is above 2^63 is kept by its bits, and read back by Unsigned().
@@ -80,6 +85,13 @@ class Statement {
   [[nodiscard]] Status Run(std::string_view doing);
   // The next row; false: there is none, and it begins anew.
   [[nodiscard]] Result<bool> Next(std::string_view doing);
+  // No further row is wanted; it begins anew.
+  void Reset();
+
+  enum class Type : uint8_t { kNull, kInteger, kReal, kText, kBlob };
+  [[nodiscard]] Type TypeOf(int column) const;
+  [[nodiscard]] std::string_view NameOf(int column) const;
+  [[nodiscard]] int columns() const;
 
   [[nodiscard]] bool IsNull(int column) const;
   [[nodiscard]] int64_t Integer(int column) const;

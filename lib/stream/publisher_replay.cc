@@ -143,6 +143,10 @@ void PublisherStream::OnBatchAtCursor(MonoTime now, std::string_view payload) {
     if (!request_->rebuild) {
       unproven_ = false;
       EndResume(Consumer::ResumeEnd::kProven, "");
+      if (std::exchange(rebuild_once_proven_, false)) {
+        needs_rebuild_ = true;
+        ScheduleRetry(now);
+      }
     }
     return;
   }
@@ -337,7 +341,7 @@ void PublisherStream::Clear(MonoTime now) {
   AbandonRebuild();
   DropQueue();
   retry_at_.reset();
-  needs_rebuild_ = false;
+  needs_rebuild_ = rebuild_once_proven_ = false;
   CloseListing();
   listing_due_ = false;
   list_at_.reset();

@@ -20,6 +20,7 @@ std::optional<Resume> PublisherStream::resume() const {
   resume.newest_time = life_.newest_time;
   resume.damage = life_.damage.kind;
   resume.damage_detail = life_.damage.detail;
+  resume.needs_rebuild = needs_rebuild_ || rebuild_once_proven_;
   return resume;
 }
 
@@ -37,11 +38,14 @@ void PublisherStream::TakeUp(const Resume& resume) {
   heard_ = true;
   unproven_ = true;
   unconfirmed_resume_ = true;
+  // Not before it is proven: what is held may reach further back than the publisher's ring does.
+  rebuild_once_proven_ = resume.needs_rebuild && options_.has_replay;
   counters_.lives = 1;
 }
 
 void PublisherStream::EndResume(Consumer::ResumeEnd end, std::string_view why) {
   resume_until_.reset();
+  if (end != Consumer::ResumeEnd::kProven) rebuild_once_proven_ = false;
   if (!std::exchange(unconfirmed_resume_, false)) return;
   consumer_.ResumeEnded(end, why);
 }

@@ -37,6 +37,7 @@ struct Resume : Position {
   std::optional<double> newest_time;  // the latest batch time, Unix seconds
   Damage::Kind damage = Damage::Kind::kNone;
   std::string damage_detail;
+  bool needs_rebuild = false;  // something is missing that only a replay from 0 can bring
 };
 
 struct StreamOptions {
@@ -325,6 +326,7 @@ class PublisherStream {
   bool unproven_ = false;
   bool unconfirmed_resume_ = false;
   std::optional<MonoTime> resume_until_;  // while it is unconfirmed
+  bool rebuild_once_proven_ = false;      // what needs_rebuild_ was of what was restored
   bool needs_rebuild_ = false;            // only a replay from 0 can still heal
   bool last_answer_empty_ = false;
   bool ring_keeps_nothing_ = false;  // its replay does not know batches that it sent

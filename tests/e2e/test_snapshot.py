@@ -890,6 +890,30 @@ class UnusableFiles(SnapshotTest):
         database.close()
         self.assert_kept_aside("are not those that were written")
 
+    def test_a_changed_namespace(self):
+        self.saved()
+        with sqlite3.connect(self.state) as database:
+            database.execute("UPDATE namespaces SET model = 'another'")
+        database.close()
+        self.assert_kept_aside("namespaces: its rows are not those that were written")
+
+    def test_a_changed_cursor(self):
+        self.saved()
+        with sqlite3.connect(self.state) as database:
+            database.execute("UPDATE publishers SET cursor = cursor + 1, digest = 7")
+        database.close()
+        self.assert_kept_aside("publishers: its rows are not those that were written")
+
+    def test_a_view_in_place_of_a_table(self):
+        self.saved()
+        with sqlite3.connect(self.state) as database:
+            database.executescript(
+                "DROP TABLE deadlines; CREATE VIEW deadlines (space, tier, dp_rank, name, "
+                "seconds_left) AS WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
+                "SELECT 1, 0, 0, x, 1.0 FROM n")
+        database.close()
+        self.assert_kept_aside("'deadlines' is a view and no table")
+
     def test_a_file_that_ends_too_early(self):
         self.saved()
         with open(self.state, "rb") as file:

@@ -173,7 +173,9 @@ class Looking(SnapshotCommandTest):
                 ("UPDATE holdings SET blocks = blocks & -2, held = held - 1 WHERE blocks & 1 "
                  "AND held > 1", "are not those that were written"),
                 ("UPDATE holdings SET holder = 99 WHERE rowid = 1", "holders"),
-                ("UPDATE snapshot SET blocks = blocks + 1", "the blocks of snapshot"),
+                ("UPDATE snapshot SET blocks = blocks + 1", "snapshot: what it says of the file"),
+                ("UPDATE namespaces SET model = 'other'", "namespaces: its rows are not those"),
+                ("CREATE VIEW mine AS SELECT 1", "has a view 'mine'"),
         ):
             with self.subTest(statement):
                 copy = shutil.copy(self.state, self.path("changed.db"))

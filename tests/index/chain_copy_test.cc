@@ -99,7 +99,9 @@ void Restore(ChainRestore& restore, const PackedChains& chains,
                  std::span(chains.names).subspan(name, count));
     name += count;
   }
-  for (const auto& it : chains.spans) restore.SetSpan(spaces[it.space], it.name, it.span);
+  for (const auto& it : chains.spans) {
+    restore.SetSpan(base + it.run, it.block, spaces[it.space], it.name, it.span);
+  }
 }
 
 NamespaceKey Space(const std::string& lora_name) {
@@ -341,7 +343,8 @@ TEST(ChainCopy, WhatIsCopiedIsWhatIsRestored) {
   }
 }
 
-TEST(ChainCopy, WhatAPoolWasJoinedWithIsRestoredThoughItsEngineIsGone) {
+// Of `span` blocks each.
+void ExpectJoinedIsRestored(uint32_t span) {
   const PoolDomain domain{"t", "m", ""};
   PackedChains chains;
   {
@@ -350,10 +353,12 @@ TEST(ChainCopy, WhatAPoolWasJoinedWithIsRestoredThoughItsEngineIsGone) {
     const HolderId holder = writer.AddHolder({Space(""), "i", 0}, 0, true);
     const AliasSpace space = writer.AddSpace(0);
     const std::vector<EngineHash> hashes = {EngineHash{1}, EngineHash{2}};
-    const std::vector<LocalHash> locals = {LocalHash{11}, LocalHash{12}};
+    std::vector<LocalHash> locals;
+    for (uint64_t i = 0; i < 2 * span; ++i) locals.push_back(LocalHash{11 + i});
     StoreRequest request{.holder = holder, .space = space, .tier = Tier::kGpu};
     request.hashes = hashes;
     request.locals = locals;
+    request.span = span;
     ASSERT_EQ(writer.Store(request), StoreOutcome::kStored);
     const PoolId pool = writer.AddPool("p", PoolLookup::kFromStart, std::nullopt);
     for (const EngineHash hash : hashes) {
@@ -368,6 +373,7 @@ TEST(ChainCopy, WhatAPoolWasJoinedWithIsRestoredThoughItsEngineIsGone) {
   }
   ASSERT_EQ(chains.runs.size(), 1U);
   ASSERT_EQ(chains.named.size(), 1U);
+  ASSERT_EQ(chains.spans.size(), span == 1 ? 0U : 2U);
   PrefixIndex other{PrefixIndex::Options{}};
   PoolId pool{};
   {
@@ -375,10 +381,16 @@ TEST(ChainCopy, WhatAPoolWasJoinedWithIsRestoredThoughItsEngineIsGone) {
     pool = writer.AddPool("p", PoolLookup::kFromStart, std::nullopt);
     ChainRestore restore(writer);
     restore.AddRun(chains.name_spaces[0], {}, 0, chains.prefixes);
+    std::vector<uint32_t> spans;
     for (const EngineHash hash : chains.names) {
       writer.SetPoolBlock(pool, domain, {0, hash}, Tier::kCpu);
+      spans.push_back(1);
     }
-    restore.Join(0, domain, 0, chains.named[0].blocks, chains.names);
+    for (const PackedChains::Span& it : chains.spans) {
+      spans[static_cast<size_t>(std::ranges::find(chains.names, it.name) - chains.names.begin())] =
+          it.span;
+    }
+    restore.Join(0, domain, 0, chains.named[0].blocks, chains.names, spans);
     restore.Finish();
   }
   EXPECT_EQ(other.StatsOf(pool).joined, 2U);
@@ -389,7 +401,15 @@ TEST(ChainCopy, WhatAPoolWasJoinedWithIsRestoredThoughItsEngineIsGone) {
   const Matches matches = other.Match(
       Scope{key.tenant, key.model, key.lora_name, key.block_size, key.additional_salt}, source);
   ASSERT_EQ(matches.pools.size(), 1U);
-  EXPECT_EQ(matches.pools[0].cpu, 2U);
+  EXPECT_EQ(matches.pools[0].cpu, 2 * span);
+}
+
+TEST(ChainCopy, WhatAPoolWasJoinedWithIsRestoredThoughItsEngineIsGone) {
+  ExpectJoinedIsRestored(1);
+}
+
+TEST(ChainCopy, WhatAPoolHasUnderTheNameOfSeveralBlocksIsRestoredAsThoseBlocks) {
+  ExpectJoinedIsRestored(3);
 }
 
 }  // namespace

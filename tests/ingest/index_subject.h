@@ -78,7 +78,7 @@ class IndexSubject {
         name += count;
       }
       for (const auto& it : life.chains.spans) {
-        restore.SetSpan(ids.spaces[it.space], it.name, it.span);
+        restore.SetSpan(base + it.run, it.block, ids.spaces[it.space], it.name, it.span);
       }
     }
     restore.Finish();

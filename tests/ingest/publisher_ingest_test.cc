@@ -298,5 +298,57 @@ TEST(PublisherHistory, ARebuildThatIsAbandonedLeavesNoTrace) {
   EXPECT_FALSE(index.LastLeft("i"));
 }
 
+// `blocks` new blocks that begin a prompt, named from `first` on.
+wire::BlockStored NewBlocks(uint64_t first, uint64_t blocks) {
+  wire::BlockStored stored;
+  stored.block_size = 2;
+  stored.medium = "GPU";
+  for (uint64_t i = 0; i < blocks; ++i) {
+    stored.hashes.push_back(EngineHash{first + i});
+    stored.tokens.push_back(static_cast<TokenId>(first + i));
+    stored.tokens.push_back(7);
+  }
+  return stored;
+}
+
+TEST(PublisherCopies, SayWhatWasGivenUpForOthersWhileTheyWereMade) {
+  index::PrefixIndex index({.memory_limit = 4 << 20});
+  PublisherIngest mine(index, Profile(), {}, 0);
+  for (uint64_t i = 0; i < 200; ++i) mine.Apply(Batch(NewBlocks(1 + i * 64, 64)));
+  const auto copy = mine.BeginCopy({});
+  ASSERT_TRUE(copy->Step());
+  PublisherIngest other(index, {.instance_id = "other", .model = "m", .block_size = 2}, {}, 1);
+  for (uint64_t i = 0; mine.Counters().trimmed_blocks == 0; ++i) {
+    ASSERT_LT(i, 10'000U);
+    other.Apply(Batch(NewBlocks(1'000'000 + i * 64, 64)));
+  }
+  while (copy->Step()) {
+  }
+  const SavedLife saved = copy->Take();
+  EXPECT_EQ(saved.trimmed, mine.Counters().trimmed_blocks);
+  EXPECT_LT(saved.chains.prefixes.size(), 200U * 64U);
+}
+
+TEST(PublisherCopies, SayWhichWaitingEventsFindNoRoomAnyMore) {
+  index::PrefixIndex index(index::PrefixIndex::Options{});
+  PublisherIngest mine(index, Profile(), {}, 0);
+  for (uint64_t i = 0; i < 20; ++i) {
+    wire::BlockStored orphan = NewBlocks(1000 + i * 100, 10);
+    orphan.parent = EngineHash{1 + i};
+    mine.Apply(Batch(orphan));
+  }
+  const auto copy = mine.BeginCopy({});
+  while (copy->Step()) {
+  }
+  const SavedLife saved = copy->Take();
+  ASSERT_EQ(saved.waiting.size(), 20U);
+  index::PrefixIndex next(index::PrefixIndex::Options{});
+  PublisherIngest restored(next, Profile(), {.max_waiting_bytes = 10'000}, 0);
+  auto writer = next.Write();
+  const uint64_t dropped = restored.Restore(writer, saved, {}, {}).waiting_dropped;
+  EXPECT_GT(dropped, 0U);
+  EXPECT_LT(dropped, 20U);
+}
+
 }  // namespace
 }  // namespace conductor::ingest

@@ -23,6 +23,7 @@
 #include "lib/store/snapshot_writer.h"
 #include "lib/store/sqlite.h"
 #include "lib/wire/vllm_encoder.h"
+#include "tests/serve/eventually.h"
 
 namespace conductor::serve {
 namespace {
@@ -181,6 +182,8 @@ TEST_F(SnapshotsTest, TheConfigurationFileDecides) {
   EXPECT_EQ(restored.left_out[0].where, "changed|default|0");
   EXPECT_NE(restored.left_out[0].what.find("block_size"), std::string::npos);
   EXPECT_EQ(restored.left_out[1].where, "left|default|0");
+  EXPECT_EQ(registry.restored().left_out, 2u);
+  EXPECT_EQ(registry.restored().left_out_holdings, 4u);
 }
 
 TEST_F(SnapshotsTest, AnotherIncarnationOfTheConfigurationFileIsAnotherLife) {
@@ -212,6 +215,28 @@ TEST_F(SnapshotsTest, AnotherSeedMeansOtherHashes) {
   const auto restored = registry.Restore(*reader, {});
   ASSERT_FALSE(restored);
   EXPECT_NE(restored.error().Message().find("seed 1337"), std::string::npos);
+}
+
+// It is saved as of tomorrow: how long ago that is nobody knows, so nothing may outlive its time.
+TEST_F(SnapshotsTest, WhatHasATimeToLiveEndsWhereTheClockWasSetBack) {
+  Registration registration = Ingested("a");
+  registration.ttl[static_cast<size_t>(Tier::kGpu)] = std::chrono::hours(100);
+  {
+    Registry registry({});
+    Feed(registry, registration, 3);
+    auto saved = registry.Copy(registration.Key());
+    ASSERT_TRUE(saved && *saved);
+    (*saved)->saved_at = UnixNow() + 86400;
+    auto writer =
+        store::SnapshotWriter::Create(path_, {.conductor = "1",
+                                              .saved_at = (*saved)->saved_at,
+                                              .hash_seed = registry.index().options().hash_seed,
+                                              .vfs = {}});
+    ASSERT_TRUE(writer && (*writer)->Add(**saved) && (*writer)->Finish());
+  }
+  Registry registry({});
+  EXPECT_EQ(Restore(registry).holdings, 3u);
+  EXPECT_TRUE(Eventually([&] { return registry.index().Stats().holdings == 0; }));
 }
 
 TEST_F(SnapshotsTest, ADamagedFileLeavesNothingBehind) {

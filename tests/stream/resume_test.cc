@@ -111,6 +111,50 @@ TEST(Resume, KeepsTheDamageThatWasKnown) {
   EXPECT_NE(restored.stream->trust().detail.find("first heard of"), std::string::npos);
 }
 
+// The replay endpoint was out of reach when it was first heard of, and then the daemon ended.
+TEST(Resume, GoesOnAskingForWhatOnlyAReplayFromTheFirstSequenceCanBring) {
+  StreamUnderTest before({.has_replay = true});
+  before.Connect();
+  before.Pass(seconds(6));
+  before.Live(3, "a3");
+  before.Pass(seconds(60));
+  ASSERT_EQ(before.State().substr(0, 5), "stale");
+  const auto left = before.stream->resume();
+  ASSERT_TRUE(left);
+  EXPECT_TRUE(left->needs_rebuild);
+
+  StreamUnderTest restored({.has_replay = true, .resume = left});
+  EXPECT_TRUE(restored.stream->resume()->needs_rebuild);  // saved again before it was proven
+  restored.Connect();
+  restored.Replayed(3, "a3");
+  restored.End();
+  EXPECT_EQ(restored.consumer.resume_end, ResumeEnd::kProven);
+  EXPECT_EQ(restored.State(), "degraded incomplete");
+  restored.Pass(seconds(1));
+  ASSERT_EQ(restored.outbox.asked, (Sequences{3, 0}));
+  for (uint64_t i = 0; i <= 3; ++i) restored.Replayed(i, Batch('a', i));
+  restored.End();
+  EXPECT_EQ(restored.consumer.visible, (Payloads{"a0", "a1", "a2", "a3"}));
+  EXPECT_EQ(restored.State(), "live");
+  EXPECT_FALSE(restored.stream->resume()->needs_rebuild);
+}
+
+TEST(Resume, KeepsWhatReachesFurtherBackThanTheRing) {
+  Resume left = Left(5);
+  left.first = 2;
+  left.damage = Damage::Kind::kIncomplete;
+  left.needs_rebuild = true;
+  StreamUnderTest restored({.has_replay = true, .resume = left});
+  restored.Connect();
+  restored.Replayed(5, "a5");
+  restored.End();
+  restored.Pass(seconds(1));
+  restored.Replayed(4, "a4");
+  EXPECT_EQ(restored.consumer.commits, 0);
+  EXPECT_EQ(restored.State(), "degraded incomplete");
+  EXPECT_FALSE(restored.stream->resume()->needs_rebuild);
+}
+
 // The clock of the engine was set back, so that its batches do not show the new life.
 TEST(Resume, KnowsTheBatchesBeforeTheCursorByTheirDigests) {
   StreamUnderTest restored(Restored());
