@@ -57,7 +57,8 @@ Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, std::strin
     result.kind = Decoded::Kind::kAnswered;
     co_return result;
   }
-  const bool can_continue = may_continue && CanContinue(completion.asked.members);
+  const bool can_continue =
+      may_continue && CanContinue(completion.asked.members, AskedByOf(request.asked.head.path()));
   const bool holds_blocks = !TransferParams(prefilled.answer).empty();
   AscendAnswer change(said, CachedTokens(prefilled.answer), can_continue);
   Outgoing leg = Send(shared, shared.choreography.Decode(asked, prefiller, prefilled.answer));
@@ -96,7 +97,7 @@ Awaitable<void> ServeAscend(Completion& completion) {
     }
     if (decoded.kind != Decoded::Kind::kInterrupted) co_return;
     request.shared.metrics.FellBack("recomputed");
-    continued = ContinuedBody(completion.asked.members, said);
+    continued = ContinuedBody(completion.asked.members, AskedByOf(request.asked.head.path()), said);
     body = continued;
   }
 }

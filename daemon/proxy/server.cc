@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "daemon/proxy/routes.h"
@@ -30,6 +31,20 @@ class Counted {
   std::atomic<uint64_t>& count_;
 };
 
+// A request's departure is told of its client while this lives.
+class Watched {
+ public:
+  Watched(ClientConnection& client, Departure& departure) : client_(client) {
+    client_.Watch(departure);
+  }
+  ~Watched() { client_.Unwatch(); }
+  Watched(const Watched&) = delete;
+  Watched& operator=(const Watched&) = delete;
+
+ private:
+  ClientConnection& client_;
+};
+
 // What became of a request that nobody worked on.
 constexpr const char* kRefused = "refused";
 constexpr const char* kLeft = "client_left";
@@ -37,6 +52,39 @@ constexpr const char* kLeft = "client_left";
 std::string_view OutcomeOf(const Request& request) {
   if (request.departure.happened()) return kLeft;
   return request.record.status == 0 ? "cut" : "done";
+}
+
+// Route(), and what a library throws on the way is this request's end and nobody else's.
+Awaitable<void> RouteSafely(Request& request) {
+  std::string what;
+  try {
+    co_return co_await Route(request);
+  } catch (const std::exception& error) {
+    what = error.what();
+  }
+  log::Error("{} {}: an error of the proxy itself: {}", request.path_label,
+             request.record.request_id, what);
+  request.shared.metrics.FailedInside();
+  if (request.client.has_begun()) {
+    request.record.outcome = "broke_off: an error of the proxy itself";
+    co_return request.client.Abort();
+  }
+  request.record.outcome = "internal_error";
+  co_await AnswerError(request, 500, "internal_error", "an error of the proxy itself");
+}
+
+Awaitable<void> Work(Request& request) {
+  Shared& shared = request.shared;
+  if (!IsWork(request.record.method, request.record.path)) {
+    co_return co_await RouteSafely(request);
+  }
+  if (shared.requests.load(std::memory_order_relaxed) < shared.options.max_requests) {
+    const Counted in_hand(shared.requests);
+    co_return co_await RouteSafely(request);
+  }
+  request.record.outcome = kRefused;
+  co_await AnswerError(request, 429, "rate_limit_exceeded",
+                       "the proxy has as many requests in hand as it may", 1);
 }
 
 // One request, from its coming until its answer's end.
@@ -50,21 +98,10 @@ Awaitable<void> Handle(Shared& shared, Lane& lane, ClientConnection& client, Cli
   record.request_bytes = asked.body.size();
   Request request{shared,   lane, client, asked, departure, record, PathLabel(record.path),
                   MonoNow()};
-  client.Watch(departure);
-  const bool is_work = IsWork(record.method, record.path);
-  const bool is_full =
-      is_work && shared.requests.load(std::memory_order_relaxed) >= shared.options.max_requests;
-  if (is_full) {
-    record.outcome = kRefused;
-    co_await AnswerError(request, 429, "rate_limit_exceeded",
-                         "the proxy has as many requests in hand as it may", 1);
-  } else if (is_work) {
-    const Counted in_hand(shared.requests);
-    co_await Route(request);
-  } else {
-    co_await Route(request);
+  {
+    const Watched watched(client, departure);
+    co_await Work(request);
   }
-  client.Unwatch();
   client.ReleaseBody(asked);
   record.took = MonoNow() - request.began;
   if (record.outcome.empty()) record.outcome = OutcomeOf(request);
@@ -199,12 +236,14 @@ void Server::Take(Strand& strand, tcp::socket socket) {
     // The strand may have drained its others meanwhile.
     if (shared_->drains.load(std::memory_order_relaxed)) client->Drain();
     net::co_spawn(
-        strand.lane.io,
-        [this, &strand, client]() -> Awaitable<void> {
-          co_await Serve(*shared_, strand.lane, client);
+        strand.lane.io, [this, &strand, client] { return Serve(*shared_, strand.lane, client); },
+        [&strand, client](const std::exception_ptr& error) {
           strand.clients.erase(client);
-        },
-        net::detached);
+          if (error == nullptr) return;
+          // For want of memory, for there is no request to answer.
+          log::Error("{}: an error of the proxy itself ends a connection", client->peer());
+          client->Cut();
+        });
   });
 }
 

@@ -220,6 +220,19 @@ class Choreographies(ProxyTest):
             self.assertIs(second.json["continue_final_message"], True)
             self.assertIs(second.json["add_generation_prompt"], False)
 
+    def test_ascend_goes_on_with_what_the_engine_reads_whatever_stands_beside_it(self):
+        for messages in (None, [], [{"role": "user", "content": "x"}], "]"):
+            with self.subTest(messages):
+                proxy, _, (decode,) = self.pair("ascend")
+                decode.recompute_after = [2]
+                answer = proxy.complete(stream=True, messages=messages)
+                said = [event["choices"][0]["text"] for event in self.events(answer)]
+                self.assertEqual("".join(said), " w0 w1 w2 w3 w4")
+                self.assertEqual([request.json["prompt"] for request in decode.completions()],
+                                 ["a b c", "a b c w0 w1"])
+                self.assertEqual(decode.completions()[1].json["messages"], messages)
+                self.wait_idle(proxy)
+
     def test_ascend_breaks_off_where_the_rest_cannot_be_had(self):
         for leg in ("prefill", "decode"):
             with self.subTest(leg):
