@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "daemon/proxy/asio.h"
 #include "daemon/proxy/departure.h"
@@ -32,6 +33,25 @@ class BodyBudget {
   void Add(uint64_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
   void Give(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   [[nodiscard]] uint64_t used() const { return used_.load(std::memory_order_relaxed); }
+
+  // What grows and shrinks while it lives, and goes on whatever the limit says.
+  class Part {
+   public:
+    explicit Part(BodyBudget& budget) : budget_(budget) {}
+    ~Part() { Holds(0); }
+    Part(const Part&) = delete;
+    Part& operator=(const Part&) = delete;
+
+    void Holds(uint64_t bytes) {
+      if (bytes == bytes_) return;
+      budget_.Add(bytes);
+      budget_.Give(std::exchange(bytes_, bytes));
+    }
+
+   private:
+    BodyBudget& budget_;
+    uint64_t bytes_ = 0;
+  };
 
  private:
   const uint64_t limit_;

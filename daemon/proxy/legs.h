@@ -114,9 +114,12 @@ struct Decoded {
   bool reached = false;  // an engine had the request
 };
 struct DecodeHooks {
-  Departure* departure = nullptr;    // ends the leg; none: the request's own
-  std::function<void()> first_byte;  // the client is about to get the first bytes of a success
-  AnswerChange* change = nullptr;    // of a success; none: its bytes pass as they come
+  Departure* departure = nullptr;  // ends the leg; none: the request's own
+  // The first bytes of a success came, which the client gets; with `change` perhaps not at once.
+  std::function<void()> first_byte;
+  // Of a success; none: its bytes pass as they come. One that breaks off before any of it came
+  // through is kFailed, and not asked for again.
+  AnswerChange* change = nullptr;
   // What `change` waits for before a success is relayed; it ends when `departure` happens.
   std::function<Awaitable<void>()> before;
 };

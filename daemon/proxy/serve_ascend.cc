@@ -59,7 +59,7 @@ Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, std::strin
   }
   const bool can_continue =
       may_continue && CanContinue(completion.asked.members, AskedByOf(request.asked.head.path()));
-  const bool holds_blocks = !TransferParams(prefilled.answer).empty();
+  bool holds_blocks = !TransferParams(prefilled.answer).empty();
   AscendAnswer change(said, CachedTokens(prefilled.answer), can_continue);
   Outgoing leg = Send(shared, shared.choreography.Decode(asked, prefiller, prefilled.answer));
   leg.headers.Set("Accept-Encoding", "identity");  // it is read here
@@ -68,6 +68,7 @@ Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, std::strin
   DecodeHooks hooks;
   hooks.change = &change;
   hooks.first_byte = [&] {
+    holds_blocks = false;  // they have been fetched
     leg.body.reset();
     if (!can_continue) request.client.ReleaseBody(request.asked);
     prefilled.dispatch.Release();

@@ -144,6 +144,33 @@ class Http(ProxyTest):
             got += piece
         self.assertTrue(got.endswith(b"data: [DONE]\n\n"))
 
+    def test_an_answer_that_breaks_off_before_the_client_got_anything_is_an_error(self):
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        for connector, path, body in (
+                ("ascend", "/v1/completions", {"model": MODEL, "prompt": "a b", "max_tokens": 3}),
+                ("sglang", "/generate", {"text": "a b", "return_logprob": True})):
+            for rest in (b"Content-Length: 100\r\n\r\n{\"text\": ",
+                         b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n"):
+                with self.subTest(connector, rest=rest):
+                    asked = []
+
+                    def serve(connection, rest=rest, asked=asked):
+                        asked.append(read_request(connection))
+                        connection.sendall(head + rest)
+
+                    prefill = self.engine("prefill", connector)
+                    proxy = self.proxy("--connector", connector, prefill=[prefill],
+                                       decode=[self.raw(serve), self.raw(serve)])
+                    got = proxy.ask(body, path)
+                    self.assertEqual((got.status, got.json["error"]["type"]), (502, "decode_failed"))
+                    # The one that broke off has fetched the blocks.
+                    self.assertEqual(len(asked), 1)
+                    self.wait_idle(proxy)
+                    self.wait(lambda proxy=proxy: proxy.metrics()[
+                        "conductor_proxy_request_body_bytes"] == 0, "the bodies to be let go of")
+                    self.assertEqual(
+                        proxy.metrics()["conductor_proxy_stranded_prefills_total"], 0)
+
     # Clients that leave, and engines that do.
 
     def test_a_client_that_sent_much_ahead_is_watched_still(self):
