@@ -135,9 +135,15 @@ Awaitable<std::optional<RefusedRequest>> ClientConnection::ReadBody(const Reques
   if (decoder.done()) co_return Refused();
   const std::string too_large = fmt::format("the body is larger than {} bytes", options_.max_body);
   if (head.length > options_.max_body) co_return Refused(RefusedRequest{413, too_large});
+  const bool is_work = options_.is_work == nullptr || options_.is_work(head.method, head.path());
+  const uint64_t aside = is_work ? 0 : kMaxAside;
   // What has come, and not what was announced: that would keep out others at no cost.
-  const auto grow = [this](uint64_t bytes) {
-    if (!budget_.Take(bytes)) return false;
+  const auto grow = [this, aside](uint64_t bytes) {
+    if (body_bytes_ + bytes <= aside) {
+      budget_.Add(bytes);
+    } else if (!budget_.Take(bytes)) {
+      return false;
+    }
     body_bytes_ += bytes;
     return true;
   };

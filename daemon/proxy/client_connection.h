@@ -87,7 +87,13 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
     Duration keep_alive = std::chrono::seconds(75);  // without a request
     Duration write = std::chrono::seconds(60);       // while it takes nothing of an answer
     uint64_t max_body = 32 << 20;
+    // Whether a request is work, whose body must find room in the budget; none: all are. By others
+    // the work that is in hand goes on: they would wait for room that only they can make, so
+    // kMaxAside bytes of each are taken in any case.
+    bool (*is_work)(std::string_view method, std::string_view path) = nullptr;
   };
+  // Where a decoder wants the blocks of a long prompt, many times over.
+  static constexpr uint64_t kMaxAside = 256 << 10;
 
   ClientConnection(tcp::socket socket, TimeLimits& limits, BodyBudget& budget,
                    const Options& options);

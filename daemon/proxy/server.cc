@@ -230,8 +230,10 @@ void Server::Sweep(Strand& strand) {
 
 void Server::Take(Strand& strand, tcp::socket socket) {
   net::post(strand.lane.io, [this, &strand, taken = std::move(socket)]() mutable {
+    ClientConnection::Options clients = options_.clients;
+    clients.is_work = IsWork;
     const auto client = std::make_shared<ClientConnection>(std::move(taken), strand.lane.limits,
-                                                           shared_->bodies, options_.clients);
+                                                           shared_->bodies, clients);
     strand.clients.insert(client);
     // The strand may have drained its others meanwhile.
     if (shared_->drains.load(std::memory_order_relaxed)) client->Drain();

@@ -365,6 +365,25 @@ class Choreographies(ProxyTest):
         self.assertEqual(decode.callbacks, [200] * 3)
         self.assertTrue(self.one(prefill).params["request_id"].endswith("-0"))
 
+    def test_layerwise_calls_come_through_where_bodies_have_no_room(self):
+        proxy, (prefill,), _ = self.pair("layerwise", "--max-inflight-bytes", "1m",
+                                         "--first-byte-timeout", "20s",
+                                         environment={"ADMIN_API_KEY": "k"})
+        held = threading.Event()
+        self.addCleanup(held.set)
+        prefill.fault = Fault(hold=held)
+        # The client's and the decoder's are more than there is.
+        connection = proxy.open({"model": MODEL, "prompt": "a" * 600_000, "max_tokens": 2})
+        self.wait(lambda: prefill.completions(), "prefill to be asked")
+        self.assertGreater(proxy.metrics()["conductor_proxy_request_body_bytes"], 1 << 20)
+        self.assertEqual(proxy.complete().status, 503)
+        body = {"type": "prefill", "instances": [self.engine("prefill", "layerwise").address]}
+        self.assertEqual(proxy.ask(body, "/instances/add", {"X-Api-Key": "k"}).status, 200)
+        held.set()
+        self.assertTrue(read_until(connection, b"\r\n").startswith(b"HTTP/1.1 200 "))
+        connection.close()
+        self.wait_idle(proxy)
+
     def test_layerwise_unknown_id_is_404_and_a_prefill_that_fails_502(self):
         proxy, (prefill,), (decode,) = self.pair("layerwise", "--prefill-required")
         for name in (f"cmpl-{uuid.uuid4()}-0", f"chatcmpl-{uuid.uuid4()}"):
