@@ -316,7 +316,11 @@ Awaitable<bool> ClientConnection::Send(Buffers buffers) {
     sent += co_await socket_.async_write_some(rest, Into(error));
     limit_.Clear();
   }
-  if (error) Close();
+  if (error) {
+    Close();
+    // Who watches may hear nothing of it: the answer ends now.
+    if (departure_ != nullptr) departure_->Happen();
+  }
   co_return !error;
 }
 
