@@ -74,6 +74,9 @@ Awaitable<std::optional<tl::expected<ClientRequest, RefusedRequest>>> ClientConn
   using Got = std::optional<tl::expected<ClientRequest, RefusedRequest>>;
   is_idle_ = in_.empty();
   has_begun_ = false;
+  // Of the request before, which a head that cannot be read is answered without.
+  to_head_ = false;
+  is_http_1_1_ = true;
   if (!keep_alive_ || (drains_ && is_idle_ && !HasSent(socket_))) {
     Close();
     co_return Got();

@@ -91,6 +91,17 @@ class Http(ProxyTest):
             self.assertEqual(got.count(b"HTTP/1.1 "), 1, fields + body)
         self.assertEqual(engine.seen, [])
 
+    def test_what_cannot_be_read_behind_a_head_request_has_its_whole_answer(self):
+        proxy = self.proxy(unified=[self.engine("both")])
+        connection = self.connect(proxy)
+        connection.sendall(b"HEAD /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(read_until(connection, b"\r\n\r\n").endswith(b"\r\n\r\n"))
+        connection.sendall(b"GARBAGE\r\n\r\n")
+        head, body = read_all(connection).split(b"\r\n\r\n", 1)
+        self.assertTrue(head.startswith(b"HTTP/1.1 400 "), head)
+        self.assertIn(b"Content-Length: %d\r\n" % len(body), head)
+        self.assertEqual(json.loads(body)["error"]["type"], "invalid_request_error")
+
     def test_a_path_that_goes_up_reaches_no_engine(self):
         engine = self.engine("both")
         proxy = self.proxy(unified=[engine])
