@@ -31,6 +31,29 @@ class Counted {
   std::atomic<uint64_t>& count_;
 };
 
+// One of `limit` places while it lives, if one was free. Exact, whatever other lanes do meanwhile.
+class Place {
+ public:
+  Place(std::atomic<uint64_t>& taken, uint64_t limit) : taken_(taken) {
+    uint64_t others = taken.load(std::memory_order_relaxed);
+    do {
+      is_free_ = others < limit;
+    } while (is_free_ &&
+             !taken.compare_exchange_weak(others, others + 1, std::memory_order_relaxed));
+  }
+  ~Place() {
+    if (is_free_) taken_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+
+  [[nodiscard]] bool is_free() const { return is_free_; }
+
+ private:
+  std::atomic<uint64_t>& taken_;
+  bool is_free_ = false;
+};
+
 // A request's departure is told of its client while this lives.
 class Watched {
  public:
@@ -78,10 +101,8 @@ Awaitable<void> Work(Request& request) {
   if (!IsWork(request.record.method, request.record.path)) {
     co_return co_await RouteSafely(request);
   }
-  if (shared.requests.load(std::memory_order_relaxed) < shared.options.max_requests) {
-    const Counted in_hand(shared.requests);
-    co_return co_await RouteSafely(request);
-  }
+  const Place place(shared.requests, shared.options.max_requests);
+  if (place.is_free()) co_return co_await RouteSafely(request);
   request.record.outcome = kRefused;
   co_await AnswerError(request, 429, "rate_limit_exceeded",
                        "the proxy has as many requests in hand as it may", 1);
