@@ -19,6 +19,14 @@ DEEP = b"[" * 200_000 + b"]" * 200_000
 KEY = {"X-Api-Key": "k"}
 
 
+def refuses(proxy):
+    try:
+        socket.create_connection((proxy.host, proxy.port), timeout=20).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 class Http(ProxyTest):
     def raw(self, serve):
         started = RawEngine(serve)
@@ -230,7 +238,8 @@ class Http(ProxyTest):
     def test_a_request_on_its_way_at_sigterm_is_answered(self):
         engine = self.engine("both")
         proxy = self.proxy(unified=[engine])
-        idle = self.connect(proxy)
+        idle, probe = self.connect(proxy), self.connect(proxy)
+        probe.sendall(b"GET /healthcheck HTTP/1.1\r\n")
         body = json.dumps(STREAM).encode()
         head = b"POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
         in_head, in_body = self.connect(proxy), self.connect(proxy)
@@ -240,6 +249,12 @@ class Http(ProxyTest):
                   "the body to begin")
         proxy.process.send_signal(signal.SIGTERM)
         self.assertEqual(idle.recv(1), b"")
+        probe.sendall(b"\r\n")
+        got = read_all(probe)
+        self.assertTrue(got.startswith(b"HTTP/1.1 503 "), got)
+        self.assertIn(b'"draining"', got)
+        # Others find nobody there.
+        self.wait(lambda: refuses(proxy), "no connection to be taken")
         in_head.sendall(head[10:] + body)
         in_body.sendall(body[10:])
         for connection in (in_head, in_body):
