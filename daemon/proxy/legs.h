@@ -114,16 +114,15 @@ struct Decoded {
   bool reached = false;  // an engine had the request
 };
 struct DecodeHooks {
-  Departure* departure = nullptr;  // ends the leg; none: the request's own
-  // The first bytes of a success came, which the client gets; with `change` perhaps not at once.
-  std::function<void()> first_byte;
-  // Of a success; none: its bytes pass as they come. One that breaks off before any of it came
-  // through is kFailed, and not asked for again.
-  AnswerChange* change = nullptr;
+  Departure* departure = nullptr;    // ends the leg; none: the request's own
+  std::function<void()> first_byte;  // the client is about to get the first bytes of a success
+  AnswerChange* change = nullptr;    // of a success; none: its bytes pass as they come
   // What `change` waits for before a success is relayed; it ends when `departure` happens.
   std::function<Awaitable<void>()> before;
 };
 // A client's answer that has begun is gone on with, by successes only.
+// Of an answer that `change` keeps until its end the client gets nothing before; first_byte is
+// called when it begins here. One that breaks off until then is kFailed, and not asked for again.
 [[nodiscard]] Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make,
                                            const DecodeHooks& hooks = {});
 
