@@ -6,7 +6,7 @@ namespace conductor::proxy {
 namespace {
 
 // Of an answer, or an event, that waits for its end. What is longer passes as it comes.
-constexpr size_t kMostPending = 64 << 20;
+constexpr size_t kMostPending = 16 << 20;
 
 }  // namespace
 
@@ -31,13 +31,14 @@ std::string AnswerChange::Take(std::string_view piece) {
   if (!is_stream_) return piece.empty() ? Through(std::exchange(pending_, {})) : std::string();
   std::string out;
   size_t at = 0;
-  for (size_t end; !is_interrupted_; at = end) {
-    end = pending_.find('\n', at);
+  for (size_t from = searched_; !is_interrupted_; from = at) {
+    const size_t end = pending_.find('\n', from);
     if (end == std::string::npos) break;
-    ++end;
-    out += TakeLine(std::string_view(pending_).substr(at, end - at));
+    out += TakeLine(std::string_view(pending_).substr(at, end + 1 - at));
+    at = end + 1;
   }
   pending_.erase(0, at);
+  searched_ = pending_.size();
   // Behind the last event nothing should come; what does is the engine's.
   if (piece.empty() && !is_interrupted_) out += std::exchange(pending_, {});
   return out;

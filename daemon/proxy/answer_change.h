@@ -1,6 +1,7 @@
 #ifndef CONDUCTOR_DAEMON_PROXY_ANSWER_CHANGE_H_
 #define CONDUCTOR_DAEMON_PROXY_ANSWER_CHANGE_H_
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +26,8 @@ class AnswerChange {
   [[nodiscard]] std::string Take(std::string_view piece);
   // A document was kept back, and all behind it. Take() is not called again.
   [[nodiscard]] bool is_interrupted() const { return is_interrupted_; }
+  // Bytes that wait for the end of their line, or of the document.
+  [[nodiscard]] size_t pending() const { return pending_.size(); }
 
  protected:
   // What the client gets in the place of one document, the whole answer or the data of one event.
@@ -41,6 +44,7 @@ class AnswerChange {
   bool is_interrupted_ = false;
   bool passes_ = false;  // it is too long to be looked at
   std::string pending_;  // of a line or of the document, as far as it has come
+  size_t searched_ = 0;  // bytes of it, which have no end of a line
 };
 
 // The data of an event that is a JSON object, in a line of a stream; empty: it has none.

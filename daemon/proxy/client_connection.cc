@@ -74,6 +74,9 @@ Awaitable<std::optional<tl::expected<ClientRequest, RefusedRequest>>> ClientConn
   using Got = std::optional<tl::expected<ClientRequest, RefusedRequest>>;
   is_idle_ = in_.empty();
   has_begun_ = false;
+  // Of the request before, which a head that cannot be read is answered without.
+  to_head_ = false;
+  is_http_1_1_ = true;
   if (!keep_alive_ || (drains_ && is_idle_ && !HasSent(socket_))) {
     Close();
     co_return Got();
@@ -135,9 +138,15 @@ Awaitable<std::optional<RefusedRequest>> ClientConnection::ReadBody(const Reques
   if (decoder.done()) co_return Refused();
   const std::string too_large = fmt::format("the body is larger than {} bytes", options_.max_body);
   if (head.length > options_.max_body) co_return Refused(RefusedRequest{413, too_large});
+  const bool is_work = options_.is_work == nullptr || options_.is_work(head.method, head.path());
+  const uint64_t aside = is_work ? 0 : kMaxAside;
   // What has come, and not what was announced: that would keep out others at no cost.
-  const auto grow = [this](uint64_t bytes) {
-    if (!budget_.Take(bytes)) return false;
+  const auto grow = [this, aside](uint64_t bytes) {
+    if (body_bytes_ + bytes <= aside) {
+      budget_.Add(bytes);
+    } else if (!budget_.Take(bytes)) {
+      return false;
+    }
     body_bytes_ += bytes;
     return true;
   };
@@ -310,7 +319,11 @@ Awaitable<bool> ClientConnection::Send(Buffers buffers) {
     sent += co_await socket_.async_write_some(rest, Into(error));
     limit_.Clear();
   }
-  if (error) Close();
+  if (error) {
+    Close();
+    // Who watches may hear nothing of it: the answer ends now.
+    if (departure_ != nullptr) departure_->Happen();
+  }
   co_return !error;
 }
 

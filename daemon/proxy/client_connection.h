@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "daemon/proxy/asio.h"
 #include "daemon/proxy/departure.h"
@@ -32,6 +33,25 @@ class BodyBudget {
   void Add(uint64_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
   void Give(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   [[nodiscard]] uint64_t used() const { return used_.load(std::memory_order_relaxed); }
+
+  // What grows and shrinks while it lives, and goes on whatever the limit says.
+  class Part {
+   public:
+    explicit Part(BodyBudget& budget) : budget_(budget) {}
+    ~Part() { Holds(0); }
+    Part(const Part&) = delete;
+    Part& operator=(const Part&) = delete;
+
+    void Holds(uint64_t bytes) {
+      if (bytes == bytes_) return;
+      budget_.Add(bytes);
+      budget_.Give(std::exchange(bytes_, bytes));
+    }
+
+   private:
+    BodyBudget& budget_;
+    uint64_t bytes_ = 0;
+  };
 
  private:
   const uint64_t limit_;
@@ -67,7 +87,13 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
     Duration keep_alive = std::chrono::seconds(75);  // without a request
     Duration write = std::chrono::seconds(60);       // while it takes nothing of an answer
     uint64_t max_body = 32 << 20;
+    // Whether a request is work, whose body must find room in the budget; none: all are. By others
+    // the work that is in hand goes on: they would wait for room that only they can make, so
+    // kMaxAside bytes of each are taken in any case.
+    bool (*is_work)(std::string_view method, std::string_view path) = nullptr;
   };
+  // Where a decoder wants the blocks of a long prompt, many times over.
+  static constexpr uint64_t kMaxAside = 256 << 10;
 
   ClientConnection(tcp::socket socket, TimeLimits& limits, BodyBudget& budget,
                    const Options& options);

@@ -99,39 +99,53 @@ ResponseHead ClientHead(const Request& request, const ResponseHead& head) {
   return answer;
 }
 
-// An answer that has begun, to the client as it comes. `piece` is the first of it.
+void BeginAnswer(Request& request, const ResponseHead& head) {
+  request.record.status = head.status;
+  request.client.Begin(ClientHead(request, head));
+  request.record.first_byte = MonoNow() - request.began;
+  request.shared.metrics.FirstByte("client", *request.record.first_byte);
+}
+
+// An answer that has begun, to the client as it comes. `piece` is the first of it. An answer that
+// breaks off while all of it waits for its end, to be changed, is kFailed: see `failure`. It is not
+// asked for again, for the blocks of its prompt have been fetched.
 Awaitable<Decoded::Kind> Relay(Request& request, Exchange& exchange, Dispatch& dispatch,
                                tl::expected<std::string_view, UpstreamError> piece,
-                               AnswerChange* change) {
+                               AnswerChange* change, const LegPlan& plan, LegFailure& failure) {
   ClientConnection& client = request.client;
   ResponseHead head = exchange.head();
   if (change != nullptr) change->Begin(head);
-  if (!client.has_begun()) {
-    request.record.status = head.status;
-    client.Begin(ClientHead(request, head));
-    request.record.first_byte = MonoNow() - request.began;
-    request.shared.metrics.FirstByte("client", *request.record.first_byte);
-  }
+  BodyBudget::Part waiting(request.shared.bodies);
   std::string changed;
   while (true) {
     if (!piece) {
       if (request.departure.happened()) co_return Decoded::Kind::kLeft;
       request.shared.metrics.UpstreamFailed("decode", KindName(piece.error().kind));
       dispatch.Failed();
+      if (!client.has_begun()) {
+        failure = OfError(piece.error(), plan);
+        co_return Decoded::Kind::kFailed;
+      }
       request.record.outcome = fmt::format("broke_off: {}", piece.error().what);
       client.Abort();
       co_return Decoded::Kind::kAnswered;
     }
     const bool is_end = piece->empty();
     std::string_view bytes = *piece;
-    if (change != nullptr) bytes = changed = change->Take(bytes);
+    if (change != nullptr) {
+      bytes = changed = change->Take(bytes);
+      waiting.Holds(change->pending());
+    }
+    const bool is_interrupted = change != nullptr && change->is_interrupted();
+    const bool begins = !bytes.empty() || (is_end && !is_interrupted);
+    if (begins && !client.has_begun()) BeginAnswer(request, head);
     if (!bytes.empty()) {
       request.record.bytes += bytes.size();
       request.shared.metrics.Relayed(bytes.size());
       const bool sent = co_await client.Write(bytes);
       if (!sent) co_return Decoded::Kind::kLeft;
     }
-    if (change != nullptr && change->is_interrupted()) {
+    if (is_interrupted) {
       dispatch.Succeeded();
       co_return Decoded::Kind::kInterrupted;
     }
@@ -351,7 +365,7 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
     // What may have to be continued is needed still; whoever changes answers lets go of it.
     if (hooks.change == nullptr) request.client.ReleaseBody(request.asked);
     AnswerChange* const change = status < 300 ? hooks.change : nullptr;
-    result.kind = co_await Relay(request, exchange, dispatch, piece, change);
+    result.kind = co_await Relay(request, exchange, dispatch, piece, change, plan, result.failure);
     co_return result;
   }
   result.failure = attempts.failure();

@@ -121,6 +121,8 @@ struct DecodeHooks {
   std::function<Awaitable<void>()> before;
 };
 // A client's answer that has begun is gone on with, by successes only.
+// Of an answer that `change` keeps until its end the client gets nothing before; first_byte is
+// called when it begins here. One that breaks off until then is kFailed, and not asked for again.
 [[nodiscard]] Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make,
                                            const DecodeHooks& hooks = {});
 

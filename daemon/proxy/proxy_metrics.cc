@@ -140,6 +140,9 @@ std::string ProxyMetrics::Text(const Now& now) const {
   families.push_back(SingleCounter("conductor_proxy_relayed_bytes_total",
                                    "Bytes of engines' answers relayed",
                                    relayed_.load(std::memory_order_relaxed)));
+  families.push_back(SingleCounter("conductor_proxy_internal_errors_total",
+                                   "Requests that an error of the proxy itself has ended",
+                                   failed_inside_.load(std::memory_order_relaxed)));
   families.push_back(SingleCounter("conductor_proxy_access_log_lost_lines_total",
                                    "Lines of the access log that could not be written",
                                    now.lost_log_lines));

@@ -38,6 +38,8 @@ class ProxyMetrics {
   // A prefiller keeps blocks that nobody will fetch, until its own time limit.
   void Stranded();
   void SkippedPrefill();
+  // An exception ended a request.
+  void FailedInside() { failed_inside_.fetch_add(1, std::memory_order_relaxed); }
   void Relayed(uint64_t bytes) { relayed_.fetch_add(bytes, std::memory_order_relaxed); }
 
   struct Now {
@@ -53,7 +55,9 @@ class ProxyMetrics {
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
-  std::atomic<uint64_t> relayed_ = 0;  // a count, which orders nothing
+  // Counts, which order nothing.
+  std::atomic<uint64_t> relayed_ = 0;
+  std::atomic<uint64_t> failed_inside_ = 0;
 };
 
 }  // namespace conductor::proxy

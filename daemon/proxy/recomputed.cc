@@ -80,16 +80,21 @@ std::string WithMember(std::string_view text, std::string_view name, std::string
 
 }  // namespace
 
-bool CanContinue(const JsonMembers& asked) {
-  if (HasSeveralChoices(asked)) return false;
-  if (asked.IsTrue("echo") || asked.Find("suffix")) return false;
-  return asked.Find("messages").has_value() || asked.FindString("prompt").has_value();
+AskedBy AskedByOf(std::string_view path) {
+  return path == "/v1/chat/completions" ? AskedBy::kMessages : AskedBy::kPrompt;
 }
 
-std::string ContinuedBody(const JsonMembers& asked, const SaidSoFar& said) {
+bool CanContinue(const JsonMembers& asked, AskedBy by) {
+  if (HasSeveralChoices(asked)) return false;
+  if (asked.IsTrue("echo") || asked.Find("suffix")) return false;
+  if (by == AskedBy::kPrompt) return asked.FindString("prompt").has_value();
+  return asked.Find("messages").value_or("").starts_with('[');
+}
+
+std::string ContinuedBody(const JsonMembers& asked, AskedBy by, const SaidSoFar& said) {
   std::vector<std::pair<std::string, std::string>> values;
-  if (auto messages = asked.Find("messages")) {
-    std::string all(*messages);
+  if (by == AskedBy::kMessages) {
+    std::string all(asked.Find("messages").value_or("[]"));
     // In front of the bracket at the end.
     all.resize(all.find_last_of(']'));
     const bool is_empty = all.find_last_not_of(" \t\r\n[") == all.npos;
@@ -133,10 +138,13 @@ std::optional<std::string> AscendAnswer::Changed(std::string_view document, bool
   Json whole = Read(text);
   if (ChoiceOf(whole).is_null()) return text;
   Json& choice = whole["choices"].front();
-  if (choice.contains("message")) {
-    choice["message"]["content"] = said_.text;
-  } else {
+  const auto message = choice.find("message");
+  if (message == choice.end()) {
     choice["text"] = said_.text;
+  } else if (message->is_object()) {
+    (*message)["content"] = said_.text;
+  } else {
+    return text;
   }
   return whole.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

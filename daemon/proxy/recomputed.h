@@ -22,12 +22,19 @@ struct SaidSoFar {
   uint64_t tokens = 0;  // of it
 };
 
-// Whether an answer can be continued: one prompt that is text, or a chat, and one choice of it.
-[[nodiscard]] bool CanContinue(const JsonMembers& asked);
+// What engines read of a body: its `prompt`, or of a chat its `messages`, whatever stands beside.
+enum class AskedBy : uint8_t { kPrompt, kMessages };
+[[nodiscard]] AskedBy AskedByOf(std::string_view path);
+
+// Whether an answer can be continued: one prompt that is text, or a chat whose messages are an
+// array, and one choice of it.
+[[nodiscard]] bool CanContinue(const JsonMembers& asked, AskedBy by);
 
 // The client's body for what is still to come: `said` behind the prompt, or as the beginning of an
-// assistant's message; max_tokens, max_completion_tokens and min_tokens less what was said.
-[[nodiscard]] std::string ContinuedBody(const JsonMembers& asked, const SaidSoFar& said);
+// assistant's message; max_tokens, max_completion_tokens and min_tokens less what was said. Only of
+// what CanContinue().
+[[nodiscard]] std::string ContinuedBody(const JsonMembers& asked, AskedBy by,
+                                        const SaidSoFar& said);
 
 // The JSON text of usage.prompt_tokens_details.cached_tokens in a prefiller's answer; empty: none.
 [[nodiscard]] std::string CachedTokens(std::string_view answer);

@@ -57,8 +57,9 @@ Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, std::strin
     result.kind = Decoded::Kind::kAnswered;
     co_return result;
   }
-  const bool can_continue = may_continue && CanContinue(completion.asked.members);
-  const bool holds_blocks = !TransferParams(prefilled.answer).empty();
+  const bool can_continue =
+      may_continue && CanContinue(completion.asked.members, AskedByOf(request.asked.head.path()));
+  bool holds_blocks = !TransferParams(prefilled.answer).empty();
   AscendAnswer change(said, CachedTokens(prefilled.answer), can_continue);
   Outgoing leg = Send(shared, shared.choreography.Decode(asked, prefiller, prefilled.answer));
   leg.headers.Set("Accept-Encoding", "identity");  // it is read here
@@ -67,6 +68,7 @@ Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, std::strin
   DecodeHooks hooks;
   hooks.change = &change;
   hooks.first_byte = [&] {
+    holds_blocks = false;  // they have been fetched
     leg.body.reset();
     if (!can_continue) request.client.ReleaseBody(request.asked);
     prefilled.dispatch.Release();
@@ -96,7 +98,7 @@ Awaitable<void> ServeAscend(Completion& completion) {
     }
     if (decoded.kind != Decoded::Kind::kInterrupted) co_return;
     request.shared.metrics.FellBack("recomputed");
-    continued = ContinuedBody(completion.asked.members, said);
+    continued = ContinuedBody(completion.asked.members, AskedByOf(request.asked.head.path()), said);
     body = continued;
   }
 }

@@ -68,10 +68,14 @@ class Together {
     if (merges_) {
       hooks.change = &logprobs_;
       hooks.before = [&]() -> Awaitable<void> { return WaitForLogprobs(decode_ends); };
-      hooks.first_byte = [this] { request_.client.ReleaseBody(request_.asked); };
+      hooks.first_byte = [this] {
+        is_decoding_ = true;
+        request_.client.ReleaseBody(request_.asked);
+      };
     }
     Decoded decoded = co_await RunDecode(request_, completion_.PairedDecodePlan(), make, hooks);
-    LetGo(!request_.client.has_begun() || request_.record.status >= 300);
+    const bool has_answered = request_.client.has_begun() && request_.record.status < 300;
+    LetGo(!has_answered && !is_decoding_);
     decode_ends_ = nullptr;
     co_return decoded;
   }
@@ -126,7 +130,7 @@ class Together {
       if (prefilled_ != nullptr) prefilled_->Deliver(std::move(attempt.body));
       return;
     }
-    if (request_.client.has_begun()) return;
+    if (request_.client.has_begun() || is_decoding_) return;
     const std::string& name = prefill_->engine();
     tried_.push_back(name);
     ++failures_;
@@ -157,7 +161,8 @@ class Together {
   Dispatch dispatch_;                               // chosen, and not asked yet
   Prefiller prefiller_;
   std::shared_ptr<BackgroundPrefill> prefill_;
-  bool is_done_ = false;  // it has answered well
+  bool is_done_ = false;      // it has answered well
+  bool is_decoding_ = false;  // the decoder has the blocks, and its answer may wait for its end
   std::optional<Attempt> refused_;
   LegFailure failure_{503, "prefill_unavailable", "there is no prefill engine to ask now", 1};
   Departure* decode_ends_ = nullptr;

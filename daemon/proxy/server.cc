@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "daemon/proxy/routes.h"
@@ -30,6 +31,43 @@ class Counted {
   std::atomic<uint64_t>& count_;
 };
 
+// One of `limit` places while it lives, if one was free. Exact, whatever other lanes do meanwhile.
+class Place {
+ public:
+  Place(std::atomic<uint64_t>& taken, uint64_t limit) : taken_(taken) {
+    uint64_t others = taken.load(std::memory_order_relaxed);
+    do {
+      is_free_ = others < limit;
+    } while (is_free_ &&
+             !taken.compare_exchange_weak(others, others + 1, std::memory_order_relaxed));
+  }
+  ~Place() {
+    if (is_free_) taken_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+
+  [[nodiscard]] bool is_free() const { return is_free_; }
+
+ private:
+  std::atomic<uint64_t>& taken_;
+  bool is_free_ = false;
+};
+
+// A request's departure is told of its client while this lives.
+class Watched {
+ public:
+  Watched(ClientConnection& client, Departure& departure) : client_(client) {
+    client_.Watch(departure);
+  }
+  ~Watched() { client_.Unwatch(); }
+  Watched(const Watched&) = delete;
+  Watched& operator=(const Watched&) = delete;
+
+ private:
+  ClientConnection& client_;
+};
+
 // What became of a request that nobody worked on.
 constexpr const char* kRefused = "refused";
 constexpr const char* kLeft = "client_left";
@@ -37,6 +75,37 @@ constexpr const char* kLeft = "client_left";
 std::string_view OutcomeOf(const Request& request) {
   if (request.departure.happened()) return kLeft;
   return request.record.status == 0 ? "cut" : "done";
+}
+
+// Route(), and what a library throws on the way is this request's end and nobody else's.
+Awaitable<void> RouteSafely(Request& request) {
+  std::string what;
+  try {
+    co_return co_await Route(request);
+  } catch (const std::exception& error) {
+    what = error.what();
+  }
+  log::Error("{} {}: an error of the proxy itself: {}", request.path_label,
+             request.record.request_id, what);
+  request.shared.metrics.FailedInside();
+  if (request.client.has_begun()) {
+    request.record.outcome = "broke_off: an error of the proxy itself";
+    co_return request.client.Abort();
+  }
+  request.record.outcome = "internal_error";
+  co_await AnswerError(request, 500, "internal_error", "an error of the proxy itself");
+}
+
+Awaitable<void> Work(Request& request) {
+  Shared& shared = request.shared;
+  if (!IsWork(request.record.method, request.record.path)) {
+    co_return co_await RouteSafely(request);
+  }
+  const Place place(shared.requests, shared.options.max_requests);
+  if (place.is_free()) co_return co_await RouteSafely(request);
+  request.record.outcome = kRefused;
+  co_await AnswerError(request, 429, "rate_limit_exceeded",
+                       "the proxy has as many requests in hand as it may", 1);
 }
 
 // One request, from its coming until its answer's end.
@@ -50,21 +119,10 @@ Awaitable<void> Handle(Shared& shared, Lane& lane, ClientConnection& client, Cli
   record.request_bytes = asked.body.size();
   Request request{shared,   lane, client, asked, departure, record, PathLabel(record.path),
                   MonoNow()};
-  client.Watch(departure);
-  const bool is_work = IsWork(record.method, record.path);
-  const bool is_full =
-      is_work && shared.requests.load(std::memory_order_relaxed) >= shared.options.max_requests;
-  if (is_full) {
-    record.outcome = kRefused;
-    co_await AnswerError(request, 429, "rate_limit_exceeded",
-                         "the proxy has as many requests in hand as it may", 1);
-  } else if (is_work) {
-    const Counted in_hand(shared.requests);
-    co_await Route(request);
-  } else {
-    co_await Route(request);
+  {
+    const Watched watched(client, departure);
+    co_await Work(request);
   }
-  client.Unwatch();
   client.ReleaseBody(asked);
   record.took = MonoNow() - request.began;
   if (record.outcome.empty()) record.outcome = OutcomeOf(request);
@@ -193,18 +251,22 @@ void Server::Sweep(Strand& strand) {
 
 void Server::Take(Strand& strand, tcp::socket socket) {
   net::post(strand.lane.io, [this, &strand, taken = std::move(socket)]() mutable {
+    ClientConnection::Options clients = options_.clients;
+    clients.is_work = IsWork;
     const auto client = std::make_shared<ClientConnection>(std::move(taken), strand.lane.limits,
-                                                           shared_->bodies, options_.clients);
+                                                           shared_->bodies, clients);
     strand.clients.insert(client);
     // The strand may have drained its others meanwhile.
     if (shared_->drains.load(std::memory_order_relaxed)) client->Drain();
     net::co_spawn(
-        strand.lane.io,
-        [this, &strand, client]() -> Awaitable<void> {
-          co_await Serve(*shared_, strand.lane, client);
+        strand.lane.io, [this, &strand, client] { return Serve(*shared_, strand.lane, client); },
+        [&strand, client](const std::exception_ptr& error) {
           strand.clients.erase(client);
-        },
-        net::detached);
+          if (error == nullptr) return;
+          // For want of memory, for there is no request to answer.
+          log::Error("{}: an error of the proxy itself ends a connection", client->peer());
+          client->Cut();
+        });
   });
 }
 

@@ -240,7 +240,7 @@ class PdEngine:
 
     @staticmethod
     def _text(body):
-        if "messages" in body:
+        if "prompt" not in body:
             return " ".join(f"<{message['role']}> {message['content']}"
                             for message in body["messages"])
         prompt = body["prompt"]
@@ -457,7 +457,7 @@ class PdEngine:
         prompt_tokens = len(text.split())
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(words),
                  "total_tokens": prompt_tokens + len(words), "prompt_tokens_details": None}
-        is_chat = "messages" in body
+        is_chat = "chat" in request.path
 
         def choice(said, key, **more):
             content = {key: {"content": said}} if is_chat else {"text": said}

@@ -220,6 +220,19 @@ class Choreographies(ProxyTest):
             self.assertIs(second.json["continue_final_message"], True)
             self.assertIs(second.json["add_generation_prompt"], False)
 
+    def test_ascend_goes_on_with_what_the_engine_reads_whatever_stands_beside_it(self):
+        for messages in (None, [], [{"role": "user", "content": "x"}], "]"):
+            with self.subTest(messages):
+                proxy, _, (decode,) = self.pair("ascend")
+                decode.recompute_after = [2]
+                answer = proxy.complete(stream=True, messages=messages)
+                said = [event["choices"][0]["text"] for event in self.events(answer)]
+                self.assertEqual("".join(said), " w0 w1 w2 w3 w4")
+                self.assertEqual([request.json["prompt"] for request in decode.completions()],
+                                 ["a b c", "a b c w0 w1"])
+                self.assertEqual(decode.completions()[1].json["messages"], messages)
+                self.wait_idle(proxy)
+
     def test_ascend_breaks_off_where_the_rest_cannot_be_had(self):
         for leg in ("prefill", "decode"):
             with self.subTest(leg):
@@ -351,6 +364,25 @@ class Choreographies(ProxyTest):
         self.assertEqual(answer.status, 200)
         self.assertEqual(decode.callbacks, [200] * 3)
         self.assertTrue(self.one(prefill).params["request_id"].endswith("-0"))
+
+    def test_layerwise_calls_come_through_where_bodies_have_no_room(self):
+        proxy, (prefill,), _ = self.pair("layerwise", "--max-inflight-bytes", "1m",
+                                         "--first-byte-timeout", "20s",
+                                         environment={"ADMIN_API_KEY": "k"})
+        held = threading.Event()
+        self.addCleanup(held.set)
+        prefill.fault = Fault(hold=held)
+        # The client's and the decoder's are more than there is.
+        connection = proxy.open({"model": MODEL, "prompt": "a" * 600_000, "max_tokens": 2})
+        self.wait(lambda: prefill.completions(), "prefill to be asked")
+        self.assertGreater(proxy.metrics()["conductor_proxy_request_body_bytes"], 1 << 20)
+        self.assertEqual(proxy.complete().status, 503)
+        body = {"type": "prefill", "instances": [self.engine("prefill", "layerwise").address]}
+        self.assertEqual(proxy.ask(body, "/instances/add", {"X-Api-Key": "k"}).status, 200)
+        held.set()
+        self.assertTrue(read_until(connection, b"\r\n").startswith(b"HTTP/1.1 200 "))
+        connection.close()
+        self.wait_idle(proxy)
 
     def test_layerwise_unknown_id_is_404_and_a_prefill_that_fails_502(self):
         proxy, (prefill,), (decode,) = self.pair("layerwise", "--prefill-required")

@@ -19,6 +19,14 @@ DEEP = b"[" * 200_000 + b"]" * 200_000
 KEY = {"X-Api-Key": "k"}
 
 
+def refuses(proxy):
+    try:
+        socket.create_connection((proxy.host, proxy.port), timeout=20).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 class Http(ProxyTest):
     def raw(self, serve):
         started = RawEngine(serve)
@@ -91,6 +99,17 @@ class Http(ProxyTest):
             self.assertEqual(got.count(b"HTTP/1.1 "), 1, fields + body)
         self.assertEqual(engine.seen, [])
 
+    def test_what_cannot_be_read_behind_a_head_request_has_its_whole_answer(self):
+        proxy = self.proxy(unified=[self.engine("both")])
+        connection = self.connect(proxy)
+        connection.sendall(b"HEAD /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(read_until(connection, b"\r\n\r\n").endswith(b"\r\n\r\n"))
+        connection.sendall(b"GARBAGE\r\n\r\n")
+        head, body = read_all(connection).split(b"\r\n\r\n", 1)
+        self.assertTrue(head.startswith(b"HTTP/1.1 400 "), head)
+        self.assertIn(b"Content-Length: %d\r\n" % len(body), head)
+        self.assertEqual(json.loads(body)["error"]["type"], "invalid_request_error")
+
     def test_a_path_that_goes_up_reaches_no_engine(self):
         engine = self.engine("both")
         proxy = self.proxy(unified=[engine])
@@ -144,6 +163,33 @@ class Http(ProxyTest):
             got += piece
         self.assertTrue(got.endswith(b"data: [DONE]\n\n"))
 
+    def test_an_answer_that_breaks_off_before_the_client_got_anything_is_an_error(self):
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        for connector, path, body in (
+                ("ascend", "/v1/completions", {"model": MODEL, "prompt": "a b", "max_tokens": 3}),
+                ("sglang", "/generate", {"text": "a b", "return_logprob": True})):
+            for rest in (b"Content-Length: 100\r\n\r\n{\"text\": ",
+                         b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n"):
+                with self.subTest(connector, rest=rest):
+                    asked = []
+
+                    def serve(connection, rest=rest, asked=asked):
+                        asked.append(read_request(connection))
+                        connection.sendall(head + rest)
+
+                    prefill = self.engine("prefill", connector)
+                    proxy = self.proxy("--connector", connector, prefill=[prefill],
+                                       decode=[self.raw(serve), self.raw(serve)])
+                    got = proxy.ask(body, path)
+                    self.assertEqual((got.status, got.json["error"]["type"]), (502, "decode_failed"))
+                    # The one that broke off has fetched the blocks.
+                    self.assertEqual(len(asked), 1)
+                    self.wait_idle(proxy)
+                    self.wait(lambda proxy=proxy: proxy.metrics()[
+                        "conductor_proxy_request_body_bytes"] == 0, "the bodies to be let go of")
+                    self.assertEqual(
+                        proxy.metrics()["conductor_proxy_stranded_prefills_total"], 0)
+
     # Clients that leave, and engines that do.
 
     def test_a_client_that_sent_much_ahead_is_watched_still(self):
@@ -192,7 +238,8 @@ class Http(ProxyTest):
     def test_a_request_on_its_way_at_sigterm_is_answered(self):
         engine = self.engine("both")
         proxy = self.proxy(unified=[engine])
-        idle = self.connect(proxy)
+        idle, probe = self.connect(proxy), self.connect(proxy)
+        probe.sendall(b"GET /healthcheck HTTP/1.1\r\n")
         body = json.dumps(STREAM).encode()
         head = b"POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
         in_head, in_body = self.connect(proxy), self.connect(proxy)
@@ -202,6 +249,12 @@ class Http(ProxyTest):
                   "the body to begin")
         proxy.process.send_signal(signal.SIGTERM)
         self.assertEqual(idle.recv(1), b"")
+        probe.sendall(b"\r\n")
+        got = read_all(probe)
+        self.assertTrue(got.startswith(b"HTTP/1.1 503 "), got)
+        self.assertIn(b'"draining"', got)
+        # Others find nobody there.
+        self.wait(lambda: refuses(proxy), "no connection to be taken")
         in_head.sendall(head[10:] + body)
         in_body.sendall(body[10:])
         for connection in (in_head, in_body):
@@ -255,7 +308,8 @@ class Http(ProxyTest):
         engine = self.engine("both")
         proxy = self.proxy("--access-log", path, unified=[engine])
         long = "/" + "x" * 30000
-        for _ in range(200):
+        # More than what waits, what is being written, and what the pipe takes.
+        for _ in range(320):
             self.assertEqual(proxy.ask(None, long, method="GET").status, 404)
         self.assertEqual(proxy.complete().status, 200)
         lost = proxy.metrics()["conductor_proxy_access_log_lost_lines_total"]

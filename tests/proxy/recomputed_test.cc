@@ -7,11 +7,11 @@
 namespace conductor::proxy {
 namespace {
 
-std::string Continued(std::string_view body, const SaidSoFar& said) {
-  return ContinuedBody(*JsonMembers::Parse(body), said);
+std::string Continued(std::string_view body, AskedBy by, const SaidSoFar& said) {
+  return ContinuedBody(*JsonMembers::Parse(body), by, said);
 }
 
-bool Can(std::string_view body) { return CanContinue(*JsonMembers::Parse(body)); }
+bool Can(std::string_view body, AskedBy by) { return CanContinue(*JsonMembers::Parse(body), by); }
 
 ResponseHead HeadOf(std::string_view type) {
   ResponseHead head;
@@ -34,24 +34,44 @@ std::string Through(AscendAnswer& answer, std::string_view type, std::string_vie
 }
 
 TEST(RecomputedTest, WhatWasSaidStandsBehindThePrompt) {
-  EXPECT_EQ(Continued(R"({"prompt": "a\u00e9", "max_tokens": 9, "x": 1.0})", {" \"b\"\n", 2}),
+  EXPECT_EQ(Continued(R"({"prompt": "a\u00e9", "max_tokens": 9, "x": 1.0})", AskedBy::kPrompt,
+                      {" \"b\"\n", 2}),
             R"({"prompt": "aé \"b\"\n", "max_tokens": 7, "x": 1.0})");
-  EXPECT_EQ(Continued(R"({"messages": [{"role": "user"}], "max_completion_tokens": 3})", {"b", 5}),
+  EXPECT_EQ(Continued(R"({"messages": [{"role": "user"}], "max_completion_tokens": 3})",
+                      AskedBy::kMessages, {"b", 5}),
             R"({"messages": [{"role": "user"}, {"role": "assistant", "content": "b"}], )"
             R"("max_completion_tokens": 1, "continue_final_message": true, )"
             R"("add_generation_prompt": false})");
-  EXPECT_EQ(Continued(R"({"prompt": "a", "max_tokens": null, "min_tokens": 1})", {"b", 5}),
+  EXPECT_EQ(Continued(R"({"prompt": "a", "max_tokens": null, "min_tokens": 1})", AskedBy::kPrompt,
+                      {"b", 5}),
             R"({"prompt": "ab", "max_tokens": null, "min_tokens": 0})");
 }
 
+TEST(RecomputedTest, WhatTheEngineDoesNotReadIsNotContinued) {
+  EXPECT_EQ(Continued(R"({"prompt": "a", "messages": []})", AskedBy::kPrompt, {"b", 1}),
+            R"({"prompt": "ab", "messages": []})");
+  EXPECT_EQ(Continued(R"({"prompt": "a", "messages": null})", AskedBy::kPrompt, {"b", 1}),
+            R"({"prompt": "ab", "messages": null})");
+  EXPECT_EQ(Continued(R"({"prompt": "a", "messages": []})", AskedBy::kMessages, {"b", 1}),
+            R"({"prompt": "a", "messages": [{"role": "assistant", "content": "b"}], )"
+            R"("continue_final_message": true, "add_generation_prompt": false})");
+  EXPECT_EQ(AskedByOf("/v1/completions"), AskedBy::kPrompt);
+  EXPECT_EQ(AskedByOf("/v1/chat/completions"), AskedBy::kMessages);
+}
+
 TEST(RecomputedTest, OnlyOneTextCanBeContinued) {
-  EXPECT_TRUE(Can(R"({"prompt": "a"})"));
-  EXPECT_TRUE(Can(R"({"messages": [], "n": 1})"));
+  EXPECT_TRUE(Can(R"({"prompt": "a"})", AskedBy::kPrompt));
+  EXPECT_TRUE(Can(R"({"prompt": "a", "messages": null})", AskedBy::kPrompt));
+  EXPECT_TRUE(Can(R"({"messages": [], "n": 1})", AskedBy::kMessages));
   for (const char* body :
        {R"({"prompt": [1, 2]})", R"({"prompt": ["a"]})", "{}", R"({"prompt": "a", "n": 2})",
         R"({"prompt": "a", "best_of": 2})", R"({"prompt": "a", "echo": true})",
         R"({"prompt": "a", "suffix": "b"})"}) {
-    EXPECT_FALSE(Can(body)) << body;
+    EXPECT_FALSE(Can(body, AskedBy::kPrompt)) << body;
+  }
+  for (const char* body : {R"({"messages": null, "prompt": "a"})", R"({"messages": "[]"})",
+                           R"({"messages": {"a": []}})", R"({"prompt": "a"})"}) {
+    EXPECT_FALSE(Can(body, AskedBy::kMessages)) << body;
   }
 }
 
@@ -106,6 +126,15 @@ TEST(RecomputedTest, AWholeAnswerHasTheTextOfAllItsParts) {
   EXPECT_EQ(Through(second, "application/json",
                     R"({"choices": [{"message": {"content": "b"}, "stop_reason": null}]})", 1000),
             R"({"choices":[{"message":{"content":"ab"},"stop_reason":null}]})");
+}
+
+TEST(RecomputedTest, AMessageThatIsNoObjectPassesAsItIs) {
+  for (const char* message : {R"("b")", "[]", "null", "1"}) {
+    const std::string body = std::string(R"({"choices": [{"message": )") + message + "}]}";
+    SaidSoFar said{"a", 1};
+    AscendAnswer answer(said, {}, true);
+    EXPECT_EQ(Through(answer, "application/json", body, 1000), body);
+  }
 }
 
 TEST(RecomputedTest, ToolCallsAndReasoningAreNotContinued) {
