@@ -32,6 +32,12 @@ std::string Unchanging(const std::string& path) {
   return uri + "?immutable=1";
 }
 
+// The first line of a statement.
+std::string Quoted(std::string_view sql) {
+  sql.remove_prefix(std::min(sql.find_first_not_of('\n'), sql.size()));
+  return fmt::format("'{}'", sql.substr(0, sql.find('\n')));
+}
+
 bool SaysNothingOfTheFile(int code) {
   if (code == SQLITE_IOERR_SHORT_READ) return false;
   switch (code & 0xff) {
@@ -112,7 +118,7 @@ void Database::TrustSchema(uint64_t most_bytes) {
 
 Status Database::Execute(const std::string& sql) {
   if (sqlite3_exec(handle_.get(), sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK) return {};
-  return tl::unexpected(ErrorAt(fmt::format("'{}'", sql.substr(0, sql.find('\n')))));
+  return tl::unexpected(ErrorAt(Quoted(sql)));
 }
 
 Result<std::optional<int64_t>> Database::Number(const std::string& sql) {
@@ -134,7 +140,7 @@ Result<Statement> Statement::Prepare(Database& database, std::string_view sql) {
       sqlite3_prepare_v3(database.handle(), sql.data(), static_cast<int>(sql.size()),
                          SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
   if (prepared != SQLITE_OK) {
-    return tl::unexpected(database.ErrorAt(fmt::format("'{}'", sql.substr(0, sql.find('\n')))));
+    return tl::unexpected(database.ErrorAt(Quoted(sql)));
   }
   return Statement(database, statement);
 }
