@@ -100,6 +100,22 @@ TEST_F(SnapshotOpening, AnErrorSaysWhetherTheFileIsToBlame) {
   EXPECT_EQ(blamed(), Blame::kFile);
 }
 
+TEST_F(SnapshotOpening, IsReadWithAsManyViewsOfPeoplesOwnAsThePageSays) {
+  Write();
+  {
+    auto database = Database::Open(path_, Database::Mode::kWrite);
+    ASSERT_TRUE(database);
+    const std::string columns = "SELECT '" + std::string(15'900, 'x') + "'";
+    std::string views = "BEGIN;";
+    for (int i = 0; i < 200; ++i) {
+      views += "CREATE VIEW mine_" + std::to_string(i) + " AS " + columns + ";";
+    }
+    ASSERT_TRUE(database->Execute(views + "COMMIT"));
+  }
+  const auto reader = SnapshotReader::Open(path_);
+  EXPECT_TRUE(reader) << reader.error().Message();
+}
+
 // Wherever on the way it ends.
 TEST_F(SnapshotOpening, WithoutMemoryNoFileIsToBlame) {
   Write();
