@@ -7,9 +7,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 #include "lib/store/snapshot_reader.h"
+#include "lib/store/snapshot_schema.h"
 #include "lib/store/snapshot_writer.h"
 #include "lib/store/sqlite.h"
 #include "saved_examples.h"
@@ -114,6 +116,15 @@ TEST_F(SnapshotOpening, IsReadWithAsManyViewsOfPeoplesOwnAsThePageSays) {
   }
   const auto reader = SnapshotReader::Open(path_);
   EXPECT_TRUE(reader) << reader.error().Message();
+}
+
+TEST_F(SnapshotOpening, ThePageHasTheNumbersThatTellASnapshot) {
+  std::ifstream file(CONDUCTOR_DOCS "/snapshot-format.md");
+  const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::string numbers = "`PRAGMA application_id` is " + std::to_string(kApplicationId) +
+                              " (`Cndr`), `PRAGMA user_version` the format, " +
+                              std::to_string(kFormatVersion) + ".";
+  EXPECT_NE(page.find(numbers), std::string::npos) << numbers;
 }
 
 // Wherever on the way it ends.
