@@ -341,7 +341,8 @@ std::vector<MetricFamily> SnapshotMetrics(const Snapshots::Stats& stats,
           Single(kGauge, "conductor_snapshot_duration_seconds", "What the last save took.",
                  stats.seconds),
           FamilyOf(kGauge, "conductor_snapshot_restored_publishers",
-                   "Publishers of the snapshot with what they held, by what became of it.")
+                   "Publishers of the snapshot that had applied anything, by what became of what "
+                   "they held.")
               .Add({{"outcome", "undecided"}}, number(restored.undecided))
               .Add({{"outcome", "proven"}}, number(restored.proven))
               .Add({{"outcome", "dropped"}}, number(restored.dropped))

@@ -75,10 +75,10 @@ struct RestoreTally {
   std::atomic<uint64_t> dropped = 0;
   std::atomic<uint64_t> doubted = 0;
   std::atomic<uint64_t> undecided = 0;
-  // Not restored at all: the configuration does not have them any more, or has them as something
-  // else; or what is saved of them cannot be used.
+  // What they held was not restored at all: the configuration does not have them any more, or has
+  // them as something else; or it cannot be used.
   std::atomic<uint64_t> left_out = 0;
-  // Of these what they held when it was decided: (block, holder, tier).
+  // Of these what they held when it was decided: (block, holder, tier), of a pool its objects.
   std::atomic<uint64_t> proven_holdings = 0;
   std::atomic<uint64_t> dropped_holdings = 0;
   std::atomic<uint64_t> doubted_holdings = 0;

@@ -20,6 +20,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kOfAnotherType = "what it held is no publisher's of its type";
+
 // How long ago that was; where the clock was set back meanwhile, longer than anything lasts.
 Duration Since(double unix_time) {
   constexpr double kLong = 1e9;  // thirty years
@@ -78,8 +80,10 @@ class Joining : public store::ChainVisitor {
   void AddPoolSpace(uint32_t id, ingest::SavedPool::Space space) {
     At(spaces_, id) = std::move(space);
   }
-  // What is held by nobody who comes back: (block, holder, tier).
+  // What is held by nobody who comes back: (block, holder, tier), and objects.
   [[nodiscard]] uint64_t left_out() const { return left_out_; }
+  // Objects of a pool.
+  void LeaveOut(size_t objects) { left_out_ += objects; }
 
   void OnRun(const Run& run) override {
     const auto parent = run.parent ? std::optional(*run.parent - 1) : std::nullopt;
@@ -228,24 +232,29 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
     }
   }
   std::vector<Returning> returning;
+  // What they held does not come back, whether they do or not.
+  std::vector<const store::SavedPublisher*> left_out;
   for (store::StoredPublisher& publisher : *stored) {
     const store::SavedPublisher& saved = publisher.saved;
+    if (saved.resume) left_out.push_back(&saved);
     auto registration = ReadSaved(saved);
     if (!registration) {
       restored.left_out.push_back(std::move(registration.error()));
       continue;
     }
-    const bool is_pool = IsPool(registration->type);
-    bool held = saved.resume.has_value() && is_pool == saved.pool.has_value();
-    if (saved.resume && !held) leave_out(saved.key, "what it held is no publisher's of its type");
+    const bool is_its_own = IsPool(registration->type) == saved.pool.has_value();
+    const bool held = saved.resume.has_value() && is_its_own;
     if (const auto known = by_key.find(saved.key); known != by_key.end()) {
       // The file's own word, with what was held where that means the same.
       if (const std::string why = WhyNotHeld(*registration, *known->second); !why.empty()) {
-        if (held) leave_out(saved.key, "what it held is dropped: " + why);
+        if (saved.resume) leave_out(saved.key, "what it held is dropped: " + why);
         continue;
       }
       *registration = *known->second;
-      if (!held) continue;
+      if (!held) {
+        if (saved.resume) leave_out(saved.key, kOfAnotherType);
+        continue;
+      }
     } else if (options.followed && saved.configured) {
       leave_out(saved.key, "the configuration file does not have it any more");
       continue;
@@ -253,6 +262,11 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
       leave_out(saved.key, fmt::format("its endpoint {} is {}'s in the configuration file",
                                        registration->endpoint, conflict->holder));
       continue;
+    }
+    if (held) {
+      left_out.pop_back();
+    } else if (saved.resume) {
+      leave_out(saved.key, kOfAnotherType);
     }
     returning.push_back({&publisher, *std::move(registration), held});
   }
@@ -295,12 +309,15 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
       prepared[i].pool->Restore(writer, *saved.pool, Since(saved.saved_at));
     }
     if (visited) visited = reader.VisitPoolNames(joining);
+    for (const store::SavedPublisher* saved : left_out) {
+      if (saved->pool) joining.LeaveOut(saved->pool->objects.size());
+    }
     left_out_holdings = joining.left_out();
     chains.Finish();
   }
   // Consumers take what they hold with them.
   if (!visited) return tl::unexpected(visited.error());
-  impl_->restored->left_out = restored.left_out.size();
+  impl_->restored->left_out = left_out.size();
   impl_->restored->left_out_holdings = left_out_holdings;
 
   for (size_t i = 0; i < returning.size(); ++i) {

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -13,8 +11,8 @@
 #include "daemon/serve/snapshots.h"
 #include "daemon/toolkit/console.h"
 #include "daemon/toolkit/json_text.h"
-#include "daemon/toolkit/new_file.h"
 #include "daemon/toolkit/offline_conductor.h"
+#include "daemon/toolkit/scratch_file.h"
 #include "daemon/toolkit/snapshot_commands.h"
 #include "daemon/toolkit/snapshot_diff.h"
 #include "daemon/toolkit/snapshot_verify.h"
@@ -47,14 +45,12 @@ Result<SnapshotContent> Rebuild(const SnapshotContent& snapshot,
   const auto loaded = LoadRecordings(conductor, options.against, taken_for);
   if (!loaded) return tl::unexpected(Error(loaded.error()).Within("--against"));
   for (const std::string& note : loaded->notes) Warn(note);
-  std::error_code ignored;
-  const std::filesystem::path directory = std::filesystem::temp_directory_path(ignored);
-  auto file = NewFile::Begin(directory / "conductor-rebuild", NewFile::Over::kSnapshot);
-  if (!file) return tl::unexpected(std::move(file.error()));
-  if (auto saved = serve::SaveRegistry(conductor.registry(), file->temporary()); !saved) {
-    return tl::unexpected(std::move(saved.error()));
+  const auto file = ScratchFile::Make();
+  if (!file) return tl::unexpected(Error(file.error()).Within("the rebuild"));
+  if (auto saved = serve::SaveRegistry(conductor.registry(), file->path()); !saved) {
+    return tl::unexpected(std::move(saved.error()).Within("the rebuild"));
   }
-  return ReadFile(file->temporary());
+  return ReadFile(file->path());
 }
 
 std::string Text(const std::vector<SnapshotCheck>& checks, const Terminal& terminal) {

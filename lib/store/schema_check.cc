@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <map>
-#include <string>
 #include <utility>
 
 #include "lib/store/snapshot_schema.h"
@@ -11,16 +9,11 @@
 namespace conductor::store {
 namespace {
 
-struct Entry {
-  std::string type;   // "table", "index", "view" or "trigger"
-  std::string table;  // that it is of
-  std::string sql;    // that made it; empty: SQLite itself
-};
-using Schema = std::map<std::string, Entry>;
-
 constexpr const char* kExpected = "the tables of docs/snapshot-format.md, as Conductor makes them";
 
-Result<Schema> SchemaOf(Database& database) {
+}  // namespace
+
+Result<SchemaCheck::Schema> SchemaCheck::SchemaOf(Database& database) {
   auto rows =
       Statement::Prepare(database, "SELECT name, type, tbl_name, sql, rootpage FROM sqlite_master");
   if (!rows) return tl::unexpected(rows.error());
@@ -46,26 +39,28 @@ Result<Schema> SchemaOf(Database& database) {
   }
 }
 
-Result<Schema> ExpectedSchema() {
+Result<SchemaCheck> SchemaCheck::Make() {
   auto database = Database::Open(":memory:", Database::Mode::kWrite);
   if (!database) return tl::unexpected(database.error());
   for (const char* sql : {kTables, kViews}) {
     if (auto made = database->Execute(sql); !made) return tl::unexpected(made.error());
   }
-  return SchemaOf(*database);
+  auto schema = SchemaOf(*database);
+  if (!schema) return tl::unexpected(schema.error());
+  SchemaCheck check;
+  check.expected_ = *std::move(schema);
+  return check;
 }
 
-Status Check(Database& database, bool views) {
-  const auto expected = ExpectedSchema();
-  if (!expected) return tl::unexpected(expected.error());
+Status SchemaCheck::Check(Database& database, bool views) const {
   const auto schema = SchemaOf(database);
   if (!schema) return tl::unexpected(schema.error());
   const auto wrong = [&](std::string what) -> Status {
     return Fail(std::move(what), database.path(), kExpected);
   };
   for (const auto& [name, entry] : *schema) {
-    const auto known = expected->find(name);
-    if (known == expected->end()) {
+    const auto known = expected_.find(name);
+    if (known == expected_.end()) {
       if (entry.type == "view" && !views) continue;
       return wrong(fmt::format("has a {} '{}', which is none of a snapshot's", entry.type, name));
     }
@@ -78,17 +73,11 @@ Status Check(Database& database, bool views) {
       return wrong(fmt::format("{} '{}' is another than Conductor makes", entry.type, name));
     }
   }
-  for (const auto& [name, entry] : *expected) {
+  for (const auto& [name, entry] : expected_) {
     if (entry.type == "view" && !views) continue;
     if (!schema->contains(name)) return wrong(fmt::format("has no {} '{}'", entry.type, name));
   }
   return {};
 }
-
-}  // namespace
-
-Status CheckTables(Database& database) { return Check(database, /*views=*/false); }
-
-Status CheckViews(Database& database) { return Check(database, /*views=*/true); }
 
 }  // namespace conductor::store

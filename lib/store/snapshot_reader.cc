@@ -50,10 +50,12 @@ Result<SnapshotReader> SnapshotReader::OpenFile(const std::string& path,
   if (::stat(path.c_str(), &status) != 0) {
     return Fail(fmt::format("cannot be read: {}", std::strerror(errno)), path, "a snapshot");
   }
+  auto schema = SchemaCheck::Make();
+  if (!schema) return Fail(fmt::format("cannot be read: {}", schema.error().what), path);
   auto database = Database::Open(path, Database::Mode::kRead);
   if (!database) return tl::unexpected(database.error());
   file_is_to_blame = database->file_is_to_blame();
-  database->Distrust(static_cast<uint64_t>(status.st_size));
+  database->Distrust();
   const auto application = database->Number("PRAGMA application_id");
   if (!application) return tl::unexpected(application.error());
   if (*application != kApplicationId) {
@@ -68,11 +70,12 @@ Result<SnapshotReader> SnapshotReader::OpenFile(const std::string& path,
                             newer ? ": a newer Conductor wrote it" : ", which never was one"),
                 path, fmt::format("format {} or older", kFormatVersion));
   }
-  auto impl = std::make_unique<Impl>(*std::move(database));
+  auto impl = std::make_unique<Impl>(*std::move(database), *std::move(schema));
   impl->info.path = path;
   impl->info.bytes = static_cast<uint64_t>(status.st_size);
   impl->info.format = **version;
-  if (auto done = CheckTables(impl->database); !done) return tl::unexpected(done.error());
+  if (auto done = impl->schema.Tables(impl->database); !done) return tl::unexpected(done.error());
+  impl->database.TrustSchema(impl->info.bytes);
   if (auto done = impl->ReadInfo(); !done) return tl::unexpected(done.error());
   return SnapshotReader(std::move(impl));
 }
@@ -232,7 +235,7 @@ Status SnapshotReader::VisitPoolNames(ChainVisitor& visitor) {
 
 Status SnapshotReader::Verify() {
   Impl& impl = *impl_;
-  if (auto sound = CheckViews(impl.database); !sound) return sound;
+  if (auto sound = impl.schema.Views(impl.database); !sound) return sound;
   // The first line tells whether all is well, and in a damaged file what follows it need not end.
   auto checked = Statement::Prepare(impl.database, "PRAGMA integrity_check(1)");
   if (!checked) return tl::unexpected(checked.error());

@@ -14,6 +14,7 @@
 
 #include "lib/base/tier.h"
 #include "lib/store/content_digest.h"
+#include "lib/store/schema_check.h"
 #include "lib/store/snapshot_reader.h"
 #include "lib/store/snapshot_row.h"
 #include "lib/store/sqlite.h"
@@ -21,7 +22,8 @@
 namespace conductor::store {
 
 struct SnapshotReader::Impl {
-  explicit Impl(Database opened) : database(std::move(opened)) {}
+  Impl(Database opened, SchemaCheck check)
+      : database(std::move(opened)), schema(std::move(check)) {}
 
   [[nodiscard]] Status ReadInfo();
   [[nodiscard]] Status ReadDigests();
@@ -118,8 +120,9 @@ struct SnapshotReader::Impl {
   };
 
   Database database;
+  SchemaCheck schema;
   SnapshotInfo info;
-  uint64_t digest_written = 0;  // of `snapshot` and `digests`
+  uint64_t digest_written = 0;                         // of `snapshot` and `digests`
   std::map<std::string, Digest, std::less<>> digests;  // as they were written, by table
   bool read = false;
   std::vector<index::NamespaceKey> namespaces;  // id - 1, as all that follow

@@ -35,8 +35,13 @@ class Database {
   [[nodiscard]] Result<std::optional<int64_t>> Number(const std::string& sql);
 
   // For a file that may be anybody's: no view or trigger of it is followed, no function called that
-  // its schema names, and no value read of more than so many bytes.
-  void Distrust(uint64_t most_bytes);
+  // its schema names. SQLite reads the schema itself, before anyone can look at it, and would
+  // follow pages that point to each other for ever: so statements end with an error of the file's
+  // that are longer, or take longer, than to read one of a snapshot's size.
+  void Distrust();
+  // The schema was read, and is what it should be: from now on statements may take their time, but
+  // no value is read of more than so many bytes.
+  void TrustSchema(uint64_t most_bytes);
 
   // The last error, at `doing`: "state.db: cannot write a run: database or disk is full".
   [[nodiscard]] Error ErrorAt(std::string_view doing) const;
@@ -57,6 +62,8 @@ class Database {
   std::unique_ptr<sqlite3, Closer> handle_;
   // Of the last ErrorAt(). Whoever opened it may ask when it is gone.
   std::shared_ptr<bool> file_is_to_blame_ = std::make_shared<bool>(true);
+  // Whether Distrust() ended a statement. SQLite knows where it is.
+  std::unique_ptr<bool> too_long_ = std::make_unique<bool>(false);
 };
 
 // One statement of a Database, which must outlive it. Columns and parameters are counted from 0.

@@ -490,6 +490,21 @@ class Saving(SnapshotCommandTest):
         recording = self.recording()
         self.assertTrue(self.json("verify", self.state, "--against", recording)["sound"])
 
+    def test_verify_against_a_recording_leaves_what_others_have_in_tmpdir(self):
+        self.fleet()
+        recording = self.recording()
+        everybodys = self.path("tmp")
+        os.mkdir(everybodys)
+        for name in ("conductor-rebuild", "conductor-rebuild.lock"):
+            with open(os.path.join(everybodys, name), "w", encoding="utf-8") as theirs:
+                theirs.write("a letter")
+        self.json("verify", self.state, "--against", recording, TMPDIR=everybodys)
+        self.assertEqual(sorted(os.listdir(everybodys)),
+                         ["conductor-rebuild", "conductor-rebuild.lock"])
+        self.assert_complains(
+            self.run_snapshot("verify", self.state, "--against", recording,
+                              TMPDIR=self.path("none")), FAILED, "TMPDIR")
+
     def test_verify_against_another_recording_says_what_differs(self):
         self.fleet()
         recording = self.recording()

@@ -1,6 +1,7 @@
 // Files that people or disks have changed, and files that nobody would write.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <cstddef>
@@ -237,6 +238,114 @@ TEST_F(DamagedSnapshot, IsRefusedWhereAPageIsThereTwice) {
   }
   SetBytes(bytes);
   EXPECT_NE(WhyRefused().find("runs: comes after row"), std::string::npos) << WhyRefused();
+}
+
+// A file of 4,096 bytes a page whose schema is what SQLite meets first, and reads by itself.
+class SchemaPages {
+ public:
+  SchemaPages() {
+    std::string head("SQLite format 3\0\x10\0\1\1\0\x40\x20\x20", 24);
+    head.resize(100);
+    PutNumber(head, 44, 4);  // the schema's format
+    PutNumber(head, 56, 1);  // UTF-8
+    PutNumber(head, 60, kFormatVersion);
+    PutNumber(head, 68, kApplicationId);
+    pages_.push_back(head);
+  }
+  // A leaf with these rows; each column is a text, or a page. The number of its page.
+  uint32_t AddLeaf(const std::vector<std::vector<std::string>>& rows) {
+    std::vector<std::string> cells;
+    for (const auto& row : rows) {
+      std::string types;
+      std::string values;
+      for (const std::string& value : row) {
+        const bool is_page = value.size() == 1 && value[0] < ' ';
+        types += static_cast<char>(is_page ? 1 : 13 + 2 * value.size());
+        values += value;
+      }
+      const std::string record = static_cast<char>(types.size() + 1) + types + values;
+      const char row_id = static_cast<char>(cells.size() + 1);
+      cells.push_back(std::string{static_cast<char>(record.size()), row_id} + record);
+    }
+    pages_.push_back(Page(13, cells, 0, {}));
+    return static_cast<uint32_t>(pages_.size());
+  }
+  // Inner pages over inner pages, each of which has 500 times the next: 500^4 times `leaf`.
+  uint32_t AddMany(uint32_t leaf) {
+    for (int level = 0; level < 4; ++level) {
+      pages_.push_back(Page(5, std::vector<std::string>(500, Child(leaf)), leaf, {}));
+      leaf = static_cast<uint32_t>(pages_.size());
+    }
+    return leaf;
+  }
+  // The first page leads to both, one after the other.
+  std::string Under(uint32_t first, uint32_t second) {
+    pages_[0] = Page(5, {Child(first)}, second, pages_[0]);
+    return fmt::format("{}", fmt::join(pages_, ""));
+  }
+
+ private:
+  static void PutNumber(std::string& page, size_t at, uint64_t number, size_t bytes = 4) {
+    for (size_t i = 0; i < bytes; ++i) {
+      page[at + i] = static_cast<char>(number >> 8 * (bytes - 1 - i));
+    }
+  }
+  static std::string Child(uint32_t page) {
+    std::string cell(4, '\0');
+    PutNumber(cell, 0, page);
+    return cell + '\1';
+  }
+  static std::string Page(char kind, const std::vector<std::string>& cells, uint32_t last,
+                          std::string page) {
+    const size_t head = page.size();
+    page.resize(4096);
+    page[head] = kind;
+    PutNumber(page, head + 3, cells.size(), 2);
+    if (kind == 5) PutNumber(page, head + 8, last);
+    size_t end = page.size();
+    for (size_t i = 0; i < cells.size(); ++i) {
+      end -= cells[i].size();
+      page.replace(end, cells[i].size(), cells[i]);
+      PutNumber(page, head + (kind == 5 ? 12 : 8) + 2 * i, end, 2);
+    }
+    PutNumber(page, head + 5, end, 2);
+    return page;
+  }
+
+  std::vector<std::string> pages_;
+};
+
+// The same of the schema itself.
+TEST_F(DamagedSnapshot, IsRefusedWhereItsSchemaDoesNotEnd) {
+  const std::vector<std::string> table = {"table", "t", "t", "\2", "CREATE TABLE t(a UNIQUE)"};
+  const std::vector<std::string> index = {"index", "sqlite_autoindex_t_1", "t", "\3", ""};
+  SchemaPages entries;
+  const uint32_t tables = entries.AddLeaf({table, index});
+  entries.AddLeaf({});
+  SetBytes(entries.Under(tables, entries.AddMany(entries.AddLeaf({index}))));
+  SnapshotReader::Blame blame{};
+  const auto reader = SnapshotReader::Open(path_, &blame);
+  ASSERT_FALSE(reader);
+  EXPECT_NE(reader.error().Message().find("its schema does not end"), std::string::npos)
+      << reader.error().Message();
+  EXPECT_EQ(blame, SnapshotReader::Blame::kFile);
+}
+
+// Nor of what SQLite reads together with it, and no snapshot has.
+TEST_F(DamagedSnapshot, IsRefusedWhereItsStatisticsDoNotEnd) {
+  SchemaPages pages;
+  const uint32_t many = pages.AddMany(pages.AddLeaf({{"t", "i", "1"}}));
+  const std::string root(1, static_cast<char>(many));
+  const uint32_t statistics = pages.AddLeaf(
+      {{"table", "sqlite_stat1", "sqlite_stat1", root, "CREATE TABLE sqlite_stat1(tbl,idx,stat)"}});
+  SetBytes(
+      pages.Under(statistics, pages.AddLeaf({{"table", "u", "u", "\2", "CREATE TABLE u(a)"}})));
+  SnapshotReader::Blame blame{};
+  const auto reader = SnapshotReader::Open(path_, &blame);
+  ASSERT_FALSE(reader);
+  EXPECT_NE(reader.error().Message().find("has a table 'sqlite_stat1'"), std::string::npos)
+      << reader.error().Message();
+  EXPECT_EQ(blame, SnapshotReader::Blame::kFile);
 }
 
 // With digests that are right: numbers that nobody's publisher comes to.
