@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <new>
@@ -453,6 +454,81 @@ TEST_F(SnapshotsTest, WhatCouldNotBeWrittenAtTheStartIsTriedAgain) {
   EXPECT_TRUE((*snapshots)->Save());
   EXPECT_TRUE(std::filesystem::is_symlink(link));
   EXPECT_FALSE(Snapshots::Open(registry, {.file = link, .interval = {}}, {}, true));
+  // What was never loaded may be worth more than what took its place.
+  std::filesystem::rename(path_ + ".unusable", path_);
+  Registry next({});
+  EXPECT_EQ(Restore(next).holdings, 2u);
+}
+
+// As when the volume is mounted after the start.
+TEST_F(SnapshotsTest, WhatCameThereAfterTheStartIsKept) {
+  Registry registry({});
+  Feed(registry, Ingested("a"), 2);
+  Save(registry);
+  std::filesystem::rename(path_, path_ + ".late");
+  Registry cold({});
+  const auto snapshots = Open(cold);
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_TRUE(snapshots->Save());  // its own is not kept
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".unusable"));
+  std::filesystem::rename(path_ + ".late", path_);
+  const auto report = snapshots->Save();
+  ASSERT_TRUE(report) << report.error().Message();
+  EXPECT_EQ(report->info.publishers, 0u);
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".unusable.1"));
+  std::filesystem::rename(path_ + ".unusable", path_);
+  Registry next({});
+  EXPECT_EQ(Restore(next).holdings, 2u);
+}
+
+TEST_F(SnapshotsTest, WhatWasLoadedIsSavedOver) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 2);
+    Save(registry);
+  }
+  Registry registry({});
+  const auto snapshots = Open(registry);
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".unusable"));
+}
+
+TEST_F(SnapshotsTest, ALockThatWasRemovedIsTakenAgain) {
+  Registry registry({});
+  const auto snapshots = Open(registry);
+  EXPECT_TRUE(snapshots->Save());
+  std::filesystem::remove(path_ + ".lock");
+  {
+    Registry other({});
+    const auto second = Open(other);
+    const auto report = snapshots->Save();
+    ASSERT_FALSE(report);
+    EXPECT_NE(report.error().what.find("another conductor uses it"), std::string::npos);
+    EXPECT_TRUE(second->Save());
+  }
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_FALSE(Snapshots::Open(registry, {.file = path_, .interval = {}}, {}, false));
+}
+
+TEST_F(SnapshotsTest, ADamagedFileThatCouldNotBeKeptIsKeptByTheFirstSaveThatCan) {
+  const std::string link = directory_ + "/link";
+  std::filesystem::create_symlink("/proc/self/status", link);  // nothing can be made beside it
+  Registry registry({});
+  const auto snapshots = Snapshots::Open(registry, {.file = link, .interval = {}}, {}, false);
+  ASSERT_TRUE(snapshots) << snapshots.error().Message();
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_FALSE(std::filesystem::exists(link + ".unusable"));
+  const auto report = (*snapshots)->Save();
+  ASSERT_FALSE(report);
+  EXPECT_NE(report.error().what.find("cannot be created"), std::string::npos);
+  std::ofstream(path_) << "no snapshot";
+  std::filesystem::remove(link);
+  std::filesystem::create_symlink(path_, link);
+  EXPECT_TRUE((*snapshots)->Save());
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(WhyNotSound(), "");
+  EXPECT_EQ(std::filesystem::file_size(path_ + ".unusable"), 11u);
 }
 
 TEST(RegistrationJson, IsReadAsTheSameRegistration) {

@@ -1,0 +1,18 @@
+#include "failing_memory.h"
+
+#include <cstdlib>
+#include <new>
+
+namespace conductor::serve {
+
+thread_local bool no_memory = false;
+
+}  // namespace conductor::serve
+
+void* operator new(size_t size) {
+  if (conductor::serve::no_memory) throw std::bad_alloc();
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
