@@ -271,9 +271,7 @@ Snapshots::Attempted Snapshots::Attempt() {
                  report->info.blocks, report->info.publishers, report->info.bytes, report->seconds);
       return attempted;
     }
-    log::Error("{}: {}",
-               attempted.placed ? "a snapshot is saved, and may be lost when the power fails"
-                                : "no snapshot is saved, the last good one stays",
+    log::Error("{}{}", attempted.placed ? "" : "no snapshot is saved, the last good one stays: ",
                report.error().Message());
     if (file_) file_->Discard();
   } catch (const std::exception&) {
@@ -318,8 +316,7 @@ Result<SaveReport> Snapshots::Write(std::optional<store::SnapshotInfo>& placed) 
   placed = std::move(info);
   if (auto done = file_->Sync(); !done) {
     return tl::unexpected(std::move(done.error())
-                              .Within(file_->path() +
-                                      ": is saved, and may be lost when the power fails"));
+                              .Within("a snapshot is saved, and may be lost when the power fails"));
   }
   return report;
 }
