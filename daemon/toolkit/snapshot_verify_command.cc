@@ -4,10 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "daemon/serve/snapshots.h"
@@ -26,6 +30,31 @@ namespace conductor::toolkit {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// A directory of its own beneath that for temporary files, which goes with what is in it.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::error_code ignored;
+    path_ = std::filesystem::temp_directory_path(ignored).string() + "/conductor-XXXXXX";
+    if (::mkdtemp(path_.data()) == nullptr) {
+      why_not_ = Error{fmt::format("cannot be made: {}", std::strerror(errno)), path_,
+                       "a directory for temporary files, as TMPDIR names it"};
+    }
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    if (!why_not_) std::filesystem::remove_all(path_, ignored);
+  }
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] const std::optional<Error>& why_not() const { return why_not_; }
+
+ private:
+  std::string path_;
+  std::optional<Error> why_not_;
+};
 
 Result<SnapshotContent> ReadFile(const std::string& path) {
   auto reader = store::SnapshotReader::Open(path);
@@ -47,9 +76,9 @@ Result<SnapshotContent> Rebuild(const SnapshotContent& snapshot,
   const auto loaded = LoadRecordings(conductor, options.against, taken_for);
   if (!loaded) return tl::unexpected(Error(loaded.error()).Within("--against"));
   for (const std::string& note : loaded->notes) Warn(note);
-  std::error_code ignored;
-  const std::filesystem::path directory = std::filesystem::temp_directory_path(ignored);
-  auto file = NewFile::Begin(directory / "conductor-rebuild", NewFile::Over::kSnapshot);
+  const TemporaryDirectory directory;
+  if (directory.why_not()) return tl::unexpected(*directory.why_not());
+  auto file = NewFile::Begin(directory.path() + "/rebuild.db", NewFile::Over::kSnapshot);
   if (!file) return tl::unexpected(std::move(file.error()));
   if (auto saved = serve::SaveRegistry(conductor.registry(), file->temporary()); !saved) {
     return tl::unexpected(std::move(saved.error()));
