@@ -20,24 +20,14 @@
 
 #include "daemon/serve/registration_json.h"
 #include "eventually.h"
+#include "fed_publisher.h"
 #include "lib/store/snapshot_reader.h"
 #include "lib/store/snapshot_writer.h"
 #include "lib/store/sqlite.h"
-#include "lib/wire/vllm_encoder.h"
 #include "tests/serve/eventually.h"
 
 namespace conductor::serve {
 namespace {
-
-Registration Ingested(const std::string& instance) {
-  Registration registration;
-  registration.mode = stream::ListenMode::kIngest;
-  registration.model = "m";
-  registration.instance_id = instance;
-  registration.block_size = 2;
-  registration.incarnation = "run-1";
-  return registration;
-}
 
 class SnapshotsTest : public testing::Test {
  protected:
@@ -47,27 +37,6 @@ class SnapshotsTest : public testing::Test {
     path_ = directory_ + "/state.db";
   }
   ~SnapshotsTest() override { std::filesystem::remove_all(directory_); }
-
-  // A publisher with `batches` batches of one block each.
-  static void Feed(Registry& registry, const Registration& registration, uint64_t batches) {
-    std::vector<stream::Intake::Message> messages;
-    for (uint64_t i = 0; i < batches; ++i) {
-      wire::BlockStored stored;
-      stored.hashes = {EngineHash{100 + i}};
-      if (i > 0) stored.parent = EngineHash{99 + i};
-      stored.tokens = {static_cast<TokenId>(i), 7};
-      stored.block_size = 2;
-      stored.medium = "GPU";
-      wire::EventBatch batch;
-      batch.timestamp = 1000.0 + static_cast<double>(i);
-      batch.events.emplace_back(std::move(stored));
-      messages.push_back({.topic = "", .sequence = i, .payload = wire::EncodeVllmBatch(batch)});
-    }
-    const auto ingested = registry.Ingest(registration, messages);
-    ASSERT_TRUE(ingested) << ingested.error().Message();
-    ASSERT_TRUE(registry.WaitApplied(registration.Key(), *ingested,
-                                     MonoNow() + std::chrono::seconds(60), {}));
-  }
 
   void Save(const Registry& registry, const std::set<std::string>& configured = {}) {
     std::filesystem::remove(path_);
