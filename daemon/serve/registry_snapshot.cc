@@ -7,6 +7,9 @@
 #include <bit>
 #include <exception>
 #include <map>
+#include <memory>
+#include <mutex>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <variant>
@@ -213,6 +216,25 @@ Result<Registry::Restored> Registry::Restore(store::SnapshotReader& reader,
                 reader.info().path,
                 fmt::format("seed {}, as they are now", impl_->options.index.hash_seed));
   }
+  // Where this ends by an exception, which is that there is no memory, the index may be anything
+  // between empty and full: it begins anew, once all that uses it has left.
+  struct BeginAnew {
+    Registry& registry;
+    int exceptions = std::uncaught_exceptions();
+
+    ~BeginAnew() {
+      if (std::uncaught_exceptions() == exceptions) return;
+      Impl& impl = *registry.impl_;
+      for (const std::string& key : registry.Keys()) (void)registry.Remove(key);
+      {
+        const std::lock_guard lock(impl.mutex);
+        while (!impl.entries.empty()) impl.Erase(std::string(impl.entries.begin()->first));
+      }
+      std::destroy_at(&impl.index);
+      std::construct_at(&impl.index, impl.options.index);
+    }
+  };
+  const BeginAnew begin_anew{*this};
   auto stored = reader.Publishers();
   if (!stored) return tl::unexpected(stored.error());
   Restored restored;

@@ -40,6 +40,9 @@ std::string AgeText(double seconds) {
   return fmt::format("saved {:.0f} s from now: the clock was set back", -seconds);
 }
 
+// Short enough to need no memory itself.
+tl::unexpected<Error> NoMemory() { return tl::unexpected<Error>(Error{"no memory", {}, {}}); }
+
 void RemoveAll(Registry& registry) {
   for (const std::string& key : registry.Keys()) (void)registry.Remove(key);
 }
@@ -100,8 +103,10 @@ Result<std::unique_ptr<Snapshots>> Snapshots::Open(Registry& registry, const Opt
 
 Status Snapshots::Load(std::vector<Registration> configured, bool strict) {
   using Blame = store::SnapshotReader::Blame;
-  const std::string& path = file_ ? file_->path() : options_.file;
-  if (!IsThere(path)) {
+  const std::string path =
+      file_ ? file_->path() : store::ResolveLinks(options_.file).value_or(options_.file);
+  const auto version = store::VersionOf(path);
+  if (!version && !IsThere(path)) {
     log::Info("no snapshot at {} yet", path);
     return {};
   }
@@ -134,6 +139,7 @@ Status Snapshots::Load(std::vector<Registration> configured, bool strict) {
         restored->publishers, restored->with_blocks, restored->holdings, path, AgeText(age),
         SecondsSince(begin), registry_.restored().left_out.load(),
         registry_.restored().left_out_holdings.load());
+    known_ = version;
     stats_.info = std::move(info);
     stats_.restored_publishers = restored->publishers;
     stats_.restored_holdings = restored->holdings;
@@ -153,12 +159,18 @@ Status Snapshots::Load(std::vector<Registration> configured, bool strict) {
     return {};
   }
   log::Error("the snapshot cannot be used: {}", why);
-  const auto aside = store::StateFile::SetAside(path);
+  // Who has no lock must not move what another may use. It is not known_, so that the first save
+  // that can be written keeps it under another name.
+  if (!file_) {
+    log::Error("it stays until it can be kept under another name; starting without it");
+    return {};
+  }
+  const auto aside = file_->SetAside();
   if (aside) {
     log::Error("it is kept as {}; starting without it", *aside);
   } else {
-    log::Error("{}: NOTHING WILL BE SAVED; starting without it", aside.error().Message());
-    why_not_ = aside.error().Message();
+    log::Error("{}: NOTHING WILL BE SAVED until that is mended; starting without it",
+               aside.error().Message());
   }
   return {};
 }
@@ -184,7 +196,7 @@ void Snapshots::Stop() {
   changed_.notify_all();
   changed_.wait(lock, [this] { return !saving_; });
   if (std::exchange(stopped_, true)) return;
-  (void)SaveHolding(lock, /*last=*/true);
+  (void)SaveOrSayWhyNot(lock, /*last=*/true);
   lock.unlock();
   // It saves no more.
   if (timer_.joinable()) {
@@ -195,13 +207,21 @@ void Snapshots::Stop() {
 
 Result<SaveReport> Snapshots::Save() {
   std::unique_lock lock(mutex_);
-  return SaveHolding(lock, /*last=*/false);
+  return SaveOrSayWhyNot(lock, /*last=*/false);
+}
+
+Result<SaveReport> Snapshots::SaveOrSayWhyNot(std::unique_lock<std::mutex>& lock, bool last) {
+  try {
+    return SaveHolding(lock, last);
+  } catch (const std::exception&) {
+    return NoMemory();
+  }
 }
 
 Result<SaveReport> Snapshots::SaveHolding(std::unique_lock<std::mutex>& lock, bool last) {
   const uint64_t wanted = begun_ + 1;
   for (;;) {
-    if (ended_ >= wanted) return *newest_;
+    if (ended_ >= wanted) return newest_;
     if (stopping_ && !last) {
       return Fail("the daemon stops, and saves once more by itself", options_.file);
     }
@@ -210,69 +230,94 @@ Result<SaveReport> Snapshots::SaveHolding(std::unique_lock<std::mutex>& lock, bo
     changed_.wait(lock);
     --stats_.waiting;
   }
-  const auto report = std::make_shared<Result<SaveReport>>();
+  // From here until all is told nothing may throw: others wait.
   saving_ = true;
   ++begun_;
   lock.unlock();
   const MonoTime begin = MonoNow();
-  *report = Attempt();
+  Attempted attempted = Attempt();
   lock.lock();
   saving_ = false;
   ended_ = begun_;
-  newest_ = report;
-  if (*report) {
-    ++stats_.saved;
-    stats_.info = (*report)->info;
-    stats_.seconds = (*report)->seconds;
+  newest_ = std::move(attempted.report);
+  if (attempted.placed) {
+    stats_.info = std::move(attempted.placed);
     since_ = begin;
     age_then_ = 0;
+  }
+  if (newest_) {
+    ++stats_.saved;
+    stats_.seconds = newest_->seconds;
   } else {
     ++stats_.failed;
   }
   changed_.notify_all();
-  return *report;
+  return newest_;
 }
 
-Result<SaveReport> Snapshots::Attempt() {
+Snapshots::Attempted Snapshots::Attempt() {
   const MonoTime begin = MonoNow();
-  bool replaced = false;
-  const auto write = [&]() -> Result<SaveReport> {
+  Attempted attempted{.report = NoMemory(), .placed = {}};
+  Result<SaveReport>& report = attempted.report;
+  try {
     try {
-      return Write(replaced);
+      report = Write(attempted.placed);
     } catch (const std::exception& error) {  // no memory
-      return Fail(error.what(), options_.file);
+      report = Fail(error.what(), options_.file);
     }
-  };
-  auto report = write();
-  if (!report) {
-    if (file_) file_->Discard();
-    log::Error("{}: {}",
-               replaced ? "a snapshot is saved, and may be lost when the power fails"
-                        : "no snapshot is saved, the last good one stays",
+    if (report) {
+      report->seconds = SecondsSince(begin);
+      log::Debug("snapshot {}: {} blocks of {} publishers in {} bytes and {:.2f} s", options_.file,
+                 report->info.blocks, report->info.publishers, report->info.bytes, report->seconds);
+      return attempted;
+    }
+    log::Error("{}{}", attempted.placed ? "" : "no snapshot is saved, the last good one stays: ",
                report.error().Message());
-    return report;
+    if (file_) file_->Discard();
+  } catch (const std::exception&) {
+    // Not even for a line in the log: the report says what there was memory to say, and the next
+    // attempt discards what is left of this one.
   }
-  report->seconds = SecondsSince(begin);
-  log::Debug("snapshot {}: {} blocks of {} publishers in {} bytes and {:.2f} s", options_.file,
-             report->info.blocks, report->info.publishers, report->info.bytes, report->seconds);
-  return report;
+  return attempted;
 }
 
-Result<SaveReport> Snapshots::Write(bool& replaced) {
-  if (!why_not_.empty()) return Fail(why_not_, options_.file, "that mended, and a restart");
-  if (!file_) {
-    auto taken = store::StateFile::Take(options_.file);
-    if (!taken) return tl::unexpected<Error>(std::move(taken.error()));
-    file_ = *std::move(taken);
-    log::Info("{} can be saved now", options_.file);
+Status Snapshots::Hold() {
+  if (file_ && file_->Holds()) return {};
+  const bool lost = file_.has_value();
+  if (lost) {
+    log::Warn("{}.lock was removed or replaced: it is taken again", file_->path());
+    file_.reset();
   }
+  auto taken = store::StateFile::Take(options_.file);
+  if (!taken) return tl::unexpected<Error>(std::move(taken.error()));
+  file_ = *std::move(taken);
+  if (!lost) log::Info("{} can be saved now", options_.file);
+  return {};
+}
+
+Result<SaveReport> Snapshots::Write(std::optional<store::SnapshotInfo>& placed) {
+  if (!why_not_.empty()) return Fail(why_not_, options_.file, "that mended, and a restart");
+  if (auto held = Hold(); !held) return tl::unexpected(std::move(held.error()));
   file_->Discard();
   auto report = options_.write(registry_, file_->temporary(), configured_);
   if (!report) return report;
-  if (auto done = file_->Replace(); !done) return tl::unexpected(std::move(done.error()));
-  replaced = true;
-  if (auto done = file_->Sync(); !done) return tl::unexpected(std::move(done.error()));
   report->info.path = file_->path();
+  store::SnapshotInfo info = report->info;
+  const auto there = store::VersionOf(file_->path());
+  if (there && there != known_) {
+    const auto aside = file_->SetAside();
+    if (!aside) return tl::unexpected(aside.error());
+    log::Error("what was at {} was neither loaded nor saved by this daemon: it is kept as {}",
+               file_->path(), *aside);
+  }
+  const auto written = store::VersionOf(file_->temporary());
+  if (auto done = file_->Replace(); !done) return tl::unexpected(std::move(done.error()));
+  known_ = written;
+  placed = std::move(info);
+  if (auto done = file_->Sync(); !done) {
+    return tl::unexpected(std::move(done.error())
+                              .Within("a snapshot is saved, and may be lost when the power fails"));
+  }
   return report;
 }
 

@@ -43,7 +43,11 @@ struct SaveReport {
 
 // The snapshot of a daemon: loaded at its start, saved now and then, at the end and on request.
 // Thread-safe once opened. What goes wrong, and be it that there is no memory, is an error in the
-// log and in Stats::failed, and ends nothing.
+// log and in Stats::failed, and ends nothing: saving never throws.
+//
+// A file that this has neither loaded nor saved is never written over: whatever it is, and however
+// late it came there (a volume that is mounted after the start), the save that would take its place
+// keeps it under another name, with an error in the log.
 class Snapshots {
  public:
   struct Options {
@@ -68,7 +72,8 @@ class Snapshots {
 
   // Takes the file, and loads what is in it into `registry`, which must outlive this and have
   // nothing yet. A file that is damaged, another program's or of a newer version is kept under
-  // another name, with an error in the log. One that cannot be read for another reason (no right,
+  // another name, with an error in the log; where that cannot be, by the first save that can. One
+  // that cannot be read for another reason (no right,
   // no memory, a disk that fails) may be good: it stays, and nothing is saved over it. Where
   // nothing can be made beside the file (rights, a disk that is read-only or full) it is loaded
   // still, a warning says that nothing will be saved, and each save tries again. With `strict` each
@@ -97,25 +102,38 @@ class Snapshots {
  private:
   Snapshots(Registry& registry, const Options& options) : registry_(registry), options_(options) {}
 
+  struct Attempted {
+    Result<SaveReport> report;
+    // What is at the file now, and be it that the report is an error: it may be lost still when the
+    // power fails. Nothing: what was there before.
+    std::optional<store::SnapshotInfo> placed;
+  };
+
   [[nodiscard]] Status Load(std::vector<Registration> configured, bool strict);
+  [[nodiscard]] Result<SaveReport> SaveOrSayWhyNot(std::unique_lock<std::mutex>& lock, bool last);
+  // May throw where there is no memory for the answer; the save itself is done with then.
   [[nodiscard]] Result<SaveReport> SaveHolding(std::unique_lock<std::mutex>& lock, bool last);
-  // One save, told in the log.
-  [[nodiscard]] Result<SaveReport> Attempt();
-  [[nodiscard]] Result<SaveReport> Write(bool& replaced);
+  // One save, told in the log. Never throws.
+  [[nodiscard]] Attempted Attempt();
+  [[nodiscard]] Result<SaveReport> Write(std::optional<store::SnapshotInfo>& placed);
+  // The lock of the file, taken where it is not held. May take another one than before.
+  [[nodiscard]] Status Hold();
 
   Registry& registry_;
   const Options options_;
   std::set<std::string> configured_;
   // Of who saves, which is one at a time.
   std::optional<store::StateFile> file_;  // nothing: it could not be taken yet
-  std::string why_not_;                   // what is there must not be saved over; why
+  std::string why_not_;                   // what is there must not be touched; why
+  // What was loaded or saved last: all that a save may write over. Nothing: no file at all.
+  std::optional<store::FileVersion> known_;
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   bool saving_ = false;
   uint64_t begun_ = 0;  // saves; of them
   uint64_t ended_ = 0;  // all but one that is under way
-  std::shared_ptr<const Result<SaveReport>> newest_;
+  Result<SaveReport> newest_;
   bool stopping_ = false;
   bool stopped_ = false;
   Stats stats_;

@@ -30,6 +30,10 @@ std::array<char, 4096> begun_name{};
 std::atomic<bool> begun = false;
 static_assert(std::atomic<bool>::is_always_lock_free);
 
+// FILE.conductor-<process>.new: what somebody else has beside FILE is hardly called so.
+constexpr std::string_view kMark = ".conductor-";
+constexpr std::string_view kEnd = ".new";
+
 void RemoveAndEnd(int signal) {
   if (begun.load()) ::unlink(begun_name.data());
   std::signal(signal, SIG_DFL);
@@ -57,8 +61,9 @@ bool MayBeLost(const std::string& path) {
 
 // What processes left that were killed while they wrote the same file.
 void RemoveLeftovers(const std::filesystem::path& path) {
-  const std::string begin = path.filename().string() + ".";
-  constexpr std::string_view kEnd = ".new";
+  constexpr size_t kMostDigits = 7;
+  constexpr pid_t kMostProcesses = 4194304;  // that Linux has numbers for
+  const std::string begin = path.filename().string().append(kMark);
   std::error_code error;
   std::filesystem::directory_iterator entry(path.parent_path(), error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
@@ -68,14 +73,20 @@ void RemoveLeftovers(const std::filesystem::path& path) {
       continue;
     }
     const std::string number = name.substr(begin.size(), name.size() - begin.size() - kEnd.size());
-    if (number.size() > 9 || number.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (number.size() > kMostDigits ||
+        number.find_first_not_of("0123456789") != std::string::npos) {
+      continue;
+    }
+    const auto process = static_cast<pid_t>(std::stol(number));
+    if (process > kMostProcesses) continue;
     // A process of another machine or container may write there; it would have of late.
     struct stat status {};
     const std::string left = entry->path().string();
     if (::lstat(left.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
     if (::time(nullptr) - status.st_mtime < 3600) continue;
-    if (::kill(static_cast<pid_t>(std::stol(number)), 0) == 0 || errno != ESRCH) continue;
+    if (::kill(process, 0) == 0 || errno != ESRCH) continue;
     ::unlink(left.c_str());
+    store::RemoveBeside(left);
   }
 }
 
@@ -104,7 +115,7 @@ Result<NewFile> NewFile::Begin(const std::string& path, Over over) {
   }
   RemoveLeftovers(file.path_);
   std::signal(SIGXFSZ, SIG_IGN);  // a file that is larger than it may be is an error
-  file.temporary_ = fmt::format("{}.{}.new", file.path_, ::getpid());
+  file.temporary_ = fmt::format("{}{}{}{}", file.path_, kMark, ::getpid(), kEnd);
   if (file.temporary_.size() >= begun_name.size()) return Fail("is too long a name", path);
   ::unlink(file.temporary_.c_str());
   std::memcpy(begun_name.data(), file.temporary_.c_str(), file.temporary_.size() + 1);
@@ -125,11 +136,12 @@ NewFile::NewFile(NewFile&& other) noexcept
 NewFile::~NewFile() {
   if (temporary_.empty()) return;
   ::unlink(temporary_.c_str());
-  ::unlink((temporary_ + "-journal").c_str());
+  store::RemoveBeside(temporary_);
   begun = false;
 }
 
 Status NewFile::Commit() {
+  store::RemoveBeside(path_);
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
     return tl::unexpected(Failure(path_, "cannot be written"));
   }

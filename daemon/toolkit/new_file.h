@@ -10,10 +10,10 @@
 
 namespace conductor::toolkit {
 
-// A file that a command makes: written under another name beside it, FILE.<process>.new, it takes
-// the place of what was there once it is whole. Until then, and when a signal ends the process
-// before, nothing changes. What was killed before it could remove its own is removed by whoever
-// writes the same file an hour later.
+// A file that a command makes: written under another name beside it, FILE.conductor-<process>.new,
+// it takes the place of what was there once it is whole, and what SQLite kept beside that goes with
+// it. Until then, and when a signal ends the process before, nothing changes. What was killed
+// before it could remove its own is removed by whoever writes the same file an hour later.
 //
 // One at a time in a process: SIGINT, SIGTERM and SIGHUP, where nobody else handles them, remove
 // what was begun.

@@ -52,17 +52,19 @@ Result<DaemonSave> AskToSave(const ConductorSourceOptions& options) {
   return saved;
 }
 
-Result<store::SnapshotReader> OpenSaved(const DaemonSave& saved, const std::string& path) {
+tl::expected<store::SnapshotReader, NotSaved> OpenSaved(const DaemonSave& saved,
+                                                        const std::string& path) {
   auto reader = store::SnapshotReader::Open(path);
   if (!reader) {
-    return tl::unexpected(
-        Unreadable(saved, fmt::format("cannot be read ({})", reader.error().Message())));
+    return tl::unexpected(NotSaved{
+        Unreadable(saved, fmt::format("cannot be read ({})", reader.error().Message())), false});
   }
   if (reader->info().saved_at == saved.saved_at &&
       fmt::format("{:016x}", reader->digest()) == saved.digest) {
-    return reader;
+    return *std::move(reader);
   }
-  return tl::unexpected(Unreadable(saved, "is another file, or one that was saved since"));
+  return tl::unexpected(NotSaved{Unreadable(saved, "is another file, or one that was saved since"),
+                                 reader->info().saved_at > saved.saved_at});
 }
 
 Result<store::SnapshotReader> SaveAndOpen(const ConductorSourceOptions& options) {
@@ -70,7 +72,10 @@ Result<store::SnapshotReader> SaveAndOpen(const ConductorSourceOptions& options)
     const auto saved = AskToSave(options);
     if (!saved) return tl::unexpected(saved.error());
     auto reader = OpenSaved(*saved, saved->path);
-    if (reader || attempt == kSaveAttempts) return reader;
+    if (reader) return *std::move(reader);
+    if (!reader.error().since || attempt == kSaveAttempts) {
+      return tl::unexpected<Error>(std::move(reader.error()));
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <tl/expected.hpp>
 
 #include "daemon/toolkit/score_source.h"
 #include "lib/base/result.h"
@@ -27,13 +28,18 @@ struct DaemonSave {
 // why it did not, and what would help.
 [[nodiscard]] Result<DaemonSave> AskToSave(const ConductorSourceOptions& options);
 
+struct NotSaved : Error {
+  // A snapshot of the same name that is newer: the daemon has saved again, as it seems.
+  bool since = false;
+};
+
 // What is at `path` is what the daemon said it has saved: not another file of the same name on
 // another machine, nor one that it has saved since. Errors say what it is otherwise.
-[[nodiscard]] Result<store::SnapshotReader> OpenSaved(const DaemonSave& saved,
-                                                      const std::string& path);
+[[nodiscard]] tl::expected<store::SnapshotReader, NotSaved> OpenSaved(const DaemonSave& saved,
+                                                                      const std::string& path);
 
 // A daemon that saves all the time may have saved again before its file is opened; then it is asked
-// so often.
+// so often. After any other error it is not: each time it saves all that it has.
 inline constexpr int kSaveAttempts = 3;
 
 // Has a daemon save, and opens that; again when another save came between the two.

@@ -5,6 +5,8 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <system_error>
 #include <utility>
 
 #include "daemon/serve/snapshots.h"
@@ -22,6 +24,7 @@
 #include "lib/base/log.h"
 #include "lib/base/number.h"
 #include "lib/store/snapshot_reader.h"
+#include "lib/store/state_file.h"
 
 namespace conductor::toolkit {
 namespace {
@@ -86,29 +89,35 @@ Result<Saved> SaveFromEngine(const SnapshotSaveOptions& options) {
   return Saved{.info = *(*sink)->info(), .source = options.replay_endpoint, .daemon_path = {}};
 }
 
-// Copies what the daemon said it has saved to options.file, if it is what is there still.
-Result<Saved> CopySaved(const SnapshotSaveOptions& options, const DaemonSave& told, Saved saved) {
-  if (auto readable = OpenSaved(told, told.path); !readable) {
-    return tl::unexpected(std::move(readable.error()));
-  }
-  std::error_code not_there;
-  if (std::filesystem::equivalent(options.file, told.path, not_there)) return saved;
-  auto file = NewFile::Begin(options.file, OverOf(options));
-  if (!file) return tl::unexpected(std::move(file.error()));
-  if (auto copied = CopyFile(told.path, file->temporary()); !copied) {
-    return tl::unexpected(std::move(copied.error()));
+// Copies what the daemon said it has saved to `file`, if it is what is there still.
+tl::expected<Saved, NotSaved> CopySaved(const DaemonSave& told, const std::string& path,
+                                        NewFile& file, Saved saved) {
+  const auto failed = [](Error error) { return tl::unexpected(NotSaved{std::move(error), false}); };
+  if (auto copied = CopyFile(told.path, file.temporary()); !copied) {
+    return failed(std::move(copied.error()));
   }
   {
-    const auto copy = OpenSaved(told, file->temporary());
+    const auto copy = OpenSaved(told, file.temporary());
     if (!copy) return tl::unexpected(copy.error());
     saved.info = copy->info();
   }
-  if (auto done = file->Commit(); !done) return tl::unexpected(std::move(done.error()));
-  saved.info.path = options.file;
+  if (auto done = file.Commit(); !done) return failed(std::move(done.error()));
+  saved.info.path = path;
   return saved;
 }
 
 Result<Saved> SaveFromDaemon(const SnapshotSaveOptions& options) {
+  // What cannot be written is told before the daemon saves all that it has. A file that is locked
+  // may be its own, though, where there is nothing to be written.
+  std::optional<Result<NewFile>> file;
+  if (!options.file.empty()) {
+    file.emplace(NewFile::Begin(options.file, OverOf(options)));
+    const std::string name = store::ResolveLinks(options.file).value_or(options.file);
+    std::error_code not_there;
+    if (!*file && !std::filesystem::exists(name + ".lock", not_there)) {
+      return tl::unexpected(std::move(file->error()));
+    }
+  }
   for (int attempt = 1;; ++attempt) {
     const auto told = AskToSave(options.conductors);
     if (!told) return tl::unexpected(told.error());
@@ -122,9 +131,22 @@ Result<Saved> SaveFromDaemon(const SnapshotSaveOptions& options) {
                          .holdings = told->holdings},
                 .source = told->conductor,
                 .daemon_path = told->path};
-    if (options.file.empty()) return saved;
-    auto copied = CopySaved(options, *told, std::move(saved));
-    if (copied || attempt == kSaveAttempts) return copied;
+    if (!file) return saved;
+    const auto copy = [&]() -> tl::expected<Saved, NotSaved> {
+      if (auto there = OpenSaved(*told, told->path); !there) {
+        return tl::unexpected(std::move(there.error()));
+      }
+      std::error_code not_there;
+      if (std::filesystem::equivalent(options.file, told->path, not_there)) return saved;
+      if (!*file) return tl::unexpected(NotSaved{file->error(), false});
+      std::filesystem::remove((*file)->temporary(), not_there);  // of the attempt before
+      return CopySaved(*told, options.file, **file, std::move(saved));
+    };
+    auto copied = copy();
+    if (copied) return *std::move(copied);
+    if (!copied.error().since || attempt == kSaveAttempts) {
+      return tl::unexpected<Error>(std::move(copied.error()));
+    }
   }
 }
 

@@ -18,11 +18,17 @@
 namespace conductor::store {
 namespace {
 
-// Of a database that somebody has changed, or only looked at in the mode that keeps a log.
 constexpr std::array<const char*, 3> kBesideDatabases = {"-journal", "-wal", "-shm"};
 
-void RemoveBeside(const std::string& database) {
-  for (const char* suffix : kBesideDatabases) ::unlink((database + suffix).c_str());
+// So often a lock is taken whose name somebody removed meanwhile.
+constexpr int kMostLocks = 5;
+
+// Whether the open file is what has the name.
+bool HasName(int opened, const std::string& name) {
+  struct stat file {};
+  struct stat named {};
+  return ::fstat(opened, &file) == 0 && ::lstat(name.c_str(), &named) == 0 &&
+         file.st_dev == named.st_dev && file.st_ino == named.st_ino;
 }
 
 // What a lock file says: the number of the process that has it, or had it. Nothing: it says
@@ -115,16 +121,33 @@ Status ExpectRegularFile(const std::string& path) {
   return Fail(what, path, "a regular file");
 }
 
+void RemoveBeside(const std::string& path) {
+  for (const char* suffix : kBesideDatabases) ::unlink((path + suffix).c_str());
+}
+
+std::optional<FileVersion> VersionOf(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return FileVersion{.device = status.st_dev,
+                     .inode = status.st_ino,
+                     .size = status.st_size,
+                     .modified = {status.st_mtim.tv_sec, status.st_mtim.tv_nsec}};
+}
+
 Status SyncDirectoryOf(const std::string& path) {
   std::string directory = std::filesystem::path(path).parent_path().string();
   if (directory.empty()) directory = ".";
   const int opened = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (opened < 0 && errno == EACCES) return {};  // it may be written, and not be read
   if (opened < 0) return Fail(fmt::format("cannot be opened: {}", std::strerror(errno)), directory);
   const int synced = ::fsync(opened);
   const int error = errno;
   ::close(opened);
-  // Some file systems have no such thing.
-  if (synced == 0 || error == EINVAL) return {};
+  if (synced == 0) return {};
+  // Some file systems have no such thing, and each has a way of its own to say so.
+  for (const int none : {EINVAL, ENOSYS, ENOTSUP, EBADF}) {
+    if (error == none) return {};
+  }
   return Fail(fmt::format("cannot be written to the disk: {}", std::strerror(error)), directory);
 }
 
@@ -136,26 +159,30 @@ tl::expected<StateFile, StateFile::Refusal> StateFile::Take(const std::string& p
     return refuse(std::move(regular.error()));
   }
   const std::string name = *resolved + ".lock";
-  const auto lock = OpenLock(name);
-  if (!lock) return tl::unexpected(lock.error());
-  StateFile file(*std::move(resolved), *lock);
-  if (::flock(*lock, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) {
-      return refuse({fmt::format("cannot be locked: {}", std::strerror(errno)), name,
-                     "a file system with locks"});
+  for (int i = 0; i < kMostLocks; ++i) {
+    const auto lock = OpenLock(name);
+    if (!lock) return tl::unexpected(lock.error());
+    StateFile file(*resolved, *lock);
+    if (::flock(*lock, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) {
+        return refuse({fmt::format("cannot be locked: {}", std::strerror(errno)), name,
+                       "a file system with locks"});
+      }
+      const std::string owner = OwnerOf(*lock).value_or("");
+      return refuse({fmt::format("another conductor uses it{}",
+                                 owner.empty() ? "" : fmt::format(": process {}", owner)),
+                     path, "a file of its own for each daemon"});
     }
-    const std::string owner = OwnerOf(*lock).value_or("");
-    return refuse({fmt::format("another conductor uses it{}",
-                               owner.empty() ? "" : fmt::format(": process {}", owner)),
-                   path, "a file of its own for each daemon"});
+    if (!file.Holds()) continue;  // it was removed between the two, and locks nobody out
+    const std::string number = fmt::format("{}\n", ::getpid());
+    if (::ftruncate(*lock, 0) == 0) {
+      // Only told to whoever comes next.
+      [[maybe_unused]] const ssize_t written = ::pwrite(*lock, number.data(), number.size(), 0);
+    }
+    file.Discard();
+    return file;
   }
-  const std::string number = fmt::format("{}\n", ::getpid());
-  if (::ftruncate(*lock, 0) == 0) {
-    // Only told to whoever comes next.
-    [[maybe_unused]] const ssize_t written = ::pwrite(*lock, number.data(), number.size(), 0);
-  }
-  file.Discard();
-  return file;
+  return refuse({"is removed as often as it is made", name, "nobody who does"});
 }
 
 StateFile::StateFile(StateFile&& other) noexcept
@@ -171,7 +198,16 @@ StateFile::~StateFile() {
   if (lock_ >= 0) ::close(lock_);
 }
 
+bool StateFile::Holds() const { return HasName(lock_, path_ + ".lock"); }
+
+Status StateFile::ExpectHeld() const {
+  if (Holds()) return {};
+  return Fail("was removed or replaced meanwhile, so another conductor may use the file",
+              path_ + ".lock", "the lock that was taken");
+}
+
 Status StateFile::Replace() const {
+  if (auto held = ExpectHeld(); !held) return held;
   RemoveBeside(path_);
   if (std::rename(temporary().c_str(), path_.c_str()) == 0) return {};
   return Fail(fmt::format("cannot take the place of {}: {}", path_, std::strerror(errno)),
@@ -183,7 +219,9 @@ void StateFile::Discard() const {
   RemoveBeside(temporary());
 }
 
-Result<std::string> StateFile::SetAside(const std::string& path) {
+Result<std::string> StateFile::SetAside() const {
+  if (auto held = ExpectHeld(); !held) return tl::unexpected(std::move(held.error()));
+  const std::string& path = path_;
   std::array<std::string, kMostAside> names;
   for (int i = 0; i < kMostAside; ++i) {
     names[static_cast<size_t>(i)] =

@@ -1,6 +1,9 @@
 #ifndef CONDUCTOR_LIB_STORE_STATE_FILE_H_
 #define CONDUCTOR_LIB_STORE_STATE_FILE_H_
 
+#include <array>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <tl/expected.hpp>
 #include <utility>
@@ -17,8 +20,27 @@ namespace conductor::store {
 // to read one may take for ever, and a rename would put it away.
 [[nodiscard]] Status ExpectRegularFile(const std::string& path);
 
-// What was renamed in the directory of `path` stays so when the power fails.
+// What was renamed in the directory of `path` stays so when the power fails. Where there is no way
+// to ask for that (a file system without, a directory that may not be read) that is no error.
 [[nodiscard]] Status SyncDirectoryOf(const std::string& path);
+
+// Removes what SQLite keeps beside the database at `path`: of one that somebody has changed, or
+// only looked at in the mode that keeps a log. Before another file takes its place: it would be
+// taken for that one's, and be read in place of what is in it.
+void RemoveBeside(const std::string& path);
+
+// What tells a file from another one of the same name, and from itself once it was written to.
+struct FileVersion {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t size = 0;
+  std::array<int64_t, 2> modified{};  // seconds, nanoseconds
+
+  bool operator==(const FileVersion&) const = default;
+};
+
+// Nothing: there is no file.
+[[nodiscard]] std::optional<FileVersion> VersionOf(const std::string& path);
 
 // Where a process keeps its snapshot: FILE, with FILE.lock and FILE.writing beside it. As long as
 // one lives no other process has one of the same FILE, on this machine, whichever symbolic links it
@@ -45,21 +67,27 @@ class StateFile {
   // Absolute, and no symbolic link.
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] std::string temporary() const { return path_ + ".writing"; }
+  // The lock that is at FILE.lock is the one that was taken. Else somebody removed that, or mounted
+  // another directory over this one: who comes next gets a lock too, and this one is to be given
+  // up.
+  [[nodiscard]] bool Holds() const;
 
-  // What is at temporary() becomes FILE. What SQLite keeps beside a database goes before that,
-  // since it is of the one that was there, and would be taken for the new one's.
+  // What is at temporary() becomes FILE, and RemoveBeside() before that. An error where the lock is
+  // not held any more.
   [[nodiscard]] Status Replace() const;
   // And stays FILE when the power fails.
   [[nodiscard]] Status Sync() const { return SyncDirectoryOf(path_); }
   // What an attempt left at temporary() goes.
   void Discard() const;
   // FILE is kept under another name, which is returned: it cannot be used, and may be worth a look.
-  // There are at most kMostAside of them: the one that was set aside first makes room.
-  [[nodiscard]] static Result<std::string> SetAside(const std::string& path);
+  // There are at most kMostAside of them: the one that was set aside first makes room. An error
+  // where the lock is not held any more.
+  [[nodiscard]] Result<std::string> SetAside() const;
   static constexpr int kMostAside = 5;
 
  private:
   StateFile(std::string path, int lock) : path_(std::move(path)), lock_(lock) {}
+  [[nodiscard]] Status ExpectHeld() const;
 
   std::string path_;
   int lock_ = -1;

@@ -6,6 +6,7 @@ CONDUCTOR_LONG_TESTS=1 kills it many more times.
 
 import collections
 import contextlib
+import functools
 import http.client
 import itertools
 import os
@@ -18,6 +19,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -32,6 +34,7 @@ from traces import OWN_TRACE, other_traces, prompts
 
 FORMAT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
                       "docs", "snapshot-format.md")
+OWN_MOUNTS = "CONDUCTOR_TEST_OWN_MOUNTS"  # set in a process that has some
 KILLS = 50 if os.environ.get("CONDUCTOR_LONG_TESTS") == "1" else 3
 QUICK = ("--probe-interval", "500ms", "--first-probe", "100ms", "--replay-timeout", "2s",
          "--replay-backoff-max", "500ms", "--replay-backoff-min", "100ms",
@@ -605,6 +608,37 @@ class Saving(SnapshotTest):
         self.assertEqual(ended.returncode, 1)
 
 
+def with_a_disk_of_its_own(test):
+    """Has a test run with a small file system in place of self.directory: in a process whose mounts
+    nobody else sees, so that those of the machine stay as they are."""
+
+    @functools.wraps(test)
+    def run(self):
+        mount = ["mount", "-t", "tmpfs", "-o", "mode=700,size=1m", "tmpfs", self.directory.name]
+        if os.environ.get(OWN_MOUNTS) == "1":
+            subprocess.run(mount, check=True)
+            self.addCleanup(subprocess.run, ["umount", "--lazy", self.directory.name], check=False)
+            test(self)
+            return
+        apart = ["unshare", "--mount", "--propagation", "private"]
+        if os.geteuid() != 0:
+            apart.append("--map-root-user")
+        try:
+            tried = subprocess.run([*apart, *mount], capture_output=True, text=True, check=False)
+        except FileNotFoundError as error:
+            self.skipTest(f"nothing can be mounted apart here: {error}")
+        if tried.returncode != 0:
+            self.skipTest(f"nothing can be mounted apart here: {tried.stderr.strip()}")
+        name = f"test_snapshot.{type(self).__name__}.{test.__name__}"
+        ended = subprocess.run(
+            [*apart, sys.executable, "-m", "unittest", name], capture_output=True, text=True,
+            cwd=os.path.dirname(os.path.abspath(__file__)), env={**os.environ, OWN_MOUNTS: "1"},
+            check=False)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+
+    return run
+
+
 class TheFile(SnapshotTest):
     """And what is beside it, and on the way to it."""
 
@@ -758,17 +792,8 @@ class TheFile(SnapshotTest):
 
     # A disk of its own.
 
-    def mount(self, *options):
-        """A small file system in place of self.directory."""
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", ",".join(("mode=700", *options)), "tmpfs",
-             self.directory.name], capture_output=True, text=True, check=False)
-        if mounted.returncode != 0:
-            self.skipTest(f"nothing can be mounted here: {mounted.stderr.strip()}")
-        self.addCleanup(subprocess.run, ["umount", "--lazy", self.directory.name], check=False)
-
+    @with_a_disk_of_its_own
     def test_a_disk_that_went_read_only_is_read(self):
-        self.mount("size=1m")
         self.begin()
         self.conductor.stop()
         subprocess.run(["mount", "-o", "remount,ro", self.directory.name], check=True)
@@ -786,8 +811,29 @@ class TheFile(SnapshotTest):
         self.start()
         self.assert_warm()
 
+    @with_a_disk_of_its_own
+    def test_a_damaged_file_on_a_disk_that_is_read_only_is_kept_once_it_can_be(self):
+        with open(self.state, "wb") as file:
+            file.write(b"no snapshot")
+        link = os.path.join(self.directory.name, "link.db")
+        os.symlink("state.db", link)
+        real, self.state = self.state, link
+        subprocess.run(["mount", "-o", "remount,ro", self.directory.name], check=True)
+        self.start()
+        self.assertIn("NOTHING WILL BE SAVED until", self.conductor.log())
+        self.assertEqual(self.conductor.post("/v1/snapshot", None).status, 500)
+        subprocess.run(["mount", "-o", "remount,rw", self.directory.name], check=True)
+        self.assertEqual(self.save()["path"], real)
+        self.assertEqual(self.left(), ["link.db", "state.db", "state.db.lock",
+                                       "state.db.unusable"])
+        self.assertTrue(os.path.islink(link))
+        with open(real + ".unusable", "rb") as file:
+            self.assertEqual(file.read(), b"no snapshot")
+        self.save()  # its own is not kept
+        self.assertEqual(len(self.left()), 4)
+
+    @with_a_disk_of_its_own
     def test_a_full_disk_leaves_the_last_good_one_and_is_tried_again(self):
-        self.mount("size=1m")
         self.begin()
         self.save()
         good = self.content()

@@ -1,6 +1,7 @@
 """`conductor snapshot`: files that a real daemon saved, and what recordings come to, looked at,
 compared, asked and loaded by the real binary."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -42,12 +43,14 @@ class Elsewhere:
 
     def __init__(self, *answers):
         answers = list(answers)
+        asked = self.asked = []  # the paths, one for each request
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                asked.append(self.path)
                 body = json.dumps(answers.pop(0) if len(answers) > 1 else answers[0]).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
@@ -411,6 +414,40 @@ class Saving(SnapshotCommandTest):
         self.assert_complains(self.run_snapshot("diff", elsewhere.url, self.state), FAILED,
                               "is another file")
         self.assertFalse(os.path.exists(self.path("copy.db")))
+        # To ask again would not help, and each time a daemon saves all that it has.
+        self.assertEqual(len(elsewhere.asked), 3)
+
+    def test_what_cannot_be_written_is_told_before_the_daemon_saves(self):
+        elsewhere = Elsewhere({})
+        self.addCleanup(elsewhere.end)
+        mine = self.path("mine.txt")
+        with open(mine, "w", encoding="utf-8") as file:
+            file.write("what somebody wrote\n")
+        for path, why in ((self.path("no/x.db"), "No such file"), (mine, "would be lost"),
+                          (self.home, "is a directory")):
+            self.assert_complains(
+                self.run_snapshot("save", path, "--conductor", elsewhere.url), FAILED, path, why)
+        self.assertEqual(elsewhere.asked, [])
+
+    def test_what_sqlite_left_beside_the_old_file_is_not_read_in_the_new_one(self):
+        self.fleet()
+        path, used = self.path("copy.db"), self.path("used.db")
+        self.json("save", path, "--conductor", self.conductor.url)
+        # As a shell leaves it that was killed: its changes are in the log alone.
+        shutil.copy(path, used)
+        shell = sqlite3.connect(used)
+        self.addCleanup(shell.close)
+        shell.execute("PRAGMA journal_mode = WAL")
+        shell.execute("UPDATE snapshot SET conductor = 'of the shell'")
+        shell.commit()
+        for suffix in ("", "-wal", "-shm"):
+            shutil.copy(used + suffix, path + suffix)
+        self.json("save", path, "--conductor", self.conductor.url)
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            self.assertNotIn(("of the shell",),
+                             database.execute("SELECT conductor FROM snapshot").fetchall())
+        self.assertEqual([name for name in os.listdir(self.home) if name.startswith("copy.db")],
+                         ["copy.db"])
 
     def test_a_daemon_that_saves_all_the_time_is_asked_again(self):
         self.fleet()
@@ -425,16 +462,19 @@ class Saving(SnapshotCommandTest):
         ended = subprocess.Popen([binary(), "--version"], stdout=subprocess.DEVNULL)
         ended.wait(DEADLINE)
         now = time.time()
-        names = {f"copy.db.{ended.pid}.new": 7200,    # goes
-                 f"copy.db.{ended.pid}1.new": 60,     # may be of another machine
-                 f"copy.db.{os.getpid()}.new": 7200,  # at work
-                 f"mine.db.{ended.pid}.new": 7200, "copy.db.x.new": 7200}
+        names = {f"copy.db.conductor-{ended.pid}.new": 7200,    # goes
+                 f"copy.db.conductor-{ended.pid}1.new": 60,     # may be of another machine
+                 f"copy.db.conductor-{os.getpid()}.new": 7200,  # at work
+                 f"mine.db.conductor-{ended.pid}.new": 7200, "copy.db.conductor-x.new": 7200,
+                 # Somebody's own: a day is the number of no process.
+                 f"copy.db.{ended.pid}.new": 7200, "copy.db.20261126.new": 7200,
+                 "copy.db.conductor-20261126.new": 7200, "copy.db.conductor-4194305.new": 7200}
         for name, age in names.items():
             with open(self.path(name), "wb"):
                 pass
             os.utime(self.path(name), (now - age, now - age))
         self.json("save", self.path("copy.db"), "--conductor", self.conductor.url)
-        gone = f"copy.db.{ended.pid}.new"
+        gone = f"copy.db.conductor-{ended.pid}.new"
         self.assertEqual({name for name in os.listdir(self.home) if name.endswith(".new")},
                          set(names) - {gone})
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <new>
@@ -19,24 +20,14 @@
 
 #include "daemon/serve/registration_json.h"
 #include "eventually.h"
+#include "fed_publisher.h"
 #include "lib/store/snapshot_reader.h"
 #include "lib/store/snapshot_writer.h"
 #include "lib/store/sqlite.h"
-#include "lib/wire/vllm_encoder.h"
 #include "tests/serve/eventually.h"
 
 namespace conductor::serve {
 namespace {
-
-Registration Ingested(const std::string& instance) {
-  Registration registration;
-  registration.mode = stream::ListenMode::kIngest;
-  registration.model = "m";
-  registration.instance_id = instance;
-  registration.block_size = 2;
-  registration.incarnation = "run-1";
-  return registration;
-}
 
 class SnapshotsTest : public testing::Test {
  protected:
@@ -46,27 +37,6 @@ class SnapshotsTest : public testing::Test {
     path_ = directory_ + "/state.db";
   }
   ~SnapshotsTest() override { std::filesystem::remove_all(directory_); }
-
-  // A publisher with `batches` batches of one block each.
-  static void Feed(Registry& registry, const Registration& registration, uint64_t batches) {
-    std::vector<stream::Intake::Message> messages;
-    for (uint64_t i = 0; i < batches; ++i) {
-      wire::BlockStored stored;
-      stored.hashes = {EngineHash{100 + i}};
-      if (i > 0) stored.parent = EngineHash{99 + i};
-      stored.tokens = {static_cast<TokenId>(i), 7};
-      stored.block_size = 2;
-      stored.medium = "GPU";
-      wire::EventBatch batch;
-      batch.timestamp = 1000.0 + static_cast<double>(i);
-      batch.events.emplace_back(std::move(stored));
-      messages.push_back({.topic = "", .sequence = i, .payload = wire::EncodeVllmBatch(batch)});
-    }
-    const auto ingested = registry.Ingest(registration, messages);
-    ASSERT_TRUE(ingested) << ingested.error().Message();
-    ASSERT_TRUE(registry.WaitApplied(registration.Key(), *ingested,
-                                     MonoNow() + std::chrono::seconds(60), {}));
-  }
 
   void Save(const Registry& registry, const std::set<std::string>& configured = {}) {
     std::filesystem::remove(path_);
@@ -453,6 +423,81 @@ TEST_F(SnapshotsTest, WhatCouldNotBeWrittenAtTheStartIsTriedAgain) {
   EXPECT_TRUE((*snapshots)->Save());
   EXPECT_TRUE(std::filesystem::is_symlink(link));
   EXPECT_FALSE(Snapshots::Open(registry, {.file = link, .interval = {}}, {}, true));
+  // What was never loaded may be worth more than what took its place.
+  std::filesystem::rename(path_ + ".unusable", path_);
+  Registry next({});
+  EXPECT_EQ(Restore(next).holdings, 2u);
+}
+
+// As when the volume is mounted after the start.
+TEST_F(SnapshotsTest, WhatCameThereAfterTheStartIsKept) {
+  Registry registry({});
+  Feed(registry, Ingested("a"), 2);
+  Save(registry);
+  std::filesystem::rename(path_, path_ + ".late");
+  Registry cold({});
+  const auto snapshots = Open(cold);
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_TRUE(snapshots->Save());  // its own is not kept
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".unusable"));
+  std::filesystem::rename(path_ + ".late", path_);
+  const auto report = snapshots->Save();
+  ASSERT_TRUE(report) << report.error().Message();
+  EXPECT_EQ(report->info.publishers, 0u);
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".unusable.1"));
+  std::filesystem::rename(path_ + ".unusable", path_);
+  Registry next({});
+  EXPECT_EQ(Restore(next).holdings, 2u);
+}
+
+TEST_F(SnapshotsTest, WhatWasLoadedIsSavedOver) {
+  {
+    Registry registry({});
+    Feed(registry, Ingested("a"), 2);
+    Save(registry);
+  }
+  Registry registry({});
+  const auto snapshots = Open(registry);
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".unusable"));
+}
+
+TEST_F(SnapshotsTest, ALockThatWasRemovedIsTakenAgain) {
+  Registry registry({});
+  const auto snapshots = Open(registry);
+  EXPECT_TRUE(snapshots->Save());
+  std::filesystem::remove(path_ + ".lock");
+  {
+    Registry other({});
+    const auto second = Open(other);
+    const auto report = snapshots->Save();
+    ASSERT_FALSE(report);
+    EXPECT_NE(report.error().what.find("another conductor uses it"), std::string::npos);
+    EXPECT_TRUE(second->Save());
+  }
+  EXPECT_TRUE(snapshots->Save());
+  EXPECT_FALSE(Snapshots::Open(registry, {.file = path_, .interval = {}}, {}, false));
+}
+
+TEST_F(SnapshotsTest, ADamagedFileThatCouldNotBeKeptIsKeptByTheFirstSaveThatCan) {
+  const std::string link = directory_ + "/link";
+  std::filesystem::create_symlink("/proc/self/status", link);  // nothing can be made beside it
+  Registry registry({});
+  const auto snapshots = Snapshots::Open(registry, {.file = link, .interval = {}}, {}, false);
+  ASSERT_TRUE(snapshots) << snapshots.error().Message();
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_FALSE(std::filesystem::exists(link + ".unusable"));
+  const auto report = (*snapshots)->Save();
+  ASSERT_FALSE(report);
+  EXPECT_NE(report.error().what.find("cannot be created"), std::string::npos);
+  std::ofstream(path_) << "no snapshot";
+  std::filesystem::remove(link);
+  std::filesystem::create_symlink(path_, link);
+  EXPECT_TRUE((*snapshots)->Save());
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(WhyNotSound(), "");
+  EXPECT_EQ(std::filesystem::file_size(path_ + ".unusable"), 11u);
 }
 
 TEST(RegistrationJson, IsReadAsTheSameRegistration) {

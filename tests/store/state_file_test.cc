@@ -67,9 +67,11 @@ TEST_F(StateFileTest, WhatWasWrittenTakesThePlaceOfTheLast) {
 }
 
 TEST_F(StateFileTest, WhatIsSetAsideTakesNothingsPlace) {
+  const auto file = StateFile::Take(path_);
+  ASSERT_TRUE(file);
   for (const char* name : {".unusable", ".unusable.1", ".unusable.2"}) {
     Put(path_, name);
-    const auto aside = StateFile::SetAside(path_);
+    const auto aside = file->SetAside();
     ASSERT_TRUE(aside) << aside.error().Message();
     EXPECT_EQ(*aside, path_ + name);
     EXPECT_EQ(Get(*aside), name);
@@ -78,18 +80,21 @@ TEST_F(StateFileTest, WhatIsSetAsideTakesNothingsPlace) {
 }
 
 TEST_F(StateFileTest, AtMostFiveAreKeptAsideTheOldestGoes) {
+  const auto file = StateFile::Take(path_);
+  ASSERT_TRUE(file);
   std::set<std::string> names;
   for (int i = 0; i < 3 * StateFile::kMostAside; ++i) {
     const std::string content = std::to_string(i);
     Put(path_, content);
-    const auto aside = StateFile::SetAside(path_);
+    const auto aside = file->SetAside();
     ASSERT_TRUE(aside) << aside.error().Message();
     EXPECT_EQ(Get(*aside), content);
     names.insert(*aside);
   }
   EXPECT_EQ(names.size(), static_cast<size_t>(StateFile::kMostAside));
   const std::filesystem::directory_iterator entries(directory_);
-  EXPECT_EQ(std::distance(begin(entries), end(entries)), StateFile::kMostAside);
+  EXPECT_EQ(std::distance(begin(entries), end(entries)),
+            StateFile::kMostAside + 1);  // and the lock
 }
 
 TEST_F(StateFileTest, WhatIsBesideADatabaseGoesWithIt) {
@@ -100,7 +105,7 @@ TEST_F(StateFileTest, WhatIsBesideADatabaseGoesWithIt) {
     Put(file->temporary() + suffix, "left");
   }
   Put(path_, "old");
-  const auto aside = StateFile::SetAside(path_);
+  const auto aside = file->SetAside();
   ASSERT_TRUE(aside);
   EXPECT_EQ(Get(*aside + "-wal"), "of the old one");
   for (const char* suffix : {"-journal", "-wal", "-shm"}) Put(path_ + suffix, "of the old one");
@@ -183,6 +188,65 @@ TEST_F(StateFileTest, ALockThatIsSomethingElseIsLeftAlone) {
   ASSERT_FALSE(file);
   EXPECT_EQ(file.error().what, "is no lock of Conductor's");
   EXPECT_EQ(Get(path_ + ".lock"), "[[package]]\n");
+}
+
+// As `rm state.db*` does it.
+TEST_F(StateFileTest, ALockThatWasRemovedIsGivenUp) {
+  auto first = StateFile::Take(path_);
+  ASSERT_TRUE(first);
+  EXPECT_TRUE(first->Holds());
+  Put(path_, "the second's");
+  Put(first->temporary(), "the first's");
+  std::filesystem::remove(path_ + ".lock");
+  EXPECT_FALSE(first->Holds());
+  {
+    const auto second = StateFile::Take(path_);
+    ASSERT_TRUE(second) << second.error().Message();
+    Put(first->temporary(), "the first's");
+    EXPECT_FALSE(first->Holds());
+    const Status replaced = first->Replace();
+    ASSERT_FALSE(replaced);
+    EXPECT_EQ(replaced.error().where, path_ + ".lock");
+    EXPECT_FALSE(first->SetAside());
+    EXPECT_EQ(Get(path_), "the second's");
+    // What the first has locks nobody out, and it may have it anew once the second is gone.
+    EXPECT_TRUE(second->Holds());
+    EXPECT_FALSE(StateFile::Take(path_));
+  }
+  first = StateFile::Take(path_);
+  ASSERT_TRUE(first) << first.error().Message();
+  EXPECT_TRUE(first->Holds());
+}
+
+TEST_F(StateFileTest, AFileThatWasWrittenToOrReplacedIsAnotherVersion) {
+  EXPECT_FALSE(VersionOf(path_));
+  Put(path_, "old");
+  const auto old = VersionOf(path_);
+  ASSERT_TRUE(old);
+  EXPECT_EQ(VersionOf(path_), old);
+  Put(path_, "older");
+  EXPECT_NE(VersionOf(path_), old);
+  Put(path_ + "2", "older");
+  const auto other = VersionOf(path_ + "2");
+  std::filesystem::rename(path_ + "2", path_);
+  EXPECT_EQ(VersionOf(path_), other);
+}
+
+TEST_F(StateFileTest, ADirectoryThatMayBeWrittenAndNotReadIsNoError) {
+  const bool as_root = ::geteuid() == 0;
+  if (as_root) {
+    ASSERT_EQ(::chown(directory_.c_str(), 65534, 65534), 0);
+  }
+  ASSERT_EQ(::chmod(directory_.c_str(), 0300), 0);
+  if (as_root) {
+    ASSERT_EQ(::seteuid(65534), 0);
+  }
+  const Status synced = SyncDirectoryOf(path_);
+  if (as_root) {
+    ASSERT_EQ(::seteuid(0), 0);
+  }
+  ASSERT_EQ(::chmod(directory_.c_str(), 0700), 0);
+  EXPECT_TRUE(synced) << synced.error().Message();
 }
 
 TEST_F(StateFileTest, WhereNothingCanBeMadeItSaysSo) {
