@@ -181,6 +181,9 @@ class DecodeFirst {
     LetGo(false);
   }
 
+  // The client is about to get a refusal: a call that comes now comes too late.
+  void Refused() { LetGo(true); }
+
   // Why the decoder was cancelled.
   [[nodiscard]] std::optional<CalledFailure>& failure() { return failure_; }
 
@@ -226,6 +229,7 @@ Awaitable<void> ServeDecodeFirst(Completion& completion) {
     DecodeHooks hooks;
     hooks.departure = &decode_ends;
     hooks.first_byte = [&] { attempt.FirstByte(); };
+    hooks.refused = [&] { attempt.Refused(); };
     const Decoded decoded = co_await RunDecode(request, completion.PairedDecodePlan(), make, hooks);
     if (request.departure.happened() || request.client.has_begun()) co_return;
     if (decoded.kind == Decoded::Kind::kFailed) {

@@ -135,6 +135,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
     const bool was_closed =
         !asked && asked.error().kind == UpstreamError::Kind::kBroken && !got_bytes_ && !is_over();
     if (!was_closed) co_return asked;
+    has_sent_ = false;  // to nobody
   }
   auto connected = co_await Connect(engine);
   if (!connected) co_return connected;
@@ -144,7 +145,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
 
 Awaitable<tl::expected<void, UpstreamError>> Exchange::AskOnce(std::string_view head,
                                                                std::string_view body) {
-  is_sent_ = has_head_ = got_bytes_ = has_begun_ = finished_ = false;
+  has_sent_ = is_sent_ = has_head_ = got_bytes_ = has_begun_ = finished_ = false;
   begin_ = end_ = 0;
   if (buffer_.empty()) buffer_.resize(kBufferBytes);
   limit_.Set(upstreams_.options().first_byte);
@@ -164,6 +165,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Send(std::string_view hea
                                                    net::buffer(body.data(), body.size())};
     const size_t sent = socket_.write_some(rest, error);
     if (!error) {
+      has_sent_ = true;
       const size_t of_head = std::min(sent, head.size());
       head.remove_prefix(of_head);
       body.remove_prefix(sent - of_head);

@@ -94,6 +94,8 @@ class Exchange {
                                                                  std::string_view head,
                                                                  std::string_view body);
   [[nodiscard]] const ResponseHead& head() const { return head_; }
+  // Whether the engine may have got the request, or a part of it.
+  [[nodiscard]] bool has_sent() const { return has_sent_; }
 
   // The next bytes of the body as they come, without framing; empty at its end. They are valid
   // until the next call. The first may take as long as the head: engines send the head of a stream
@@ -143,6 +145,7 @@ class Exchange {
   size_t begin_ = 0;  // of what was read and not given out
   size_t end_ = 0;
   bool to_head_ = false;    // the request is HEAD
+  bool has_sent_ = false;   // some of the request
   bool is_sent_ = false;    // the whole request
   bool has_head_ = false;   // head_ is the answer's
   bool got_bytes_ = false;  // of the answer

@@ -319,6 +319,15 @@ class Choreographies(ProxyTest):
         self.wait(lambda: proxy.complete().status == 200, "the bootstrap server to be asked again")
         self.assertEqual(self.one(prefill).headers["x-data-parallel-rank"], "3")
 
+    def test_mooncake_says_which_rank_was_pinned_in_its_turn(self):
+        proxy, prefill, decode, bootstrap = self.mooncake()
+        bootstrap.ids = {1: prefill.engine_id, 4: prefill.engine_id}
+        self.wait(lambda: route(proxy.complete())["rank"] != "0", "the ranks to be learnt")
+        said = [route(proxy.complete())["rank"] for _ in range(4)]
+        self.assertEqual(said, [request.headers["x-data-parallel-rank"]
+                                for request in prefill.completions()][-4:])
+        self.assertEqual(set(said), {"1", "4"})
+
     # layerwise
 
     def test_layerwise_decode_calls_back_for_its_prefill(self):
