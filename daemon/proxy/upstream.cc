@@ -132,8 +132,10 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
   if (kept) {
     socket_ = *std::move(kept);
     auto asked = co_await AskOnce(head, body);
-    const bool was_closed =
+    const bool is_unanswered =
         !asked && asked.error().kind == UpstreamError::Kind::kBroken && !got_bytes_ && !is_over();
+    const bool was_closed =
+        is_unanswered && (!is_sent_ || MonoNow() - sent_ < upstreams_.options().stale);
     if (!was_closed) co_return asked;
     has_sent_ = false;  // to nobody
   }
@@ -182,6 +184,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Send(std::string_view hea
     watches = false;
   }
   is_sent_ = head.empty() && body.empty();
+  sent_ = MonoNow();
   if (is_sent_ || has_head_) co_return tl::expected<void, UpstreamError>();
   if (limit_.passed()) {
     co_return Failed(UpstreamError::Kind::kFirstByte, "does not take the request");
