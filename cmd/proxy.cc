@@ -124,11 +124,14 @@ void AddEngineFlags(CLI::App& app, const std::shared_ptr<Flags>& flags) {
           "their ports, by their places [8200]");
   AddList(app, "--engine-endpoints,--engine-endpoint", flags->unified, "ADDRESS",
           "engines that do both, in place of the four above");
-  AddList(app, "--prefiller-endpoints,--prefiller-endpoint", flags->prefillers.endpoints, "ADDRESS",
-          "HOST:PORT of engines that prefill")
+  AddList(app, "--prefiller-endpoints,--prefiller-endpoint,--prefill", flags->prefillers.endpoints,
+          "ADDRESS", "HOST:PORT of engines that prefill [BOOTSTRAP_PORT|none]")
       ->group(kHidden);
-  AddList(app, "--decoder-endpoints,--decoder-endpoint", flags->decoders.endpoints, "ADDRESS",
-          "HOST:PORT of engines that decode")
+  AddList(app, "--decoder-endpoints,--decoder-endpoint,--decode", flags->decoders.endpoints,
+          "ADDRESS", "HOST:PORT of engines that decode")
+      ->group(kHidden);
+  AddList(app, "--prefiller-bootstrap-ports,--prefiller-bootstrap-port",
+          flags->prefillers.bootstrap_ports, "PORT", "of each, by their places; or none")
       ->group(kHidden);
   AddList(app, "--prefiller-instance-ids,--prefiller-instance-id", flags->prefillers.instance_ids,
           "ID", "what the conductor calls them")

@@ -52,8 +52,8 @@ struct Asked {
 struct Prefiller {
   std::string host;  // as the proxy reaches it, IPv6 without brackets
   std::optional<uint32_t> rank;
-  uint16_t bootstrap_port = 0;
-  std::string engine_id;  // of the rank, by its bootstrap server; empty: not known
+  uint16_t bootstrap_port = 0;  // 0: it has none that is to be named
+  std::string engine_id;        // of the rank, by its bootstrap server; empty: not known
   // Of this attempt's own, and of no other's: nobody can guess them.
   uint64_t room = 0;       // below 2^63
   std::string request_id;  // by which engines know it

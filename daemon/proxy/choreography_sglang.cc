@@ -38,7 +38,9 @@ class Sglang : public Choreography {
  private:
   static std::string Body(const Asked& asked, const Prefiller& prefiller) {
     std::string host = JsonString(prefiller.host);
-    std::string port = std::to_string(prefiller.bootstrap_port);
+    // Without one the engines know it by themselves.
+    std::string port =
+        prefiller.bootstrap_port == 0 ? "null" : std::to_string(prefiller.bootstrap_port);
     std::string room = std::to_string(prefiller.room);
     if (const size_t batch = BatchSize(asked); batch > 0) {
       const std::array<std::string, 2> same = {host, port};

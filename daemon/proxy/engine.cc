@@ -49,6 +49,15 @@ Result<EngineSpec> EngineSpec::Parse(std::string_view text) {
   return spec;
 }
 
+Result<uint16_t> EngineSpec::ParseBootstrapPort(std::string_view text) {
+  if (text == "none") return 0;
+  const auto port = ParseNumber(text, "a bootstrap port", 1, 65535);
+  if (!port) {
+    return Fail(fmt::format("'{}' is no bootstrap port", text), {}, "from 1 to 65535, or none");
+  }
+  return static_cast<uint16_t>(*port);
+}
+
 Engine::Engine(Role role, EngineSpec spec)
     : role_(role), spec_(std::move(spec)), name_(spec_.Name()) {
   error_code error;

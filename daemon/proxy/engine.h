@@ -36,11 +36,16 @@ struct EngineSpec {
   uint16_t port = 0;
   std::string instance_id;          // the conductor's; empty: found out (instance_map.h)
   std::vector<EventSource> events;  // to be registered at the conductor; empty: nothing is
+  // Where its bootstrap server listens (kMooncake, kSglang). Nothing: at the port of all; 0: it has
+  // none that is to be named.
+  std::optional<uint16_t> bootstrap_port;
 
   // "HOST:PORT", IPv6 in brackets: what an engine is called.
   [[nodiscard]] std::string Name() const;
   // "HOST:PORT", "http://HOST:PORT" and the same with a "/" behind it.
   [[nodiscard]] static Result<EngineSpec> Parse(std::string_view text);
+  // A bootstrap port: "1" to "65535", or "none", which is 0.
+  [[nodiscard]] static Result<uint16_t> ParseBootstrapPort(std::string_view text);
 
   friend bool operator==(const EngineSpec&, const EngineSpec&) = default;
 };

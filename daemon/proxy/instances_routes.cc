@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "daemon/proxy/ask_engines.h"
@@ -67,14 +68,35 @@ Result<Instances> Read(std::string_view body, bool is_unified) {
   if (!elements || elements->empty()) {
     return Fail("cannot be used", "instances", "an array of \"HOST:PORT\"");
   }
+  std::optional<uint16_t> bootstrap_port;
+  if (const auto text = members->Find("bootstrap_port")) {
+    const auto port = EngineSpec::ParseBootstrapPort(
+        members->FindString("bootstrap_port").value_or(std::string(*text)));
+    if (!port) return tl::unexpected(Error(port.error()).Within("bootstrap_port"));
+    bootstrap_port = *port;
+  }
   for (const std::string_view element : *elements) {
     const auto text = ReadJsonString(element);
     if (!text) return Fail("is no string", "instances", "\"HOST:PORT\"");
     auto engine = EngineSpec::Parse(*text);
     if (!engine) return tl::unexpected(std::move(engine.error()).Within("instances"));
+    engine->bootstrap_port = bootstrap_port;
     read.engines.push_back(*std::move(engine));
   }
   return read;
+}
+
+// Whether they can be told from those that are there.
+Status CheckNew(const Instances& added, const Shared& shared) {
+  if (added.role != Role::kPrefill) return {};
+  std::vector<EngineSpec> all;
+  for (const auto& engine : shared.fleet.Engines(Role::kPrefill)) {
+    const bool is_known =
+        std::ranges::find(added.engines, engine->name(), &EngineSpec::Name) != added.engines.end();
+    if (!is_known) all.push_back(engine->spec());
+  }
+  all.insert(all.end(), added.engines.begin(), added.engines.end());
+  return CheckBootstrap(all, shared.options);
 }
 
 // What the request is about; nothing when it has been refused.
@@ -118,6 +140,10 @@ std::string Names(const std::vector<EngineSpec>& engines) {
 Awaitable<void> AddInstances(Request& request) {
   const auto read = co_await Admit(request);
   if (!read) co_return;
+  if (const auto checked = CheckNew(*read, request.shared); !checked) {
+    const std::string message = checked.error().Message();
+    co_return co_await AnswerError(request, 400, "invalid_request_error", message);
+  }
   // One that does not answer is not added.
   std::vector<std::shared_ptr<Engine>> engines;
   for (const EngineSpec& spec : read->engines) {

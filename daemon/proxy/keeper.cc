@@ -88,7 +88,7 @@ void Keeper::AskBootstrap(const std::shared_ptr<Engine>& engine) {
       [this, engine]() -> Awaitable<void> {
         EngineSpec spec;
         spec.host = engine->spec().host;
-        spec.port = options_.bootstrap_port;
+        spec.port = options_.BootstrapPortOf(engine->spec());
         Engine server(Role::kPrefill, spec);
         auto addresses = engine->addresses();
         for (tcp::endpoint& address : addresses) address.port(spec.port);

@@ -50,9 +50,9 @@ class Attempts {
     return *std::move(picked);
   }
 
-  // This one is not ready; it does not count.
-  void NotReady() {
-    --made_;
+  // Nobody can be asked with what there is. Where one was before, what it said stands.
+  void GaveUp() {
+    if (made_ > 1) return;
     failure_ = {503, fmt::format("{}_unavailable", plan_.name),
                 fmt::format("no {} engine is ready yet", RoleName(plan_.role)), 1};
   }
@@ -257,8 +257,8 @@ Awaitable<Prefilled> RunPrefill(Request& request, LegPlan plan, const MakeLeg& m
     Dispatch dispatch = *std::move(next);
     auto leg = make(dispatch);
     if (!leg) {
-      attempts.NotReady();
-      continue;
+      attempts.GaveUp();
+      break;
     }
     request.record.prefill = dispatch.engine().name();
     const std::string head = PrefillHead(dispatch.engine(), request.asked.head.target,
@@ -313,8 +313,8 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
     Dispatch dispatch = *std::move(next);
     auto leg = make(dispatch);
     if (!leg) {
-      attempts.NotReady();
-      continue;
+      attempts.GaveUp();
+      break;
     }
     request.record.decode = dispatch.engine().name();
     Exchange exchange(request.lane.upstreams, departure);
@@ -322,7 +322,7 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
                                         request.asked.head.target, leg->body->size(), leg->headers);
     const MonoTime began = MonoNow();
     auto asked = co_await exchange.Ask(dispatch.engine(), head, *leg->body);
-    result.reached |= asked || asked.error().kind != UpstreamError::Kind::kConnect;
+    result.reached |= exchange.has_sent();
     tl::expected<std::string_view, UpstreamError> piece;
     if (asked) {
       piece = co_await exchange.Read();
@@ -349,6 +349,8 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
     if (status >= 500) {
       request.shared.metrics.UpstreamFailed(plan.name, std::to_string(status));
       if (IsUnavailable(status)) dispatch.Failed();
+    } else if (status >= 300) {
+      dispatch.Succeeded();  // what it refuses may have been too much for the others as well
     } else {
       attempts.Succeeded(dispatch);
     }
@@ -361,7 +363,9 @@ Awaitable<Decoded> RunDecode(Request& request, LegPlan plan, const MakeLeg& make
         co_return result;
       }
     }
-    if (status < 300 && hooks.first_byte) hooks.first_byte();
+    const auto& begins = status < 300 ? hooks.first_byte : hooks.refused;
+    if (begins) begins();
+    result.status = status;
     // What may have to be continued is needed still; whoever changes answers lets go of it.
     if (hooks.change == nullptr) request.client.ReleaseBody(request.asked);
     AnswerChange* const change = status < 300 ? hooks.change : nullptr;

@@ -55,8 +55,8 @@ struct Outgoing {
 // The failure of a leg that has nobody to ask.
 [[nodiscard]] LegFailure NoEngine(const Fleet::None& none, const LegPlan& plan);
 
-// Makes what is sent to the engine that was chosen; nothing: this engine cannot be used now, try
-// another one. A decode leg's is called once for each attempt, before anything is sent.
+// Makes what is sent to the engine that was chosen; nothing: no engine can be asked any more, and
+// the leg has failed. A decode leg's is called once for each attempt, before anything is sent.
 using MakeLeg = std::function<std::optional<Outgoing>(const Dispatch& dispatch)>;
 
 // What became of a leg that is not the client's answer.
@@ -111,12 +111,20 @@ struct Decoded {
   };
   Kind kind = Kind::kFailed;
   LegFailure failure;
-  bool reached = false;  // an engine had the request
+  int status = 0;        // of the engine's answer, where the client got one
+  bool reached = false;  // an engine had the request, or a part of it
+
+  // Nobody has fetched what was prefilled, as far as is known.
+  [[nodiscard]] bool has_left_blocks() const {
+    return kind == Kind::kFailed || status >= 500 || (kind == Kind::kLeft && !reached);
+  }
 };
 struct DecodeHooks {
   Departure* departure = nullptr;    // ends the leg; none: the request's own
   std::function<void()> first_byte;  // the client is about to get the first bytes of a success
-  AnswerChange* change = nullptr;    // of a success; none: its bytes pass as they come
+  // The same of what is none. Behind either of them the client's body may be gone.
+  std::function<void()> refused;
+  AnswerChange* change = nullptr;  // of a success; none: its bytes pass as they come
   // What `change` waits for before a success is relayed; it ends when `departure` happens.
   std::function<Awaitable<void>()> before;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -12,6 +13,52 @@
 
 namespace conductor::proxy {
 
+namespace {
+
+// HOST:PORT, and behind those of prefillers perhaps a bootstrap port.
+Result<std::vector<EngineSpec>> EnginesAt(const std::vector<std::string>& words,
+                                          std::string_view what) {
+  std::vector<EngineSpec> engines;
+  const std::string flag = fmt::format("--{}-endpoints", what);
+  for (const std::string& word : words) {
+    const bool has_place =
+        what == "prefiller" && !engines.empty() && !engines.back().bootstrap_port;
+    if (has_place && word.find(':') == std::string::npos) {
+      const auto port = EngineSpec::ParseBootstrapPort(word);
+      if (!port) return tl::unexpected(Error(port.error()).Within(flag));
+      engines.back().bootstrap_port = *port;
+      continue;
+    }
+    auto engine = EngineSpec::Parse(word);
+    if (!engine) return tl::unexpected(std::move(engine.error()).Within(flag));
+    engines.push_back(*std::move(engine));
+  }
+  return engines;
+}
+
+Status AddBootstrapPorts(std::vector<std::string> ports, std::string_view what,
+                         std::vector<EngineSpec>& engines) {
+  if (ports.empty()) return {};
+  const std::string flag = fmt::format("--{}-bootstrap-ports", what);
+  if (ports.size() == 1 && !engines.empty()) ports.resize(engines.size(), ports.front());
+  if (ports.size() != engines.size()) {
+    return Fail(fmt::format("{} ports for {} engines", ports.size(), engines.size()), flag,
+                "one for each, by its place, or one for all");
+  }
+  for (size_t i = 0; i < engines.size(); ++i) {
+    if (engines[i].bootstrap_port) {
+      return Fail(fmt::format("{} has one already, behind its address", engines[i].Name()), flag,
+                  "the one or the other");
+    }
+    const auto port = EngineSpec::ParseBootstrapPort(ports[i]);
+    if (!port) return tl::unexpected(Error(port.error()).Within(flag));
+    engines[i].bootstrap_port = *port;
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<std::vector<EngineSpec>> EnginesOf(const EngineLists& lists, std::string_view what,
                                           uint16_t default_port) {
   std::vector<EngineSpec> engines;
@@ -20,14 +67,9 @@ Result<std::vector<EngineSpec>> EnginesOf(const EngineLists& lists, std::string_
       return Fail("stands beside hosts or ports", fmt::format("--{}-endpoints", what),
                   "the one or the other");
     }
-    for (const std::string& text : lists.endpoints) {
-      auto engine = EngineSpec::Parse(text);
-      if (!engine) {
-        return tl::unexpected(
-            std::move(engine.error()).Within(fmt::format("--{}-endpoints", what)));
-      }
-      engines.push_back(*std::move(engine));
-    }
+    auto at = EnginesAt(lists.endpoints, what);
+    if (!at) return at;
+    engines = *std::move(at);
   } else if (!lists.hosts.empty() || !lists.ports.empty()) {
     auto hosts = lists.hosts;
     auto ports = lists.ports;
@@ -58,6 +100,9 @@ Result<std::vector<EngineSpec>> EnginesOf(const EngineLists& lists, std::string_
   }
   for (size_t i = 0; i < lists.instance_ids.size(); ++i) {
     engines[i].instance_id = lists.instance_ids[i];
+  }
+  if (const auto added = AddBootstrapPorts(lists.bootstrap_ports, what, engines); !added) {
+    return tl::unexpected(added.error());
   }
   return engines;
 }
@@ -127,6 +172,27 @@ Status CheckMetaserver(const ProxyOptions& options) {
 
 }  // namespace
 
+Status CheckBootstrap(const std::vector<EngineSpec>& prefillers, const ProxyOptions& options) {
+  const Connector connector = options.choreography.connector;
+  const bool is_mooncake = connector == Connector::kMooncake;
+  if (options.is_unified() || (!is_mooncake && connector != Connector::kSglang)) return {};
+  std::map<std::pair<std::string, uint16_t>, std::string> servers;
+  for (const EngineSpec& engine : prefillers) {
+    const uint16_t port = options.BootstrapPortOf(engine);
+    if (port == 0 && is_mooncake) {
+      return Fail("has no bootstrap server", engine.Name(),
+                  "a port: decoders of mooncake ask there for its blocks");
+    }
+    if (port == 0) continue;
+    const auto [other, is_new] = servers.emplace(std::pair(engine.host, port), engine.Name());
+    if (is_new) continue;
+    return Fail(fmt::format("its bootstrap port {} is that of {} too", port, other->second),
+                engine.Name(),
+                "one of its own: --prefiller-bootstrap-ports, or bootstrap_port in the file");
+  }
+  return {};
+}
+
 Status CheckOptions(const ProxyOptions& options) {
   if (options.prefillers.empty() && options.decoders.empty()) {
     return Fail("no engine is named", {},
@@ -152,6 +218,7 @@ Status CheckOptions(const ProxyOptions& options) {
       }
     }
   }
+  if (const auto checked = CheckBootstrap(options.prefillers, options); !checked) return checked;
   if (options.embedded && !options.conductors.empty()) {
     return Fail("stands beside --conductor-address", "--embedded", "the one or the other");
   }

@@ -38,7 +38,7 @@ struct ProxyOptions {
   std::vector<EngineSpec> prefillers;  // with no decoders: engines that do both
   std::vector<EngineSpec> decoders;
   ChoreographyOptions choreography;
-  uint16_t bootstrap_port = 8998;  // of prefillers, for kMooncake and kSglang
+  uint16_t bootstrap_port = 8998;  // of prefillers that have no other, for kMooncake and kSglang
 
   std::vector<std::string> conductors;  // URLs, in the order of preference; empty: nobody is asked
   bool embedded = false;                // an index of its own in place of a conductor
@@ -66,6 +66,10 @@ struct ProxyOptions {
   std::string api_key;     // sent to engines in place of the client's own Authorization; or empty
   std::string access_log;  // a file, "-": stdout; empty: none
 
+  // 0: none.
+  [[nodiscard]] uint16_t BootstrapPortOf(const EngineSpec& prefiller) const {
+    return prefiller.bootstrap_port.value_or(bootstrap_port);
+  }
   [[nodiscard]] bool is_unified() const { return decoders.empty(); }
   [[nodiscard]] bool has_conductor() const { return embedded || !conductors.empty(); }
   [[nodiscard]] Policy effective_policy() const {
@@ -81,6 +85,9 @@ struct EngineLists {
   std::vector<std::string> ports;
   std::vector<std::string> endpoints;  // in place of both: HOST:PORT
   std::vector<std::string> instance_ids;
+  // PORT or none; one stands for all. For prefillers these may also stand behind their endpoints:
+  // "http://a:8100" "8998" "http://a:8101" "8999".
+  std::vector<std::string> bootstrap_ports;
 };
 [[nodiscard]] Result<std::vector<EngineSpec>> EnginesOf(const EngineLists& lists,
                                                         std::string_view what,
@@ -102,6 +109,10 @@ struct EngineLists {
 
 // What can only be said of all of it: no engine at all, one named twice, a policy that asks nobody.
 [[nodiscard]] Status CheckOptions(const ProxyOptions& options);
+// Two prefillers at one bootstrap server would be taken for each other: decoders fetch from the one
+// what the other has computed, and wait in vain.
+[[nodiscard]] Status CheckBootstrap(const std::vector<EngineSpec>& prefillers,
+                                    const ProxyOptions& options);
 
 // A limit or a time as people set it, by a flag or a key of the file. The one list of them.
 struct ProxySetting {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <utility>
 
@@ -125,7 +126,18 @@ Status ReadEvents(const Json& array, const std::string& where, EngineSpec& engin
   });
 }
 
-Status ReadEngines(const Json& array, const std::string& where, std::vector<EngineSpec>& engines) {
+Reader BootstrapPort(std::optional<uint16_t>& target) {
+  return [&target](const Json& value, const std::string& where) -> Status {
+    const auto port =
+        EngineSpec::ParseBootstrapPort(value.is_string() ? value.get<std::string>() : value.dump());
+    if (!port) return tl::unexpected(Error(port.error()).Within(where));
+    target = *port;
+    return {};
+  };
+}
+
+Status ReadEngines(const Json& array, const std::string& where, bool prefill,
+                   std::vector<EngineSpec>& engines) {
   return ReadArray(array, where, [&](const Json& value, const std::string& at) -> Status {
     EngineSpec engine;
     const auto endpoint = [&](const Json& text, const std::string& place) {
@@ -138,11 +150,11 @@ Status ReadEngines(const Json& array, const std::string& where, std::vector<Engi
     const auto events = [&](const Json& sources, const std::string& place) {
       return ReadEvents(sources, place, engine);
     };
-    const auto read = ReadObject(value, at,
-                                 {{"instance_id", Text(engine.instance_id)},
-                                  {"http_endpoint", endpoint},
-                                  {"registrations", events}},
-                                 {"http_endpoint"});
+    std::map<std::string, Reader> readers = {{"instance_id", Text(engine.instance_id)},
+                                             {"http_endpoint", endpoint},
+                                             {"registrations", events}};
+    if (prefill) readers["bootstrap_port"] = BootstrapPort(engine.bootstrap_port);
+    const auto read = ReadObject(value, at, readers, {"http_endpoint"});
     if (read) engines.push_back(engine);
     return read;
   });
@@ -173,7 +185,7 @@ Status ReadPrefill(const Json& value, const std::string& where, ProxyOptions& op
                         }}});
   };
   const Reader instances = [&](const Json& array, const std::string& at) {
-    return ReadEngines(array, at, options.prefillers);
+    return ReadEngines(array, at, true, options.prefillers);
   };
   return ReadObject(value, where, {{"config", config}, {"instances", instances}}, {"instances"});
 }
@@ -237,7 +249,7 @@ Status ReadProxyJson(std::string_view json, std::string_view name, ProxyOptions&
     return ReadObject(value, where,
                       {{"instances",
                         [&](const Json& array, const std::string& at) {
-                          return ReadEngines(array, at, options.decoders);
+                          return ReadEngines(array, at, false, options.decoders);
                         }}},
                       {"instances"});
   };

@@ -74,10 +74,7 @@ Awaitable<Decoded> ServePart(Completion& completion, SaidSoFar& said, std::strin
     prefilled.dispatch.Release();
   };
   result = co_await RunDecode(request, completion.PairedDecodePlan(), make_decode, hooks);
-  const bool was_left = result.kind == Decoded::Kind::kLeft && !result.reached;
-  if (holds_blocks && (was_left || result.kind == Decoded::Kind::kFailed)) {
-    shared.metrics.Stranded();
-  }
+  if (holds_blocks && result.has_left_blocks()) shared.metrics.Stranded();
   co_return result;
 }
 

@@ -56,6 +56,7 @@ class CalledPrefill : public std::enable_shared_from_this<CalledPrefill> {
 
   // Who was asked, for the log.
   [[nodiscard]] const std::string& engine() const { return engine_; }
+  [[nodiscard]] std::optional<uint32_t> rank() const { return rank_; }  // that was pinned
   // Blocks have been written to the decoder.
   [[nodiscard]] bool is_done() const { return is_done_; }
 
@@ -121,9 +122,8 @@ class CalledPrefill : public std::enable_shared_from_this<CalledPrefill> {
     engine_ = dispatch.engine().name();
     shared_.metrics.Chosen("prefill", ReasonName(dispatch.reason()));
     Fields more = task.leg.headers;
-    if (dispatch.held() && dispatch.held()->rank) {
-      more.Set(kRankHeader, std::to_string(*dispatch.held()->rank));
-    }
+    rank_ = dispatch.held() ? dispatch.held()->rank : std::nullopt;
+    if (rank_) more.Set(kRankHeader, std::to_string(*rank_));
     const std::string head =
         PrefillHead(dispatch.engine(), task.target, task.fields, more, task.leg.body->size());
     Attempt attempt =
@@ -136,6 +136,7 @@ class CalledPrefill : public std::enable_shared_from_this<CalledPrefill> {
   Lane& lane_;
   std::function<void(CalledFailure)> failed_;
   std::string engine_;
+  std::optional<uint32_t> rank_;
   bool is_done_ = false;
   Departure departure_;
   Departure::Listener ends_;
@@ -178,8 +179,12 @@ class DecodeFirst {
   // The client is about to get the first bytes: whoever was to call has called.
   void FirstByte() {
     request_.record.prefill = prefill_->engine();
+    request_.record.rank = prefill_->rank();
     LetGo(false);
   }
+
+  // The client is about to get a refusal: a call that comes now comes too late.
+  void Refused() { LetGo(true); }
 
   // Why the decoder was cancelled.
   [[nodiscard]] std::optional<CalledFailure>& failure() { return failure_; }
@@ -226,6 +231,7 @@ Awaitable<void> ServeDecodeFirst(Completion& completion) {
     DecodeHooks hooks;
     hooks.departure = &decode_ends;
     hooks.first_byte = [&] { attempt.FirstByte(); };
+    hooks.refused = [&] { attempt.Refused(); };
     const Decoded decoded = co_await RunDecode(request, completion.PairedDecodePlan(), make, hooks);
     if (request.departure.happened() || request.client.has_begun()) co_return;
     if (decoded.kind == Decoded::Kind::kFailed) {

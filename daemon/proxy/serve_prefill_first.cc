@@ -40,10 +40,7 @@ Awaitable<void> ServePrefillFirst(Completion& completion) {
   };
   const Decoded decoded =
       co_await RunDecode(request, completion.PairedDecodePlan(), make_decode, hooks);
-  const bool was_left = decoded.kind == Decoded::Kind::kLeft && !decoded.reached;
-  if (holds_blocks && (was_left || decoded.kind == Decoded::Kind::kFailed)) {
-    shared.metrics.Stranded();
-  }
+  if (holds_blocks && decoded.has_left_blocks()) shared.metrics.Stranded();
   if (decoded.kind == Decoded::Kind::kFailed) co_await AnswerFailure(request, decoded.failure);
 }
 

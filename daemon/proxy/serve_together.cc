@@ -34,21 +34,17 @@ class Together {
   // The next prefiller that is ready; false: there is none left.
   bool Choose() {
     while (failures_ < plan_.attempts) {
+      const std::vector<std::string> but_not = TriedOrNotReady();
       const Fleet::Wish wish{.policy = plan_.policy,
                              .load = plan_.load,
                              .prompt_tokens = plan_.prompt_tokens,
                              .held = plan_.held,
-                             .but_not = tried_};
+                             .but_not = but_not};
       auto picked = shared_.fleet.Pick(Role::kPrefill, wish, MonoNow());
       if (!picked) break;
       RenameForEngines(request_);
       auto prefiller = completion_.PrefillerOf(*picked);
-      if (!prefiller) {
-        failure_.message =
-            fmt::format("{}: its bootstrap server does not answer", picked->engine().name());
-        tried_.push_back(picked->engine().name());
-        continue;
-      }
+      if (!prefiller) continue;  // its ids were forgotten just now
       prefiller_ = *std::move(prefiller);
       dispatch_ = *std::move(picked);
       return true;
@@ -87,6 +83,20 @@ class Together {
   [[nodiscard]] bool is_untried() const { return made_ == 0; }
 
  private:
+  // A choice counts, so those that cannot be used are no candidates: it would take the turn, or the
+  // probe, of one that can.
+  [[nodiscard]] std::vector<std::string> TriedOrNotReady() {
+    std::vector<std::string> names = tried_;
+    if (!shared_.choreography.needs_bootstrap_ids()) return names;
+    for (const auto& engine : shared_.fleet.Engines(Role::kPrefill)) {
+      if (!engine->bootstrap().empty()) continue;
+      names.push_back(engine->name());
+      if (failures_ > 0) continue;
+      failure_.message = fmt::format("{}: its bootstrap server does not answer", engine->name());
+    }
+    return names;
+  }
+
   // A decoder has been chosen. Nothing: there is no prefiller for it, and it shall not do without.
   std::optional<Outgoing> Begin(const Dispatch& decoder) {
     LetGo(true);
@@ -102,6 +112,7 @@ class Together {
     shared_.metrics.Chosen("prefill", ReasonName(dispatch_.reason()));
     request_.record.prefill = dispatch_.engine().name();
     completion_.Chose(dispatch_);
+    request_.record.rank = prefiller_.rank;  // of a turn, where nobody is known to hold anything
     is_done_ = false;
     prefill_ =
         BackgroundPrefill::Start(request_, std::move(dispatch_), completion_.PrefillLeg(prefiller_),
@@ -155,7 +166,7 @@ class Together {
   const bool merges_;  // the client asks for logprobs of its prompt
   WithPromptLogprobs logprobs_;
   std::shared_ptr<Parcel<std::string>> prefilled_;  // where `merges_`: the prefiller's answer
-  std::vector<std::string> tried_;                  // prefillers that failed, or are not ready
+  std::vector<std::string> tried_;                  // prefillers that failed
   uint32_t failures_ = 0;                           // of those that were asked
   uint32_t made_ = 0;                               // prefills that were begun
   Dispatch dispatch_;                               // chosen, and not asked yet

@@ -154,7 +154,7 @@ std::optional<Prefiller> Completion::PrefillerOf(const Dispatch& dispatch) const
   const Shared& shared = request.shared;
   Prefiller prefiller;
   prefiller.host = dispatch.engine().spec().host;
-  prefiller.bootstrap_port = shared.options.bootstrap_port;
+  prefiller.bootstrap_port = shared.options.BootstrapPortOf(dispatch.engine().spec());
   prefiller.room = Room();
   prefiller.request_id = request.record.engine_request_id;
   if (dispatch.held()) prefiller.rank = dispatch.held()->rank;

@@ -103,7 +103,7 @@ const std::vector<ProxySetting>& ProxySettings() {
   return o.bootstrap_port;
 }
 , 1,
-    65535 > ("bootstrap-port", "of prefillers, for mooncake and sglang"), Time < [](O& o) -> auto& {
+    65535 > ("bootstrap-port", "of all prefillers, for mooncake and sglang"), Time < [](O& o) -> auto& {
   return o.upstreams.connect;
 }
 > ("connect-timeout", "to connect to an engine"), Time < [](O& o) -> auto& {

@@ -132,9 +132,12 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
   if (kept) {
     socket_ = *std::move(kept);
     auto asked = co_await AskOnce(head, body);
-    const bool was_closed =
+    const bool is_unanswered =
         !asked && asked.error().kind == UpstreamError::Kind::kBroken && !got_bytes_ && !is_over();
+    const bool was_closed =
+        is_unanswered && (!is_sent_ || MonoNow() - sent_ < upstreams_.options().stale);
     if (!was_closed) co_return asked;
+    has_sent_ = false;  // to nobody
   }
   auto connected = co_await Connect(engine);
   if (!connected) co_return connected;
@@ -144,7 +147,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Ask(const Engine& engine,
 
 Awaitable<tl::expected<void, UpstreamError>> Exchange::AskOnce(std::string_view head,
                                                                std::string_view body) {
-  is_sent_ = has_head_ = got_bytes_ = has_begun_ = finished_ = false;
+  has_sent_ = is_sent_ = has_head_ = got_bytes_ = has_begun_ = finished_ = false;
   begin_ = end_ = 0;
   if (buffer_.empty()) buffer_.resize(kBufferBytes);
   limit_.Set(upstreams_.options().first_byte);
@@ -164,6 +167,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Send(std::string_view hea
                                                    net::buffer(body.data(), body.size())};
     const size_t sent = socket_.write_some(rest, error);
     if (!error) {
+      has_sent_ = true;
       const size_t of_head = std::min(sent, head.size());
       head.remove_prefix(of_head);
       body.remove_prefix(sent - of_head);
@@ -180,6 +184,7 @@ Awaitable<tl::expected<void, UpstreamError>> Exchange::Send(std::string_view hea
     watches = false;
   }
   is_sent_ = head.empty() && body.empty();
+  sent_ = MonoNow();
   if (is_sent_ || has_head_) co_return tl::expected<void, UpstreamError>();
   if (limit_.passed()) {
     co_return Failed(UpstreamError::Kind::kFirstByte, "does not take the request");

@@ -29,6 +29,9 @@ class Upstreams {
     Duration first_byte = std::chrono::minutes(10);
     Duration idle = std::chrono::minutes(2);  // between two pieces of an answer
     size_t max_kept = 128;                    // of each engine
+    // An engine may close a kept connection while a request is on its way there, and says so at
+    // once. Where a request was sent whole and its connection ends later, it was worked on.
+    Duration stale = std::chrono::seconds(1);
   };
 
   Upstreams(net::io_context& io, TimeLimits& limits, const Options& options)
@@ -88,12 +91,15 @@ class Exchange {
 
   // Sends the request and waits for the head of the answer. `head` is the whole head; both must
   // live until this is done. A kept connection that the engine had closed meanwhile is replaced by
-  // a new one: that is no failure of the engine. An engine that refuses before it has got the whole
-  // body, as for one that is too large, gets no more of it: its refusal is the answer.
+  // a new one: that is no failure of the engine. One that ends without an answer long after it has
+  // got the request is: the request is not sent again. An engine that refuses before it has got the
+  // whole body, as for one that is too large, gets no more of it: its refusal is the answer.
   [[nodiscard]] Awaitable<tl::expected<void, UpstreamError>> Ask(const Engine& engine,
                                                                  std::string_view head,
                                                                  std::string_view body);
   [[nodiscard]] const ResponseHead& head() const { return head_; }
+  // Whether the engine may have got the request, or a part of it.
+  [[nodiscard]] bool has_sent() const { return has_sent_; }
 
   // The next bytes of the body as they come, without framing; empty at its end. They are valid
   // until the next call. The first may take as long as the head: engines send the head of a stream
@@ -143,6 +149,8 @@ class Exchange {
   size_t begin_ = 0;  // of what was read and not given out
   size_t end_ = 0;
   bool to_head_ = false;    // the request is HEAD
+  MonoTime sent_;           // where is_sent_
+  bool has_sent_ = false;   // some of the request
   bool is_sent_ = false;    // the whole request
   bool has_head_ = false;   // head_ is the answer's
   bool got_bytes_ = false;  // of the answer

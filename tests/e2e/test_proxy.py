@@ -185,23 +185,31 @@ class Choosing(ProxyTest):
         self.assertEqual((told["rank"], told["matched"]), ("2", "64"))
         self.assertEqual(engine.completions()[0].headers["x-data-parallel-rank"], "2")
 
-    def test_the_rank_of_sglang_is_pinned_by_the_room(self):
+    def pinned(self, connector, name):
+        """What the prefiller got where its rank 2 holds the prompt, and was pinned."""
         conductor = self.daemon()
-        engine = self.prefiller("127.0.0.2", ranks=3, connector="sglang")
+        engine = self.prefiller("127.0.0.2", ranks=3, connector=connector)
         self.register(conductor, engine, "p")
         engine.caches[2].run(tokens_of(text("x")))
         self.settle(conductor, [engine])
-        decode = self.engine("decode", "sglang")
+        decode = self.engine("decode", connector)
         proxy = self.proxy("--conductor-address", f"127.0.0.1:{conductor.port}",
-                           "--connector", "sglang", "--query-timeout", "5s",
+                           "--connector", name, "--query-timeout", "5s",
                            "--tokenize-timeout", "5s", prefill=[engine], decode=[decode])
         told = self.wait(lambda: (lambda told: told if told.get("rank") else None)(
             route(proxy.complete(text("x")))), "the rank to be known")
         self.assertEqual(told["rank"], "2")
         self.wait(lambda: len(engine.completions()) == len(decode.completions()), "both legs")
-        request = engine.completions()[-1]
+        return engine.completions()[-1]
+
+    def test_the_rank_of_sglang_is_pinned_by_the_room(self):
+        request = self.pinned("sglang", "sglang")
         self.assertEqual(request.json["bootstrap_room"] % 3, 2)
         self.assertNotIn("x-data-parallel-rank", request.headers)
+
+    def test_the_rank_that_a_decoder_calls_back_for_is_said(self):
+        request = self.pinned("layerwise", "ascend-layerwise")
+        self.assertEqual(request.headers["x-data-parallel-rank"], "2")
 
     def test_prefill_is_skipped_where_the_decoder_holds_nearly_all(self):
         conductor = self.daemon()

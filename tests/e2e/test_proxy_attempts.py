@@ -1,8 +1,10 @@
 """What becomes of both legs when one of them fails, whichever engine and connector it is: who is asked
 again and under which name, who is not asked in vain, and that nothing is left behind."""
 
+import asyncio
 import json
 import random
+import socket
 import threading
 import unittest
 
@@ -94,6 +96,101 @@ class Attempts(ProxyTest):
                 self.wait_idle(proxy)
                 self.assertLessEqual(len(prefill.completions()), 1)
 
+    def test_a_decoder_that_refuses_has_no_prefill_to_call_for(self):
+        proxy, (prefill,), (decode,) = self.fleet("layerwise")
+        held = threading.Event()
+        self.addCleanup(held.set)
+
+        async def refuse(request, fault, reader, writer):
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+                         b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+            while not held.is_set():
+                await asyncio.sleep(0.005)
+            writer.write(b"0\r\n\r\n")
+            return True
+
+        decode._complete = refuse
+        connection = proxy.open({"model": MODEL, "prompt": "a b c", "max_tokens": 5})
+        read_until(connection, b"2\r\n{}\r\n")
+        identity, = self.ids(decode)
+        answer = proxy.ask({"request_id": f"cmpl-{identity}-0", "remote_host": "h"},
+                           "/v1/metaserver")
+        self.assertEqual((answer.status, prefill.completions()), (404, []))
+        held.set()
+        read_until(connection, b"0\r\n\r\n")
+        self.wait_idle(proxy)
+
+    def test_a_refusal_shows_nothing_about_the_engine_before(self):
+        proxy, _, decoders = self.fleet("nixl", "--policy", "round-robin",
+                                        "--breaker-failures", "1", decode=2)
+        decoders[0].fault, decoders[1].fault = Fault(status=500), Fault(status=400)
+        self.assertEqual(proxy.complete().status, 400)
+        self.assertEqual([len(engine.completions()) for engine in decoders], [1, 1])
+        self.assertEqual([proxy.engine(engine)["breaker"] for engine in decoders],
+                         ["closed", "closed"])
+        decoders[1].fault = None
+        # What one of them can do and the other could not does show something.
+        while len(decoders[0].completions()) == 1:
+            self.assertEqual(proxy.complete().status, 200)
+        self.assertEqual(proxy.engine(decoders[0])["breaker"], "open")
+
+    # Blocks that nobody fetches.
+
+    def stranded(self, proxy):
+        return proxy.metrics()["conductor_proxy_stranded_prefills_total"]
+
+    def test_blocks_of_a_client_that_leaves_before_decode_has_them_are_stranded(self):
+        for connector in ("nixl", "ascend"):
+            with self.subTest(connector):
+                # A full backlog swallows connections.
+                deaf = socket.socket()
+                self.addCleanup(deaf.close)
+                deaf.bind(("127.0.0.1", 0))
+                deaf.listen(0)
+                for _ in range(4):
+                    filler = socket.socket()
+                    filler.setblocking(False)
+                    filler.connect_ex(deaf.getsockname())
+                    self.addCleanup(filler.close)
+                prefill = self.engine("prefill", connector)
+                proxy = self.proxy("--connector", connector, "--connect-timeout", "10m",
+                                   "--decoder-hosts", "127.0.0.1", "--decoder-ports",
+                                   str(deaf.getsockname()[1]), prefill=[prefill])
+                connection = proxy.open({"model": MODEL, "prompt": "a"})
+                self.wait(lambda proxy=proxy: any(
+                    entry["in_flight"] for entry in proxy.status()["engines"]
+                    if entry["role"] == "decode"), "the decoder to be chosen")
+                connection.close()
+                self.wait_idle(proxy)
+                self.assertEqual(self.stranded(proxy), 1)
+
+    def test_blocks_of_a_client_that_leaves_while_decode_works_are_not(self):
+        for connector in ("nixl", "ascend"):
+            with self.subTest(connector):
+                proxy, _, (decode,) = self.fleet(connector)
+                decode.fault = Fault(hang=True)
+                connection = proxy.open({"model": MODEL, "prompt": "a"})
+                self.wait(lambda decode=decode: decode.completions(), "decode to be asked")
+                connection.close()
+                self.wait_idle(proxy)
+                self.assertEqual(self.stranded(proxy), 0)
+
+    def test_blocks_of_a_decoder_whose_failure_is_the_answer_are_stranded(self):
+        for connector in ("nixl", "ascend"):
+            with self.subTest(connector):
+                proxy, _, decoders = self.fleet(connector, decode=2)
+                for engine in decoders:
+                    engine.fault = Fault(status=503)
+                self.assertEqual(proxy.complete().status, 503)
+                self.assertEqual(self.stranded(proxy), 1)
+                # The second one fetches them.
+                for engine in decoders:
+                    engine.fault = None
+                decoders[0].fault = Fault(status=500)
+                for _ in range(2):
+                    self.assertEqual(proxy.complete().status, 200)
+                self.assertEqual(self.stranded(proxy), 1)
+
     # A prefiller that fails.
 
     def test_a_refusal_of_the_prefiller_reaches_the_client_as_it_is(self):
@@ -138,6 +235,26 @@ class Attempts(ProxyTest):
                            "--connect-timeout", "10m", prefill=prefillers, decode=[decode])
         self.wait(lambda: proxy.complete().status == 200, "the one that answers to be asked")
         self.assertEqual(len(prefillers[2].completions()), len(decode.completions()))
+
+    def test_one_whose_bootstrap_server_does_not_answer_is_not_chosen(self):
+        prefillers = [self.engine("prefill", "mooncake", host=f"127.0.1.{number + 1}")
+                      for number in range(3)]
+        decode = self.engine("decode", "mooncake")
+        decode.peers = prefillers
+        port = 0
+        for number, engine in enumerate(prefillers):
+            ids = {0: engine.engine_id} if number > 0 else None
+            port = self.bootstrap(ids, host=engine.host, port=port).port
+        proxy = self.proxy("--connector", "mooncake", "--bootstrap-port", str(port),
+                           "--policy", "round-robin", prefill=prefillers, decode=[decode])
+        self.wait(lambda: proxy.complete().status == 200 and all(
+            engine.completions() for engine in prefillers[1:]), "both to be ready")
+        before = [len(engine.completions()) for engine in prefillers]
+        for _ in range(8):
+            self.assertEqual(proxy.complete().status, 200)
+        asked = [len(engine.completions()) for engine in prefillers]
+        self.assertEqual([after - one for one, after in zip(before, asked)], [0, 4, 4])
+        self.assertEqual([proxy.engine(engine)["served"] for engine in prefillers], asked)
 
     def test_layerwise_knows_its_requests_by_ids_with_a_suffix(self):
         proxy, (prefill,), (decode,) = self.fleet("layerwise")

@@ -332,6 +332,43 @@ class Choreographies(ProxyTest):
         self.wait(lambda: proxy.complete().status == 200, "the bootstrap server to be asked again")
         self.assertEqual(self.one(prefill).headers["x-data-parallel-rank"], "3")
 
+    def test_mooncake_pairs_prefillers_of_one_host_by_bootstrap_ports_of_their_own(self):
+        prefillers = [self.engine("prefill", "mooncake") for _ in range(3)]
+        servers = [self.bootstrap({0: engine.engine_id}) for engine in prefillers]
+        decode = self.engine("decode", "mooncake")
+        decode.peers = prefillers
+        words = []
+        for engine, server in zip(prefillers[:2], servers):
+            words += ["--prefill", f"http://{engine.address}", str(server.port)]
+        proxy = self.proxy("--connector", "mooncake", "--policy", "round-robin", *words,
+                           decode=[decode], environment={"ADMIN_API_KEY": "k"})
+        key = {"X-Api-Key": "k"}
+        third = {"type": "prefill", "instances": [prefillers[2].address]}
+        taken = proxy.ask({**third, "bootstrap_port": servers[0].port}, "/instances/add", key)
+        self.assertEqual(taken.status, 400, taken.body)
+        self.assertIn(f"that of {prefillers[0].address} too", taken.json["error"]["message"])
+        bad = proxy.ask({**third, "bootstrap_port": 0}, "/instances/add", key)
+        self.assertIn("bootstrap_port", bad.json["error"]["message"])
+        added = proxy.ask({**third, "bootstrap_port": servers[2].port}, "/instances/add", key)
+        self.assertEqual(added.status, 200, added.body)
+        self.wait(lambda: proxy.complete().status == 200 and all(
+            engine.completions() for engine in prefillers), "all to be asked")
+        paired = {}
+        for request in decode.completions():
+            if request.params:
+                paired[request.params["remote_bootstrap_addr"]] = request.params["remote_engine_id"]
+        self.assertEqual(paired, {f"http://127.0.0.1:{server.port}": engine.engine_id
+                                  for engine, server in zip(prefillers, servers)})
+
+    def test_mooncake_says_which_rank_was_pinned_in_its_turn(self):
+        proxy, prefill, decode, bootstrap = self.mooncake()
+        bootstrap.ids = {1: prefill.engine_id, 4: prefill.engine_id}
+        self.wait(lambda: route(proxy.complete())["rank"] != "0", "the ranks to be learnt")
+        said = [route(proxy.complete())["rank"] for _ in range(4)]
+        self.assertEqual(said, [request.headers["x-data-parallel-rank"]
+                                for request in prefill.completions()][-4:])
+        self.assertEqual(set(said), {"1", "4"})
+
     # layerwise
 
     def test_layerwise_decode_calls_back_for_its_prefill(self):
@@ -414,6 +451,21 @@ class Choreographies(ProxyTest):
         self.assertEqual((first["bootstrap_host"], first["bootstrap_port"]), (prefill.host, 8998))
         self.assertTrue(0 <= first["bootstrap_room"] < 1 << 63)
         self.assertTrue(first["stream"])
+
+    def test_sglang_names_each_prefillers_own_bootstrap_port_or_none(self):
+        prefillers = [self.engine("prefill", "sglang") for _ in range(2)]
+        decode = self.engine("decode", "sglang")
+        proxy = self.proxy("--connector", "sglang", "--policy", "round-robin",
+                           "--prefiller-bootstrap-ports", "9001", "none", prefill=prefillers,
+                           decode=[decode])
+        for prompt in ("a", ["a", "b"]):
+            for _ in prefillers:
+                self.assertEqual(proxy.complete(prompt).status, 200)
+        self.wait(lambda: all(len(engine.completions()) == 2 for engine in prefillers),
+                  "both to be asked")
+        for engine, port in zip(prefillers, (9001, None)):
+            self.assertEqual([request.json["bootstrap_port"] for request in engine.completions()],
+                             [port, [port, port]])
 
     def test_sglang_gives_every_prompt_of_a_batch_a_room_of_its_own(self):
         proxy, (prefill,), (decode,) = self.pair("sglang")

@@ -31,6 +31,77 @@ TEST(ProxyOptionsTest, HostsAndPortsGoTogetherByTheirPlaces) {
   EXPECT_FALSE(EnginesOf({.hosts = {"a"}, .endpoints = {"b:1"}}, "x", 1));
 }
 
+TEST(ProxyOptionsTest, PrefillersHaveBootstrapPortsOfTheirOwn) {
+  const auto of = [](const EngineLists& lists, std::string_view what = "prefiller") {
+    std::vector<std::string> ports;
+    const auto engines = EnginesOf(lists, what, 8100);
+    if (!engines) return std::vector<std::string>{engines.error().Message()};
+    for (const EngineSpec& engine : *engines) {
+      const auto port = engine.bootstrap_port;
+      ports.push_back(engine.Name() + " " + (port ? std::to_string(*port) : "-"));
+    }
+    return ports;
+  };
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(of({.endpoints = {"http://a:1", "8998", "a:2", "none", "b:1"}}),
+            (Texts{"a:1 8998", "a:2 0", "b:1 -"}));
+  EXPECT_EQ(of({.hosts = {"a"}, .ports = {"1", "2"}, .bootstrap_ports = {"8998", "none"}}),
+            (Texts{"a:1 8998", "a:2 0"}));
+  EXPECT_EQ(of({.hosts = {"a", "b"}, .bootstrap_ports = {"9"}}), (Texts{"a:8100 9", "b:8100 9"}));
+  const auto fails = [&](const EngineLists& lists, const std::string& with,
+                         std::string_view what = "prefiller") {
+    const Texts said = of(lists, what);
+    ASSERT_EQ(said.size(), 1u);
+    EXPECT_NE(said[0].find(with), std::string::npos) << said[0];
+  };
+  fails({.endpoints = {"a:1", "70000"}}, "'70000' is no bootstrap port");
+  fails({.endpoints = {"8998", "a:1"}}, "8998");
+  fails({.endpoints = {"a:1", "8998", "8999"}}, "8999");
+  fails({.endpoints = {"a:1", "8998"}}, "8998", "decoder");
+  fails({.endpoints = {"a:1", "9"}, .bootstrap_ports = {"9"}}, "has one already");
+  fails({.endpoints = {"a:1"}, .bootstrap_ports = {"9", "9"}}, "2 ports for 1 engines");
+  fails({.bootstrap_ports = {"9"}}, "1 ports for 0 engines");
+}
+
+TEST(ProxyOptionsTest, NoTwoPrefillersAreAtOneBootstrapServer) {
+  ProxyOptions options;
+  options.decoders = {*EngineSpec::Parse("d:1")};
+  options.prefillers = {*EngineSpec::Parse("a:1"), *EngineSpec::Parse("a:2")};
+  EXPECT_TRUE(CheckOptions(options));  // nixl has none
+  for (const Connector connector : {Connector::kMooncake, Connector::kSglang}) {
+    options.choreography.connector = connector;
+    options.prefillers[1].bootstrap_port.reset();
+    const auto checked = CheckOptions(options);
+    ASSERT_FALSE(checked);
+    EXPECT_NE(checked.error().Message().find("a:2: its bootstrap port 8998 is that of a:1 too"),
+              std::string::npos)
+        << checked.error().Message();
+    options.prefillers[1].bootstrap_port = 8999;
+    EXPECT_TRUE(CheckOptions(options));
+    options.prefillers[1].bootstrap_port = 0;
+    EXPECT_EQ(CheckOptions(options).has_value(), connector == Connector::kSglang);
+  }
+}
+
+TEST(ProxyOptionsTest, TheFileHasBootstrapPorts) {
+  const auto read = [](const std::string& port, const std::string& list) {
+    ProxyOptions options;
+    const auto done = ReadProxyJson(R"({")" + list + R"(": {"instances": [
+        {"http_endpoint": "a:1", "bootstrap_port": )" +
+                                        port + "}]}}",
+                                    "f.json", options);
+    if (!done) return done.error().Message();
+    return std::to_string(options.prefillers[0].bootstrap_port.value_or(1));
+  };
+  EXPECT_EQ(read("8999", "prefill"), "8999");
+  EXPECT_EQ(read(R"("none")", "prefill"), "0");
+  for (const char* bad : {"0", "70000", R"("x")", "null", "[1]"}) {
+    EXPECT_NE(read(bad, "prefill").find("prefill.instances[0].bootstrap_port"), std::string::npos)
+        << read(bad, "prefill");
+  }
+  EXPECT_NE(read("8999", "decode").find("is not known"), std::string::npos);
+}
+
 TEST(ProxyOptionsTest, EverySettingShowsWhatItReads) {
   for (const ProxySetting& setting : ProxySettings()) {
     ProxyOptions options;
