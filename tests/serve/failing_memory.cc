@@ -20,5 +20,10 @@ void* operator new(size_t size) {
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
+// All that operator delete below gives back must come from here.
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  if (conductor::serve::no_memory) return nullptr;
+  return std::malloc(size == 0 ? 1 : size);
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
