@@ -96,6 +96,14 @@ class SnapshotTest(EndToEndTest):
         finally:
             database.close()
 
+    def begin_with_one(self):
+        self.engine("a")
+        self.start()
+        self.register("a")
+        for tokens in PROMPTS[:4]:
+            self.engines["a"].run(tokens)
+        self.settle()
+
 
 class ComingBack(SnapshotTest):
     def begin(self, instances=("a", "b"), batches=20, **more):
@@ -485,16 +493,8 @@ class BusyRun(SnapshotTest):
 
 
 class Saving(SnapshotTest):
-    def begin(self):
-        self.engine("a")
-        self.start()
-        self.register("a")
-        for tokens in PROMPTS[:4]:
-            self.engines["a"].run(tokens)
-        self.settle()
-
     def test_a_save_tells_what_it_saved(self):
-        self.begin()
+        self.begin_with_one()
         report = self.save()
         self.assertEqual(report["path"], self.state)
         self.assertEqual(report["bytes"], os.path.getsize(self.state))
@@ -506,7 +506,7 @@ class Saving(SnapshotTest):
         self.assertLess(self.metric("conductor_snapshot_age_seconds"), 60)
 
     def test_the_file_has_what_the_model_has(self):
-        self.begin()
+        self.begin_with_one()
         self.save()
         self.assertEqual(self.sql("PRAGMA integrity_check"), [("ok",)])
         self.assertEqual(self.sql("PRAGMA foreign_key_check"), [])
@@ -551,7 +551,7 @@ class Saving(SnapshotTest):
 
     def test_all_that_the_pages_say_of_the_shell_is_read_only(self):
         """And asks for nothing that is not there."""
-        self.begin()
+        self.begin_with_one()
         self.save()
         folder = os.path.dirname(FORMAT)
         commands = []
@@ -571,7 +571,7 @@ class Saving(SnapshotTest):
                 self.assertEqual(bool(ended.stdout), len(words) > 3)
 
     def test_it_is_saved_now_and_then(self):
-        self.begin()
+        self.begin_with_one()
         self.conductor.stop()
         self.start(interval="20ms")
         wait_until(lambda: self.metric("conductor_snapshot_saves_total", outcome="saved") > 2,
@@ -584,7 +584,7 @@ class Saving(SnapshotTest):
         self.assertEqual(answer.json["reason"], "no_state_file")
 
     def test_two_daemons_never_share_a_file(self):
-        self.begin()
+        self.begin_with_one()
         ended = run_to_end("serve", "--state", self.state, "--port", "0")
         self.assertEqual(ended.returncode, 1)
         self.assertIn(f"another conductor uses it: process {self.conductor.process.pid}",
@@ -642,14 +642,6 @@ def with_a_disk_of_its_own(test):
 class TheFile(SnapshotTest):
     """And what is beside it, and on the way to it."""
 
-    def begin(self):
-        self.engine("a")
-        self.start()
-        self.register("a")
-        for tokens in PROMPTS[:4]:
-            self.engines["a"].run(tokens)
-        self.settle()
-
     def assert_warm(self):
         restored = self.conductor.metrics()  # of one moment
         self.assertEqual(
@@ -664,7 +656,7 @@ class TheFile(SnapshotTest):
         return sorted(os.listdir(self.directory.name))
 
     def test_a_shell_that_has_it_open_and_what_it_left_are_not_minded(self):
-        self.begin()
+        self.begin_with_one()
         self.conductor.stop()
         shell = sqlite3.connect(self.state, isolation_level=None)
         self.addCleanup(shell.close)
@@ -688,7 +680,7 @@ class TheFile(SnapshotTest):
         link = os.path.join(self.directory.name, "link.db")
         os.symlink("state.db", link)
         real, self.state = self.state, link
-        self.begin()
+        self.begin_with_one()
         self.assertEqual(self.save()["path"], real)
         for name in (real, link):
             ended = run_to_end("serve", "--state", name, "--port", "0")
@@ -732,7 +724,7 @@ class TheFile(SnapshotTest):
         self.assertEqual(self.left(), before)
 
     def test_nobody_else_can_read_it_at_any_time(self):
-        self.begin()
+        self.begin_with_one()
         self.conductor.stop()
         self.start(interval="1ms")
         modes = set()
@@ -747,7 +739,7 @@ class TheFile(SnapshotTest):
         self.assertEqual(modes, {0o600})
 
     def test_what_a_killed_save_left_is_gone_after_the_next_start(self):
-        self.begin()
+        self.begin_with_one()
         self.save()
         self.conductor.kill()
         for suffix in (".writing", ".writing-journal"):
@@ -758,7 +750,7 @@ class TheFile(SnapshotTest):
         self.assert_warm()
 
     def test_two_signals_do_not_cost_the_last_save(self):
-        self.begin()
+        self.begin_with_one()
         self.conductor.process.send_signal(signal.SIGTERM)
         self.conductor.process.send_signal(signal.SIGINT)
         # Saved, and then it may have been the second signal that ended it.
@@ -767,7 +759,7 @@ class TheFile(SnapshotTest):
         self.assert_warm()
 
     def test_a_save_that_was_asked_for_does_not_cost_the_last_one(self):
-        self.begin()
+        self.begin_with_one()
         conductor, answers = self.conductor, []
 
         def ask():
@@ -794,7 +786,7 @@ class TheFile(SnapshotTest):
 
     @with_a_disk_of_its_own
     def test_a_disk_that_went_read_only_is_read(self):
-        self.begin()
+        self.begin_with_one()
         self.conductor.stop()
         subprocess.run(["mount", "-o", "remount,ro", self.directory.name], check=True)
         self.start()
@@ -834,7 +826,7 @@ class TheFile(SnapshotTest):
 
     @with_a_disk_of_its_own
     def test_a_full_disk_leaves_the_last_good_one_and_is_tried_again(self):
-        self.begin()
+        self.begin_with_one()
         self.save()
         good = self.content()
         filling = os.path.join(self.directory.name, "filling")
@@ -862,7 +854,7 @@ class TheFile(SnapshotTest):
         self.save()
 
     def test_a_limit_of_the_file_size_is_no_end_of_the_process(self):
-        self.begin()
+        self.begin_with_one()
         self.save()
         good = self.content()
         resource.prlimit(self.conductor.process.pid, resource.RLIMIT_FSIZE, (20000, 20000))

@@ -15,42 +15,18 @@
 #include "lib/store/snapshot_writer.h"
 #include "lib/store/sqlite.h"
 #include "saved_examples.h"
+#include "snapshot_fixture.h"
 
 namespace conductor::store {
 namespace {
 
-class SnapshotOpening : public testing::Test {
+class SnapshotOpening : public SnapshotTest {
  protected:
-  SnapshotOpening() {
-    std::string name = testing::TempDir() + "conductor-opening-XXXXXX";
-    directory_ = ::mkdtemp(name.data());
-    path_ = directory_ + "/state.db";
-  }
-  ~SnapshotOpening() override { std::filesystem::remove_all(directory_); }
-
-  void Write() {
-    std::filesystem::remove(path_);
-    auto writer = SnapshotWriter::Create(
-        path_, {.conductor = "1.2", .saved_at = 1001, .hash_seed = 1337, .vfs = {}});
-    ASSERT_TRUE(writer) << writer.error().Message();
-    ASSERT_TRUE((*writer)->Add(SavedEngine(index_, "a", 0)));
-    ASSERT_TRUE((*writer)->Finish());
-  }
-
-  [[nodiscard]] std::string WhyNot() const {
-    auto reader = SnapshotReader::Open(path_);
-    if (!reader) return reader.error().Message();
-    const Status sound = reader->Verify();
-    return sound ? "" : sound.error().Message();
-  }
-
-  std::string directory_;
-  std::string path_;
-  index::PrefixIndex index_{index::PrefixIndex::Options{}};
+  void WriteOne() { Write({SavedEngine(index_, "a", 0)}); }
 };
 
 TEST_F(SnapshotOpening, IsReadWhoeverHasItOpenAndWhateverLiesBesideIt) {
-  Write();
+  WriteOne();
   auto shell = Database::Open(path_, Database::Mode::kWrite);
   ASSERT_TRUE(shell);
   ASSERT_TRUE(shell->Execute("BEGIN EXCLUSIVE"));
@@ -62,7 +38,7 @@ TEST_F(SnapshotOpening, IsReadWhoeverHasItOpenAndWhateverLiesBesideIt) {
 }
 
 TEST_F(SnapshotOpening, IsReadByAnyName) {
-  Write();
+  WriteOne();
   for (const char* name : {"a b", "what?mode=rw", "50%41", "#1", "state:db", "\xc3\xa4"}) {
     const std::string path = directory_ + "/" + name;
     std::filesystem::rename(path_, path);
@@ -87,7 +63,7 @@ TEST_F(SnapshotOpening, AnErrorSaysWhetherTheFileIsToBlame) {
   ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
   EXPECT_EQ(blamed(), Blame::kReading);
 
-  Write();
+  WriteOne();
 
   {
     auto database = Database::Open(path_, Database::Mode::kWrite);
@@ -95,7 +71,7 @@ TEST_F(SnapshotOpening, AnErrorSaysWhetherTheFileIsToBlame) {
     ASSERT_TRUE(database->Execute("PRAGMA user_version = 99"));
   }
   EXPECT_EQ(blamed(), Blame::kFile);
-  Write();
+  WriteOne();
   std::filesystem::resize_file(path_, std::filesystem::file_size(path_) / 2);
   EXPECT_EQ(blamed(), Blame::kFile);
   std::ofstream(path_) << std::string(100'000, 'x');
@@ -103,7 +79,7 @@ TEST_F(SnapshotOpening, AnErrorSaysWhetherTheFileIsToBlame) {
 }
 
 TEST_F(SnapshotOpening, IsReadWithAsManyViewsOfPeoplesOwnAsThePageSays) {
-  Write();
+  WriteOne();
   {
     auto database = Database::Open(path_, Database::Mode::kWrite);
     ASSERT_TRUE(database);
@@ -129,7 +105,7 @@ TEST_F(SnapshotOpening, ThePageHasTheNumbersThatTellASnapshot) {
 
 // Wherever on the way it ends.
 TEST_F(SnapshotOpening, WithoutMemoryNoFileIsToBlame) {
-  Write();
+  WriteOne();
   size_t failed = 0;
   bool good = false;
   for (int64_t limit = 10'000; limit < 1'500'000 && !good; limit += 3'000) {
