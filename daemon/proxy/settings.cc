@@ -102,8 +102,8 @@ const std::vector<ProxySetting>& ProxySettings() {
 , 0, 100 > ("retries", "attempts after the first, at other engines"), Number < [](O& o) -> auto& {
   return o.bootstrap_port;
 }
-, 1,
-    65535 > ("bootstrap-port", "of all prefillers, for mooncake and sglang"), Time < [](O& o) -> auto& {
+, 1, 65535 > ("bootstrap-port", "of all prefillers, for mooncake and sglang"), Time < [
+](O& o) -> auto& {
   return o.upstreams.connect;
 }
 > ("connect-timeout", "to connect to an engine"), Time < [](O& o) -> auto& {

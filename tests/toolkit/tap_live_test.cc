@@ -114,8 +114,8 @@ TEST_F(TapLiveTest, WhatWaitsForAReplayIsTakenBeforeTheEndToo) {
   options_.from = 0;
   Begin();
   for (uint64_t sequence = 5; sequence < 8; ++sequence) Publish(sequence, "");
-  // They are taken and wait: the replay is not answered, nor is it given up before 5 s. What has come
-  // is not taken by anybody but the turn.
+  // They are taken and wait: the replay is not answered, nor is it given up before 5 s. What has
+  // come is not taken by anybody but the turn.
   std::vector<zmq_pollitem_t> items;
   live_->Poll(items);
   zmq_poll(&items[1], 1, -1);
