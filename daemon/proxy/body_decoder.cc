@@ -12,8 +12,6 @@ constexpr size_t kMaxLineBytes = 4096;
 // Of all trailer fields.
 constexpr size_t kMaxTrailerBytes = 16 << 10;
 
-bool IsControl(char c) { return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == 0x7f; }
-
 }  // namespace
 
 BodyDecoder::Step BodyDecoder::Decode(char* data, size_t size) {

@@ -40,8 +40,6 @@ boost::system::error_code Parse(Parser& parser, std::string_view head) {
   return error;
 }
 
-bool IsControl(char c) { return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == 0x7f; }
-
 bool IsTokenChar(char c) {
   return (c >= '0' && c <= '9') || (Lower(c) >= 'a' && Lower(c) <= 'z') ||
          (c != '\0' && std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos);

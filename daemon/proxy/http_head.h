@@ -41,6 +41,11 @@ class Fields {
 
 [[nodiscard]] bool SameName(std::string_view a, std::string_view b);
 
+// What no line of a head or of a chunk's framing may have.
+[[nodiscard]] constexpr bool IsControl(char c) {
+  return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == 0x7f;
+}
+
 // How the end of a message's body is told.
 enum class BodyEnd : uint8_t { kNoBody, kLength, kChunked, kClose };
 

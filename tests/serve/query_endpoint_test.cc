@@ -1,11 +1,6 @@
 #include "daemon/serve/query_endpoint.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include <zmq.h>
 
 #include <array>
@@ -28,6 +23,7 @@
 #include "lib/base/bytes.h"
 #include "lib/stream/zmq_socket.h"
 #include "tests/serve/eventually.h"
+#include "tests/stream/raw_peer.h"
 
 namespace conductor::serve {
 namespace {
@@ -286,52 +282,9 @@ TEST_F(QueryEndpointTest, CutsOffWhoSendsAFrameOfTwiceTheLimit) {
   EXPECT_EQ(Connect().Ask({"3", "/echo", "b"})[1], "200") << "and nobody else";
 }
 
-// A client that speaks ZeroMQ's protocol by itself, and so can leave a message without an end.
-class RawClient {
- public:
-  explicit RawClient(const std::string& address) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
-    // Greeting (version 3.0, NULL), then READY as a DEALER.
-    std::string hello("\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL", 16);
-    hello.resize(64);
-    const std::string ready("\5READY\xbSocket-Type\0\0\0\6DEALER", 28);
-    EXPECT_TRUE(Send(hello + "\4" + static_cast<char>(ready.size()) + ready));
-  }
-  ~RawClient() { ::close(fd_); }
-  RawClient(const RawClient&) = delete;
-  RawClient& operator=(const RawClient&) = delete;
-
-  // Until the endpoint has cut it off; false when that takes half a minute.
-  [[nodiscard]] bool WaitForEnd() const {
-    for (;;) {
-      char bytes[256];
-      pollfd waited{fd_, POLLIN, 0};
-      if (::poll(&waited, 1, 30000) <= 0) return false;
-      if (::recv(fd_, bytes, sizeof bytes, 0) <= 0) return true;
-    }
-  }
-
-  // False when it was cut off.
-  [[nodiscard]] bool Send(std::string_view bytes) const {
-    while (!bytes.empty()) {
-      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent <= 0) return false;
-      bytes.remove_prefix(static_cast<size_t>(sent));
-    }
-    return true;
-  }
-
- private:
-  const int fd_;
-};
-
 TEST_F(QueryEndpointTest, CutsOffWhoseMessageHasNoEnd) {
   Start({.max_body_bytes = 1000});
-  const RawClient hostile(address_);
+  const stream::RawPeer hostile(std::stoi(address_.substr(address_.rfind(':') + 1)), "DEALER");
   Client& other = Connect();
   // Each says that another one follows.
   std::string empty_frames;

@@ -2,12 +2,9 @@
 
 #include "lib/stream/bound_endpoint.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <memory>
@@ -17,6 +14,7 @@
 #include <utility>
 
 #include "fake_publisher.h"
+#include "raw_peer.h"
 #include "transport_fixture.h"
 
 namespace conductor::stream {
@@ -85,55 +83,13 @@ TEST_F(BoundTest, APublisherThatConnectsIsReplayedAndFollowed) {
   ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0", "a1"}));
 }
 
-// A peer that speaks ZeroMQ's protocol by itself, and so can leave a message without an end.
-class RawPublisher {
- public:
-  explicit RawPublisher(int port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(static_cast<uint16_t>(port));
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
-    // Greeting (version 3.0, NULL), then READY as a PUB.
-    std::string hello("\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL", 16);
-    hello.resize(64);
-    const std::string ready("\5READY\xbSocket-Type\0\0\0\3PUB", 25);
-    EXPECT_TRUE(Send(hello + "\4" + static_cast<char>(ready.size()) + ready));
-  }
-  ~RawPublisher() { ::close(fd_); }
-  RawPublisher(const RawPublisher&) = delete;
-  RawPublisher& operator=(const RawPublisher&) = delete;
-
-  // False when it was cut off.
-  [[nodiscard]] bool Send(std::string_view bytes) const {
-    while (!bytes.empty()) {
-      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent <= 0) return false;
-      bytes.remove_prefix(static_cast<size_t>(sent));
-    }
-    return true;
-  }
-  // Until it has been cut off; false when that takes half a minute.
-  [[nodiscard]] bool WaitForEnd() const {
-    for (;;) {
-      char bytes[256];
-      pollfd waited{fd_, POLLIN, 0};
-      if (::poll(&waited, 1, 30000) <= 0) return false;
-      if (::recv(fd_, bytes, sizeof bytes, 0) <= 0) return true;
-    }
-  }
-
- private:
-  const int fd_;
-};
-
 TEST_F(BoundTest, AMessageWithoutAnEndIsCutOffAndNobodyElse) {
   LimitMessages(64 << 10);
   FakePublisher publisher(Connecting("kv", true));
   publisher.Lose("a0");
   const auto board = Bound({.replay_endpoint = publisher.replay_endpoint()});
   ASSERT_TRUE(board->WaitFor(TrustState::kLive, {"a0"}));
-  const RawPublisher hostile(port);
+  const RawPeer hostile(port, "PUB");
   // Each frame says that another one follows.
   std::string empty_frames;
   for (int i = 0; i < (1 << 20); ++i) empty_frames.append("\1\0", 2);
