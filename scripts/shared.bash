@@ -74,8 +74,10 @@ is_configured() {
 build() {
   local settings=("-DCONDUCTOR_WERROR=$(warnings_as_errors)"
     "-DCONDUCTOR_PRECOMPILE=${CONDUCTOR_PRECOMPILE:-ON}") first=()
-  # Without this ccache keeps nothing that is compiled with precompiled headers.
-  export CCACHE_SLOPPINESS=pch_defines,time_macros
+  # Without the first two of these ccache keeps nothing that is compiled with precompiled headers. With
+  # the rest, what one clone has compiled another finds.
+  export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_ctime,include_file_mtime
+  export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=true
   if [[ $1 == --program ]]; then
     first+=(-DBUILD_TESTING=OFF)
     shift

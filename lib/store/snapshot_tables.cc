@@ -99,7 +99,8 @@ Status SnapshotReader::Impl::ReadPublishers() {
         if (resume.cursor == ~uint64_t{0}) row.Refuse(8, "the number of a batch");
         resume.digest = row.Bits(9);
         row.Numbers(10, 0, resume.cursor, resume.digests);
-        if (!row.IsNull(11)) resume.first = row.Number(11, 0, resume.cursor, "for a sequence");
+        // The one after the cursor where all that it held was dropped.
+        if (!row.IsNull(11)) resume.first = row.Number(11, 0, resume.cursor + 1, "for a sequence");
         if (!row.IsNull(12)) resume.newest_time = row.Real(12);
         AllNull(row, 14, 14, row.IsNull(13), "NULL where there is no damage");
         if (!row.IsNull(13)) {

@@ -44,7 +44,7 @@ struct Life {
     holds_nothing = false;  // for all that is known
   }
 
-  std::optional<uint64_t> first;   // the first applied sequence
+  std::optional<uint64_t> first;   // the first applied sequence; once all is dropped, the next one
   std::optional<uint64_t> cursor;  // the last one
   DigestWindow digests;
   std::optional<double> newest_time;  // the latest batch time, Unix seconds

@@ -33,7 +33,7 @@ struct Resume : Position {
 
   // Of the batches directly before the cursor, in their order; not that at the cursor.
   std::vector<uint64_t> digests;
-  std::optional<uint64_t> first;      // the first applied sequence; nothing: the cursor
+  std::optional<uint64_t> first;      // as Life::first, so at most cursor + 1; nothing: the cursor
   std::optional<double> newest_time;  // the latest batch time, Unix seconds
   Damage::Kind damage = Damage::Kind::kNone;
   std::string damage_detail;

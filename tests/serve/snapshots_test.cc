@@ -103,6 +103,22 @@ TEST_F(SnapshotsTest, AReportHasTheCursorOfEachPublisher) {
   EXPECT_EQ(report->info.blocks, 3u);  // the first is both's
 }
 
+// What counts of a publisher begins then behind its cursor.
+TEST_F(SnapshotsTest, OnesOfWhichAllWasDroppedAreSound) {
+  Registry registry({});
+  Feed(registry, Ingested("cleared"), 3);
+  registry.Clear("cleared|default|0");
+  Feed(registry, Ingested("resynchronised"), 3);
+  registry.Resync("resynchronised|default|0");
+  Save(registry);
+  EXPECT_EQ(WhyNotSound(), "");
+  Registry next({});
+  const auto restored = Restore(next);
+  EXPECT_EQ(restored.publishers, 2u);
+  EXPECT_EQ(restored.holdings, 0u);
+  EXPECT_TRUE(restored.left_out.empty());
+}
+
 TEST_F(SnapshotsTest, WhatIsShownAndNotFollowedIsStale) {
   {
     Registry registry({});
