@@ -66,8 +66,7 @@ Fields FieldsFor(Request& request, ClientFields client_fields) {
 
 Awaitable<std::vector<EngineAnswer>> AskEngines(Request& request,
                                                 const std::vector<std::shared_ptr<Engine>>& engines,
-                                                std::string_view path, Duration limit,
-                                                ClientFields client_fields) {
+                                                const EngineQuestion& question) {
   const auto round = std::make_shared<Round>(request.lane.io);
   const Departure::Listener leaves(request.departure, [&round] { round->departure.Happen(); });
   const Departure::Listener ends(request.lane.ending, [&round] { round->departure.Happen(); });
@@ -75,9 +74,10 @@ Awaitable<std::vector<EngineAnswer>> AskEngines(Request& request,
   round->missing = engines.size();
   if (engines.empty()) co_return std::vector<EngineAnswer>();
   Lane& lane = request.lane;
-  const Fields fields = FieldsFor(request, client_fields);
+  const Fields fields = FieldsFor(request, question.client_fields);
+  const Duration limit = question.limit;
   for (size_t i = 0; i < engines.size(); ++i) {
-    std::string head = EngineHead(*engines[i], "GET", path, 0, fields, {});
+    std::string head = EngineHead(*engines[i], question.method, question.target, 0, fields, {});
     net::co_spawn(
         lane.io,
         [round, &lane, i, head = std::move(head), limit]() -> Awaitable<void> {

@@ -11,7 +11,7 @@
 
 namespace conductor::proxy {
 
-// What one engine says to a GET.
+// What one engine says.
 struct EngineAnswer {
   std::shared_ptr<Engine> engine;
   int status = 0;  // 0: none, or not in time
@@ -23,10 +23,18 @@ struct EngineAnswer {
 // the proxy: its key is among them.
 enum class ClientFields : uint8_t { kPassedOn, kKeptHere };
 
-// Asks all of them at once, each for at most `limit`; answers in their order.
+// A question without a body.
+struct EngineQuestion {
+  std::string_view method = "GET";
+  std::string_view target;
+  Duration limit;  // for each
+  ClientFields client_fields = ClientFields::kPassedOn;
+};
+
+// Asks all of them at once; answers in their order.
 [[nodiscard]] Awaitable<std::vector<EngineAnswer>> AskEngines(
-    Request& request, const std::vector<std::shared_ptr<Engine>>& engines, std::string_view path,
-    Duration limit, ClientFields client_fields = ClientFields::kPassedOn);
+    Request& request, const std::vector<std::shared_ptr<Engine>>& engines,
+    const EngineQuestion& question);
 
 }  // namespace conductor::proxy
 

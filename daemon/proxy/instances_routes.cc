@@ -1,9 +1,9 @@
 #include <fmt/format.h>
-#include <openssl/crypto.h>
 
 #include <algorithm>
 #include <optional>
 
+#include "daemon/proxy/admin_key.h"
 #include "daemon/proxy/ask_engines.h"
 #include "daemon/proxy/json_members.h"
 #include "daemon/proxy/routes.h"
@@ -15,27 +15,6 @@ namespace {
 constexpr std::chrono::seconds kTimeLimit(5);
 // In one request.
 constexpr size_t kMaxInstances = 1024;
-
-bool SameSecret(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
-}
-
-// Why the client may not; nothing: it may.
-std::optional<std::pair<int, std::string>> Refusal(const Request& request) {
-  const std::string& key = request.shared.options.admin_key;
-  if (key.empty()) {
-    return std::pair(403, std::string("no admin key is set: start the proxy with --admin-key-file, "
-                                      "or ADMIN_API_KEY in its environment"));
-  }
-  std::string_view given = request.asked.head.fields.Get("X-Api-Key");
-  constexpr std::string_view kBearer = "Bearer ";
-  if (given.empty()) {
-    given = request.asked.head.fields.Get("Authorization");
-    if (given.starts_with(kBearer)) given.remove_prefix(kBearer.size());
-  }
-  if (!SameSecret(given, key)) return std::pair(401, std::string("X-Api-Key is not the admin key"));
-  return std::nullopt;
-}
 
 struct Instances {
   Role role = Role::kPrefill;
@@ -101,11 +80,7 @@ Status CheckNew(const Instances& added, const Shared& shared) {
 
 // What the request is about; nothing when it has been refused.
 Awaitable<std::optional<Instances>> Admit(Request& request) {
-  const auto refusal = Refusal(request);
-  if (refusal) {
-    co_await AnswerError(request, refusal->first, "authentication_error", refusal->second);
-    co_return std::nullopt;
-  }
+  if (!co_await IsAdmin(request)) co_return std::nullopt;
   auto read = Read(request.asked.body, request.shared.options.is_unified());
   if (!read) {
     const std::string message = read.error().Message();
@@ -150,8 +125,9 @@ Awaitable<void> AddInstances(Request& request) {
     engines.push_back(std::make_shared<Engine>(read->role, spec));
     co_await LookUp(*engines.back(), request.lane);
   }
-  const auto answers =
-      co_await AskEngines(request, engines, "/v1/models", kTimeLimit, ClientFields::kKeptHere);
+  const auto answers = co_await AskEngines(
+      request, engines,
+      {.target = "/v1/models", .limit = kTimeLimit, .client_fields = ClientFields::kKeptHere});
   for (const EngineAnswer& answer : answers) {
     if (answer.status == 200 || answer.status == 401) continue;
     const std::string message =

@@ -39,7 +39,8 @@ Awaitable<void> AnswerModels(Request& request) {
   for (const Role role : {Role::kDecode, Role::kUnified, Role::kPrefill}) {
     for (auto& engine : request.shared.fleet.Engines(role)) engines.push_back(std::move(engine));
   }
-  const auto answers = co_await AskEngines(request, engines, "/v1/models", kTimeLimit);
+  const auto answers =
+      co_await AskEngines(request, engines, {.target = "/v1/models", .limit = kTimeLimit});
   std::set<std::string> ids;
   std::string models;
   bool is_any = false;

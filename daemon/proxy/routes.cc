@@ -86,7 +86,7 @@ struct OwnRoute {
   Awaitable<void> (*answer)(Request&);
 };
 
-constexpr std::array<OwnRoute, 11> kOwn = {{
+constexpr std::array<OwnRoute, 13> kOwn = {{
     {"POST", "/v1/completions", ServeCompletion},
     {"POST", "/v1/chat/completions", ServeCompletion},
     {"POST", "/generate", ServeGenerate},
@@ -98,6 +98,8 @@ constexpr std::array<OwnRoute, 11> kOwn = {{
     {"GET", "/metrics", AnswerMetrics},
     {"POST", "/instances/add", AddInstances},
     {"POST", "/instances/remove", RemoveInstances},
+    {"POST", "/reset_prefix_cache", ResetCaches},  // vLLM's
+    {"POST", "/flush_cache", ResetCaches},         // SGLang's
 }};
 
 // An engine, or what stands before it, may go up with it, and out of /v1.

@@ -25,6 +25,7 @@ namespace conductor::proxy {
 [[nodiscard]] Awaitable<void> AnswerModels(Request& request);      // GET /v1/models, merged
 [[nodiscard]] Awaitable<void> AddInstances(Request& request);      // POST /instances/add
 [[nodiscard]] Awaitable<void> RemoveInstances(Request& request);   // POST /instances/remove
+[[nodiscard]] Awaitable<void> ResetCaches(Request& request);       // POST /reset_prefix_cache
 [[nodiscard]] Awaitable<void> AnswerMetaserver(Request& request);  // POST /v1/metaserver
 
 }  // namespace conductor::proxy

@@ -54,9 +54,6 @@ class CalledPrefill : public std::enable_shared_from_this<CalledPrefill> {
     if (cancel) departure_.Happen();
   }
 
-  // Who was asked, for the log.
-  [[nodiscard]] const std::string& engine() const { return engine_; }
-  [[nodiscard]] std::optional<uint32_t> rank() const { return rank_; }  // that was pinned
   // Blocks have been written to the decoder.
   [[nodiscard]] bool is_done() const { return is_done_; }
 
@@ -121,9 +118,13 @@ class CalledPrefill : public std::enable_shared_from_this<CalledPrefill> {
   Awaitable<Attempt> Ask(const Task& task, const Dispatch& dispatch) {
     engine_ = dispatch.engine().name();
     shared_.metrics.Chosen("prefill", ReasonName(dispatch.reason()));
+    if (completion_ != nullptr) {
+      completion_->Chose(dispatch);
+      completion_->request.record.prefill = engine_;
+    }
     Fields more = task.leg.headers;
-    rank_ = dispatch.held() ? dispatch.held()->rank : std::nullopt;
-    if (rank_) more.Set(kRankHeader, std::to_string(*rank_));
+    const auto rank = dispatch.held() ? dispatch.held()->rank : std::nullopt;
+    if (rank) more.Set(kRankHeader, std::to_string(*rank));
     const std::string head =
         PrefillHead(dispatch.engine(), task.target, task.fields, more, task.leg.body->size());
     Attempt attempt =
@@ -135,8 +136,7 @@ class CalledPrefill : public std::enable_shared_from_this<CalledPrefill> {
   Shared& shared_;
   Lane& lane_;
   std::function<void(CalledFailure)> failed_;
-  std::string engine_;
-  std::optional<uint32_t> rank_;
+  std::string engine_;  // that was asked last
   bool is_done_ = false;
   Departure departure_;
   Departure::Listener ends_;
@@ -158,7 +158,8 @@ class DecodeFirst {
   Outgoing Begin(const Dispatch& dispatch) {
     LetGo(true);
     RenameForEngines(request_);
-    completion_.Chose(dispatch);
+    completion_.Chose(dispatch);  // until it calls, and a prefiller is chosen
+    request_.record.prefill.clear();
     prefill_ = std::make_shared<CalledPrefill>(completion_, [this](CalledFailure failure) {
       if (request_.client.has_begun()) return;
       failure_ = std::move(failure);
@@ -177,11 +178,7 @@ class DecodeFirst {
   }
 
   // The client is about to get the first bytes: whoever was to call has called.
-  void FirstByte() {
-    request_.record.prefill = prefill_->engine();
-    request_.record.rank = prefill_->rank();
-    LetGo(false);
-  }
+  void FirstByte() { LetGo(false); }
 
   // The client is about to get a refusal: a call that comes now comes too late.
   void Refused() { LetGo(true); }

@@ -198,7 +198,8 @@ class Choosing(ProxyTest):
                            "--tokenize-timeout", "5s", prefill=[engine], decode=[decode])
         told = self.wait(lambda: (lambda told: told if told.get("rank") else None)(
             route(proxy.complete(text("x")))), "the rank to be known")
-        self.assertEqual(told["rank"], "2")
+        self.assertEqual((told["prefill"], told["rank"], told["matched"], told["why"]),
+                         (engine.address, "2", "64", "only"))
         self.wait(lambda: len(engine.completions()) == len(decode.completions()), "both legs")
         return engine.completions()[-1]
 
@@ -207,7 +208,7 @@ class Choosing(ProxyTest):
         self.assertEqual(request.json["bootstrap_room"] % 3, 2)
         self.assertNotIn("x-data-parallel-rank", request.headers)
 
-    def test_the_rank_that_a_decoder_calls_back_for_is_said(self):
+    def test_what_a_decoder_calls_back_for_is_chosen_and_said_as_elsewhere(self):
         request = self.pinned("layerwise", "ascend-layerwise")
         self.assertEqual(request.headers["x-data-parallel-rank"], "2")
 

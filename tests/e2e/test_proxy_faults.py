@@ -394,6 +394,23 @@ class Failing(ProxyTest):
         self.assertEqual(proxy.ask({"type": "decode", "instances": [busy.address]},
                                    "/instances/remove", key).status, 404)
 
+    def test_every_engine_is_asked_to_forget_its_cache(self):
+        proxy, (prefill,), (decode,) = self.pair(environment={"ADMIN_API_KEY": "k"})
+        path, key = "/reset_prefix_cache?reset_connector=true", {"X-Api-Key": "k"}
+        self.assertEqual(proxy.ask({}, path).status, 401)
+        self.assertEqual(prefill.seen + decode.seen, [])
+        answer = proxy.ask({}, path, key)
+        self.assertEqual((answer.status, json.loads(answer.body)), (200, {"status": "ok", "engines": [
+            {"engine": engine.address, "status": 200} for engine in (prefill, decode)]}))
+        for engine in (prefill, decode):
+            (request,) = engine.seen
+            self.assertEqual((request.method, request.path, request.body), ("POST", path, b""))
+            self.assertNotIn("x-api-key", request.headers)
+        decode.fault = Fault(status=404)
+        answer = proxy.ask({}, "/flush_cache", key)
+        self.assertEqual((answer.status, json.loads(answer.body)["engines"][1]),
+                         (502, {"engine": decode.address, "status": 404}))
+
     def test_without_an_admin_key_nothing_is_changed(self):
         proxy, _, (decode,) = self.pair()
         self.assertEqual(proxy.ask({"type": "decode", "instances": [decode.address]},
