@@ -300,6 +300,10 @@ void ReadKeyModels(Fields& fields, RegistrationFields& result) {
     if (key.empty()) {
       models.Problem(key, "invalid_value", "the model in object keys is empty",
                      "\"MODEL\" or \"PREFIX@MODEL\"");
+    } else if (!simdjson::validate_utf8(key)) {
+      // As Text() has it for what the key stands for.
+      models.Problem(key, "invalid_value", "the model in object keys is not UTF-8",
+                     "a string in UTF-8");
     }
     if (!model.empty()) result.registration.pool.key_models[key] = model;
   }

@@ -43,6 +43,16 @@ std::string AgeText(double seconds) {
 // Short enough to need no memory itself.
 tl::unexpected<Error> NoMemory() { return tl::unexpected<Error>(Error{"no memory", {}, {}}); }
 
+// Reads a file as the next start will: one value that it would refuse costs this save then, and not
+// all that is in the file.
+Status ReadAgain(const std::string& path) {
+  auto reader = store::SnapshotReader::Open(path);
+  if (!reader) return tl::unexpected(reader.error());
+  store::ChainVisitor nobody;
+  if (auto done = reader->VisitChains(nobody); !done) return done;
+  return reader->VisitPoolNames(nobody);
+}
+
 void RemoveAll(Registry& registry) {
   for (const std::string& key : registry.Keys()) (void)registry.Remove(key);
 }
@@ -301,6 +311,10 @@ Result<SaveReport> Snapshots::Write(std::optional<store::SnapshotInfo>& placed) 
   file_->Discard();
   auto report = options_.write(registry_, file_->temporary(), configured_);
   if (!report) return report;
+  if (auto sound = ReadAgain(file_->temporary()); !sound) {
+    return tl::unexpected(
+        std::move(sound.error()).Within("what was written cannot be loaded again"));
+  }
   report->info.path = file_->path();
   store::SnapshotInfo info = report->info;
   const auto there = store::VersionOf(file_->path());

@@ -45,6 +45,9 @@ struct SaveReport {
 // Thread-safe once opened. What goes wrong, and be it that there is no memory, is an error in the
 // log and in Stats::failed, and ends nothing: saving never throws.
 //
+// What is written is read again, all of it, before it takes the place of the last good file: what
+// the next start would refuse is a failed save.
+//
 // A file that this has neither loaded nor saved is never written over: whatever it is, and however
 // late it came there (a volume that is mounted after the start), the save that would take its place
 // keeps it under another name, with an error in the log.

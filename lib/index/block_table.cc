@@ -237,6 +237,15 @@ void PrefixIndex::Impl::MakeRoomForName(AliasSpace id, Space& space, BlockRef bl
   ++name_conflicts;
 }
 
+bool PrefixIndex::Impl::HasRoom(BlockRef block, uint32_t span) const {
+  for (; block.is_block(); block = BlockRef(store.run(block.run()).parent)) {
+    const uint32_t here = block.offset() + 1;
+    if (span <= here) return true;
+    span -= here;
+  }
+  return false;
+}
+
 Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Space& space, Namespace* name_space,
                                   EngineHash name, Tip& tip, std::span<const PrefixHash> prefixes) {
   const AliasSpace id = request.space;
@@ -252,7 +261,10 @@ Target PrefixIndex::Impl::Resolve(const StoreRequest& request, Space& space, Nam
     return target;
   }
   const bool same_namespace = NamespaceOf(known->block) == name_space;
-  const bool same_block = same_namespace && store.prefix(known->block) == prefixes.back();
+  // A hash stands for all blocks before it, but where such hashes are told themselves one may have
+  // come without those: then the span's inner blocks are not there.
+  const bool same_block = same_namespace && store.prefix(known->block) == prefixes.back() &&
+                          (span <= known->span || HasRoom(known->block, span));
   if (same_block || (same_namespace && request.tier != Tier::kGpu)) {
     const Target target{known->block, same_block ? span : known->span};
     if (known->span != target.span) {

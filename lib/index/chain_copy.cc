@@ -89,8 +89,11 @@ bool ChainCopy::IsCopied(uint32_t run, uint32_t blocks) const {
   if (copy.length < blocks) return false;
   const PrefixIndex::Impl& impl = *index_.impl_;
   const uint32_t number = impl.store.run(run).name_space;
-  const auto name_space = name_space_of_.find(number);
-  if (name_space == name_space_of_.end() || name_space->second != copy.name_space) return false;
+  const auto met = name_space_of_.find(number);
+  if (met == name_space_of_.end() || met->second.key != impl.by_number[number]->key ||
+      met->second.position != copy.name_space) {
+    return false;
+  }
   // A hash stands for all blocks before it.
   return chains_.prefixes[found->second.first_prefix + blocks - 1] ==
          impl.store.prefix(BlockRef(run, blocks - 1));
@@ -111,15 +114,12 @@ uint32_t ChainCopy::Copy(uint32_t run_id, uint32_t blocks) {
     const uint32_t id = missing.back();
     const Run& run = store.run(id);
     const uint32_t number = run.name_space;
-    const auto [name_space, fresh] =
-        name_space_of_.emplace(number, static_cast<uint32_t>(chains_.name_spaces.size()));
-    // A namespace's number is given to another when it is empty.
-    const NamespaceKey& key = *impl.by_number[number]->key;
-    if (fresh || chains_.name_spaces[name_space->second] != key) {
-      name_space->second = static_cast<uint32_t>(chains_.name_spaces.size());
-      chains_.name_spaces.push_back(key);
+    Met& met = name_space_of_[number];
+    if (const auto& key = impl.by_number[number]->key; met.key != key) {
+      met = {key, static_cast<uint32_t>(chains_.name_spaces.size())};
+      chains_.name_spaces.push_back(*key);
     }
-    PackedChains::Run copy{.name_space = name_space->second,
+    PackedChains::Run copy{.name_space = met.position,
                            .parent = PackedChains::kNoRun,
                            .parent_block = 0,
                            .length = run.length};

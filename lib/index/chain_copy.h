@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -67,9 +68,15 @@ class ChainCopy {
 
   const PrefixIndex& index_;
   std::vector<AliasSpace> spaces_;
-  std::vector<uint32_t> runs_;                             // in which something of the publisher is
-  size_t next_ = 0;                                        // of runs_
-  absl::flat_hash_map<uint32_t, uint32_t> name_space_of_;  // number -> in name_spaces
+  std::vector<uint32_t> runs_;  // in which something of the publisher is
+  size_t next_ = 0;             // of runs_
+  // A namespace as it was last met under its number. Once it is empty and forgotten that is given
+  // to another, which another key tells; the one that is kept here is at no other's address.
+  struct Met {
+    std::shared_ptr<const NamespaceKey> key;
+    uint32_t position = 0;  // in name_spaces
+  };
+  absl::flat_hash_map<uint32_t, Met> name_space_of_;            // by number
   absl::flat_hash_map<uint32_t, std::vector<Wanted>> holders_;  // by number of their namespace
   struct Copied {
     uint32_t position;

@@ -242,6 +242,8 @@ struct PrefixIndex::Impl {
   // does not hold the block any more, and the names go.
   void MakeRoomForName(AliasSpace id, Space& space, BlockRef block);
   void SetSpan(Space& space, EngineHash name, uint32_t span);
+  // Whether a span of so many blocks can end with the block: its chain has them.
+  [[nodiscard]] bool HasRoom(BlockRef block, uint32_t span) const;
 
   // What `name` stands for in a store that derives the span with `prefixes` after `parent` for it;
   // bound, or moved, if need be.

@@ -48,6 +48,9 @@ Status PrefixIndex::Impl::ValidateRun(uint32_t id, ListsInOrder& lists) const {
     const uint32_t span = RunStore::Lower(key);
     if (span == 0 || (span > 1 && !holder->second.has_spans)) wrong = "has a wrong span";
     if (span > name_space->max_span) wrong = "has a longer span than its namespace knows";
+    if (!HasRoom(BlockRef(id, static_cast<uint32_t>(std::countr_zero(mask))), span)) {
+      wrong = "has a longer span than its chain";
+    }
     return true;
   });
   if (!wrong.empty()) return fail(wrong);
@@ -193,6 +196,11 @@ Status PrefixIndex::Validate() const {
     aliases += space.names;
     if (space.names != names[static_cast<uint32_t>(id)]) {
       return Fail("a space's names are counted wrongly");
+    }
+    for (const auto& [name, span] : space.spans) {
+      if (!impl_->HasRoom(store.FindName(static_cast<uint32_t>(id), name).block, span)) {
+        return Fail("a name stands for more blocks than its chain has");
+      }
     }
   }
   if (aliases != impl_->aliases) return Fail("the names are counted wrongly");

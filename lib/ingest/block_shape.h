@@ -49,11 +49,13 @@ class BlockShape {
     dimensions_[kLayer].declared = declared.layers;
   }
 
-  // Whether the key's ranks can be true.
+  // Whether the key's ranks can be true. One that says itself how many there are (LMCache's world)
+  // is one of them: there are some.
   [[nodiscard]] static bool Fits(const wire::ObjectKey& key) {
-    return std::ranges::all_of(RanksOf(key),
-                               [](const auto& rank) { return rank.value_or(0) < kMostRanks; }) &&
-           key.tp_size.value_or(1) <= kMostRanks;
+    const uint32_t told = key.tp_size.value_or(1);
+    return told >= 1 && told <= kMostRanks &&
+           std::ranges::all_of(RanksOf(key),
+                               [](const auto& rank) { return rank.value_or(0) < kMostRanks; });
   }
 
   // Requires Fits(key).

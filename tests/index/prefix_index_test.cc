@@ -544,6 +544,43 @@ TEST_F(PrefixIndexTest, WhatIsHeldHasTheSpanAnnouncedLast) {
   EXPECT_EQ(Ask({1, 2}), (Figures{0, 1, 1})) << "only the second block is on the device";
 }
 
+// Where blocks' own hashes are told, one may be told without those before it.
+TEST_F(PrefixIndexTest, ANameMovesToWhereItsSpanHasRoom) {
+  const PrefixHash end = hash::NextPrefix(hash::FirstPrefix(LocalHash{1}), LocalHash{2}, 1337);
+  const std::vector<EngineHash> name{EngineHash{102}};
+  const std::vector<PrefixHash> told{end};
+  const PoolId pool = index_.Write().AddPool("p", PoolLookup::kFromStart, std::nullopt);
+  index_.Write().SetPoolBlock(pool, {"default", "m", ""}, {0, name[0]}, Tier::kCpu);
+  StoreRequest request{.holder = holder_, .space = space_, .tier = Tier::kGpu, .hashes = name};
+  request.prefixes = told;
+  EXPECT_EQ(index_.Write().Store(request), StoreOutcome::kStored);
+  EXPECT_EQ(Ask({1, 2}), kNothing);
+  Store span;
+  span.span = 2;
+  (void)StoreBlocks({102}, {1, 2}, {}, span);
+  EXPECT_EQ(Ask({1, 2}), (Figures{2, 2, 2}));
+  EXPECT_EQ(index_.Stats().name_conflicts, 1U);
+  EXPECT_EQ(index_.StatsOf(pool).joined, 1U);
+  (void)StoreBlocks({102}, {1, 2}, {}, span);
+  EXPECT_EQ(index_.Stats().name_conflicts, 1U) << "it is there";
+}
+
+TEST_F(PrefixIndexTest, BelowTheDeviceANameStaysThoughItsSpanHasNoRoom) {
+  const std::vector<EngineHash> name{EngineHash{102}};
+  const std::vector<PrefixHash> told{
+      hash::NextPrefix(hash::FirstPrefix(LocalHash{1}), LocalHash{2}, 1337)};
+  StoreRequest request{.holder = holder_, .space = space_, .tier = Tier::kGpu, .hashes = name};
+  request.prefixes = told;
+  EXPECT_EQ(index_.Write().Store(request), StoreOutcome::kStored);
+  Store host;
+  host.span = 2;
+  host.tier = Tier::kCpu;
+  (void)StoreBlocks({102}, {1, 2}, {}, host);
+  EXPECT_EQ(index_.Stats().name_conflicts, 0U);
+  EXPECT_EQ(index_.Stats().blocks, 1U);
+  EXPECT_TRUE(Holds(102, Tier::kCpu));
+}
+
 TEST_F(PrefixIndexTest, AReleasedBlockIsRememberedForItsName) {
   (void)StoreBlocks({101}, {1});
   (void)Remove(101);

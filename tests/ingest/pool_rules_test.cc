@@ -548,6 +548,17 @@ TEST_F(PoolRules, KeysOfNoKnownFamilyAreCountedAndPassedOver) {
   EXPECT_TRUE(fleet_.pool(kPool).HoldsNothing());
 }
 
+TEST_F(PoolRules, AKeyThatSpeaksOfNoRanksAtAllIsCountedAndPassedOver) {
+  PoolProfile profile = Profile();
+  profile.tp_size.reset();
+  AddPool(profile);
+  Engine(kA, Stored({1}, "11"));
+  Pool(Put("llama@0@0@0000000000000001@bfloat16"));
+  EXPECT_EQ(fleet_.pool(kPool).Counters().objects_unread, 1u);
+  EXPECT_TRUE(fleet_.pool(kPool).HoldsNothing());
+  EXPECT_EQ(PoolsOf("11"), Pools{});
+}
+
 TEST_F(PoolRules, ObjectsOfOtherModelsAreCountedAndPassedOver) {
   AddPool(Profile());
   Engine(kA, Stored({1}, "11"));

@@ -738,5 +738,17 @@ TEST(Register, TextsThatAreNotUtf8AreToldAndNotTaken) {
             "dp_rank");
 }
 
+TEST(Register, ModelsInKeysThatAreNotUtf8AreToldAndNotTaken) {
+  EXPECT_EQ(ErrorOf(ParseRegister("\x85\xa8"
+                                  "endpoint\xactcp://h:5557\xa9modelname\xa1m\xabinstance_id\xa1z"
+                                  "\xa4type\xa8Mooncake\xaakey_models\x81\xa2\xe9z\xa1m",
+                                  BodyForm::kMsgpack)),
+            (RequestError{"key_models.\xe9z: the model in object keys is not UTF-8 "
+                          "(expected a string in UTF-8)",
+                          "invalid_value",
+                          "key_models.\xe9z",
+                          {}}));
+}
+
 }  // namespace
 }  // namespace conductor::serve

@@ -376,6 +376,41 @@ TEST_F(SnapshotsTest, NobodyIsRegisteredAndThatIsSavedToo) {
   EXPECT_EQ(Restore(next).publishers, 0u);
 }
 
+// Of a mistake in what is written.
+TEST_F(SnapshotsTest, WhatCouldNotBeLoadedAgainIsNotSaved) {
+  bool wrong = false;
+  const auto write = [&wrong](const Registry& of, const std::string& path,
+                              const std::set<std::string>& configured) -> Result<SaveReport> {
+    if (!wrong) return SaveRegistry(of, path, configured);
+    auto writer = store::SnapshotWriter::Create(path, {});
+    store::SavedPublisher pool{.key = "pool|default|0", .registration = "{}"};
+    pool.resume.emplace();
+    pool.pool.emplace().families.emplace_back().shape.tensor_ranks = 0;
+    EXPECT_TRUE((*writer)->Add(pool));
+    SaveReport report;
+    report.info = (*writer)->Finish().value();
+    return report;
+  };
+  Registry registry({});
+  Feed(registry, Ingested("a"), 3);
+  const auto snapshots = Open(registry, write);
+  ASSERT_TRUE(snapshots->Save());
+  wrong = true;
+  const auto refused = snapshots->Save();
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().Message().find(
+                "pool_families: told_tensor_ranks is 0 (expected 1 to 2147483647 ranks)"),
+            std::string::npos)
+      << refused.error().Message();
+  EXPECT_EQ(snapshots->stats().failed, 1u);
+  EXPECT_EQ(snapshots->stats().info->publishers, 1u) << "of the last good one";
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".writing"));
+  Registry next({});
+  EXPECT_EQ(Restore(next).holdings, 3u);
+  wrong = false;
+  EXPECT_TRUE(snapshots->Save());
+}
+
 TEST_F(SnapshotsTest, AClockThatWasSetBackIsNoAge) {
   {
     Registry registry({});
