@@ -269,7 +269,7 @@ class Http(ProxyTest):
         engine = self.engine("both")
         engine.fault = Fault(hang=True)
         proxy = self.proxy("--access-log", "-", "--max-body", "1k", "--max-requests", "1",
-                           "--request-timeout", "300ms", unified=[engine])
+                           "--request-timeout", "1s", unified=[engine])
         held = proxy.open(STREAM)
         self.wait(lambda: engine.completions(), "the engine to be asked")
         lines = lambda: [json.loads(line) for line in list(proxy.stdout) if line.startswith("{")]
