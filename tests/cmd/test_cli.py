@@ -13,6 +13,7 @@ import unittest
 BINARY = os.environ["CONDUCTOR_BINARY"]
 DONE, FAILED, USAGE = 0, 1, 2
 STARTS_WITHIN = 20  # seconds; under a sanitizer on a busy machine
+ENDS_WITHIN = 5  # after a signal; what could hold it up takes ten seconds and more
 
 
 class Conductor(unittest.TestCase):
@@ -247,7 +248,7 @@ class Lifecycle(Conductor):
             client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             self.assertIn(b" 200 ", client.recv(1024))
 
-    def test_a_signal_ends_it_within_two_seconds(self):
+    def test_a_signal_ends_it_soon(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number):
                 process, port = self.start("--port", "0")
@@ -256,14 +257,14 @@ class Lifecycle(Conductor):
                     asked = time.monotonic()
                     process.send_signal(number)
                     self.assertEqual(process.wait(STARTS_WITHIN), DONE, self.errors())
-                    self.assertLess(time.monotonic() - asked, 2)
+                    self.assertLess(time.monotonic() - asked, ENDS_WITHIN)
 
-    def test_the_demo_ends_within_two_seconds_too(self):
+    def test_the_demo_ends_soon_too(self):
         process, _ = self.start("--port", "0", "--demo")
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(STARTS_WITHIN), DONE, self.errors())
-        self.assertLess(time.monotonic() - asked, 2)
+        self.assertLess(time.monotonic() - asked, ENDS_WITHIN)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ class Master:
 
     def start_live(self):
         self._live = zmq.Context.instance().socket(zmq.XPUB)
+        self._live.setsockopt(zmq.XPUB_VERBOSER, 1)  # each comes and goes with a message
         self._live.sndhwm = 10000
         self._live.linger = 0
         self._subscribers = 0
@@ -97,7 +98,8 @@ class Master:
 
     def wait_for_subscriber(self, seconds=30):
         deadline = time.monotonic() + seconds
-        while self._subscribers <= 0:
+        # First what is there already: that the last one has left, for example.
+        while self._live.poll(0) or self._subscribers <= 0:
             if not self._live.poll(max(0, deadline - time.monotonic()) * 1000):
                 raise AssertionError(f"nobody subscribed to {self.endpoint}")
             self._subscribers += 1 if self._live.recv()[:1] == b"\x01" else -1

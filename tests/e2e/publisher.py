@@ -4,8 +4,8 @@ batches in either of the two reply forms. Faults are methods, switched on by the
 """
 
 import collections
+import contextlib
 import enum
-import os
 import random
 import socket
 import threading
@@ -25,6 +25,33 @@ class ReplayForm(enum.Enum):
     TOPIC = "from v0.26 on: [topic, sequence, payload]"
 
 
+class _Part:
+    """The ports that this process alone takes, in turn: none comes again before all others."""
+
+    def __init__(self):
+        self._guard = socket.socket(socket.AF_UNIX)
+        parts = list(range(PARTS_OF_PORTS))
+        random.shuffle(parts)
+        for number in parts:
+            with contextlib.suppress(OSError):  # another suite has it, for as long as it runs
+                self._guard.bind(f"\0conductor-e2e-ports-{number}")
+                break
+        else:
+            raise RuntimeError(f"{PARTS_OF_PORTS} suites run already, which share the ports")
+        self._begin = 11000 + number * PORTS_OF_A_PART
+        self._next = random.randrange(PORTS_OF_A_PART)
+
+    def take(self, count):
+        if self._next + count > PORTS_OF_A_PART:
+            self._next = 0
+        first = self._begin + self._next
+        self._next += count
+        return first
+
+
+_part = None
+
+
 def free_ports(count=1, host="127.0.0.1"):
     """The first of `count` ports in a row that nobody listens on.
 
@@ -32,9 +59,11 @@ def free_ports(count=1, host="127.0.0.1"):
     none connects to itself while nobody listens there. Suites that run at the same time take them
     from different parts of it: a publisher that is away for a while finds its ports free again.
     """
-    part = 11000 + os.getpid() % PARTS_OF_PORTS * PORTS_OF_A_PART
+    global _part
+    if _part is None:
+        _part = _Part()
     for _ in range(1000):
-        first = part + random.randrange(PORTS_OF_A_PART - count + 1)
+        first = _part.take(count)
         sockets = []
         try:
             for port in range(first, first + count):
@@ -111,6 +140,9 @@ class Publisher:
         # An XPUB is a PUB that also tells its owner of subscriptions.
         self._live = zmq.Context.instance().socket(
             zmq.XPUB if self._see_subscribers else zmq.PUB)
+        if self._see_subscribers:
+            # Of each, and not only of the first and the last of a topic.
+            self._live.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._live.sndhwm = 100000
         self._live.linger = 0
         if self._connect_to is None:
@@ -163,9 +195,10 @@ class Publisher:
 
     def wait_for_subscriber(self, seconds=30):
         """Only with `see_subscribers`: returns when a subscription has come."""
-        if not self._live.poll(seconds * 1000):
-            raise AssertionError(f"nobody subscribed to {self.endpoint} within {seconds} s")
-        self._live.recv()
+        while self._live.poll(seconds * 1000):
+            if self._live.recv()[:1] == b"\x01":  # and not of one that has left
+                return
+        raise AssertionError(f"nobody subscribed to {self.endpoint} within {seconds} s")
 
     # What it says. Each returns the sequence.
 

@@ -17,6 +17,13 @@ from publisher import free_ports
 from strangers import Stranger
 from suite import BLOCK_SIZE, MODEL, EndToEndTest, prompt
 
+# What a signal may take until the process is gone: promised is much less, but a busy machine adds to
+# it.
+STOP_WITHIN = 5.0
+# Whatever it could wait for takes longer.
+LONG = ("--http-request-timeout", "1m", "--http-idle-timeout", "1m", "--handshake-timeout", "1m",
+        "--replay-timeout", "1m")
+
 
 class Stopping(EndToEndTest):
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -24,12 +31,12 @@ class Stopping(EndToEndTest):
     def test_idle(self):
         for number in self.SIGNALS:
             with self.subTest(signal=number.name):
-                self.daemon().stop(number)
+                self.daemon(*LONG).stop(number, STOP_WITHIN)
 
     def test_with_open_connections_and_requests_cut_off_in_the_middle(self):
         for number in self.SIGNALS:
             with self.subTest(signal=number.name):
-                daemon = self.daemon()
+                daemon = self.daemon(*LONG)
                 beginnings = [
                     b"", b"GET /healthz HT", b"POST /v1/query HTTP/1.1\r\nHost: x\r\n",
                     b"POST /v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"model\"",
@@ -39,12 +46,12 @@ class Stopping(EndToEndTest):
                     self.addCleanup(connection.close)
                     connection.sendall(beginning)
                 daemon.get("/healthz")
-                daemon.stop(number)
+                daemon.stop(number, STOP_WITHIN)
 
     def test_with_publishers_of_every_condition(self):
         for number in self.SIGNALS:
             with self.subTest(signal=number.name):
-                daemon = self.daemon()
+                daemon = self.daemon(*LONG)
                 well = self.publisher()
                 dead = self.publisher()
                 never = self.publisher(started=False)
@@ -61,12 +68,12 @@ class Stopping(EndToEndTest):
                 daemon.wait_applied(key("well"), well)
                 daemon.wait_for(key("dead"))
                 dead.die()
-                daemon.stop(number)
+                daemon.stop(number, STOP_WITHIN)
 
     def test_while_publishers_publish_and_clients_ask(self):
         for number in self.SIGNALS:
             with self.subTest(signal=number.name):
-                daemon = self.daemon()
+                daemon = self.daemon(*LONG)
                 publisher = self.publisher()
                 engine = Engine(Model(BLOCK_SIZE), publisher, "a", capacity=50)
                 daemon.register(publisher, "a")
@@ -89,20 +96,20 @@ class Stopping(EndToEndTest):
                     worker.start()
                 try:
                     wait_until(lambda: publisher.last_sequence > 50, "nothing is published")
-                    daemon.stop(number)
+                    daemon.stop(number, STOP_WITHIN)
                 finally:
                     ended.set()
                     for worker in workers:
                         worker.join()
 
     def test_during_a_replay_that_never_ends(self):
-        daemon = self.daemon()
+        daemon = self.daemon(*LONG)
         silent = Stranger()
         self.addCleanup(silent.close)
         publisher = self.publisher(replay=None)
         daemon.register(publisher, "a", replay_endpoint=silent.endpoint)
         wait_until(lambda: silent.accepted, "no replay was asked for")
-        daemon.stop()
+        daemon.stop(within=STOP_WITHIN)
 
 
 class NotStarting(EndToEndTest):
@@ -270,7 +277,7 @@ class Connections(EndToEndTest):
             idle.append(connection)
         begin = time.monotonic()
         self.assertEqual(daemon.get("/healthz").status, 200)
-        self.assertLess(time.monotonic() - begin, 2)
+        self.assertLess(time.monotonic() - begin, 5)  # half of the time limit of a request
         # They are still good, many requests later.
         for _ in range(3):
             for connection in idle[::10]:

@@ -19,9 +19,10 @@ from suite import EndToEndTest
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openai_client")
 OLDEST_NODE = 18
-# What npm says when there is no way to the registry.
+# What npm says when there is no way to the registry, or the registry is not well.
 OFFLINE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH",
-           "EHOSTUNREACH", "ERR_SOCKET_TIMEOUT", "EIDLETIMEOUT", "ENOTCACHED")
+           "EHOSTUNREACH", "ERR_SOCKET_TIMEOUT", "EIDLETIMEOUT", "ENOTCACHED", "EPIPE",
+           "ECONNABORTED", "E429", "E500", "E502", "E503", "E504")
 
 
 def wanted_version():
@@ -49,10 +50,14 @@ def install(folder):
     shutil.copytree(SOURCE, folder, dirs_exist_ok=True)
     if installed_version(folder) == wanted_version():
         return
-    done = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1",
-         "--fetch-retry-mintimeout=1000", "--fetch-timeout=10000"],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    try:
+        done = subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1",
+             "--fetch-retry-mintimeout=1000", "--fetch-timeout=10000"],
+            cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        shutil.rmtree(os.path.join(folder, "node_modules"), ignore_errors=True)  # half of it
+        raise unittest.SkipTest("npm's registry is too slow") from None
     if done.returncode != 0:
         if any(code in done.stderr for code in OFFLINE):
             raise unittest.SkipTest(f"npm cannot reach its registry: {done.stderr.strip()[:300]}")

@@ -306,9 +306,10 @@ class Choosing(ProxyTest):
                              for request in engine.seen))
 
     def test_without_tokens_the_least_loaded_is_chosen(self):
-        _, proxy, prefillers, _ = self.fleet("--tokenize-timeout", "100ms")
-        for fault, fallback in ((Fault(slow=2), "tokenize_timeout"),
-                                (Fault(status=404), "tokenize_failed")):
+        for fault, fallback, arguments in (
+                (Fault(slow=5), "tokenize_timeout", ("--tokenize-timeout", "100ms")),
+                (Fault(status=404), "tokenize_failed", ())):
+            _, proxy, prefillers, _ = self.fleet(*arguments)
             for engine in prefillers:
                 engine.tokenize_fault = fault
             answer = proxy.complete(text(fallback))

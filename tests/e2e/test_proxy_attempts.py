@@ -182,7 +182,8 @@ class Attempts(ProxyTest):
                 for engine in decoders:
                     engine.fault = Fault(status=503)
                 self.assertEqual(proxy.complete().status, 503)
-                self.assertEqual(self.stranded(proxy), 1)
+                # They are counted when the answer is out.
+                self.wait(lambda proxy=proxy: self.stranded(proxy) == 1, "blocks to be stranded")
                 # The second one fetches them.
                 for engine in decoders:
                     engine.fault = None
@@ -386,8 +387,8 @@ class Attempts(ProxyTest):
                 self.assertEqual(value, 0, name)
         served = sum(entry["served"] for entry in proxy.status()["engines"])
         self.assertGreater(served, 96)
-        # And it goes on.
-        self.assertEqual(proxy.complete().status, 200)
+        # And it goes on, within time limits that a busy machine may miss.
+        self.wait(lambda: proxy.complete().status == 200, "an answer")
 
 
 if __name__ == "__main__":

@@ -73,12 +73,17 @@ class Failing(ProxyTest):
 
     # Another target.
 
+    @staticmethod
+    def patience(fault):
+        """Where an engine hangs, what the others have to answer within too."""
+        return ("--first-byte-timeout", "2s") if fault != "refuse" and fault.hang else ()
+
     def test_prefill_goes_on_at_another_engine_after_every_kind_of_failure(self):
         for fault in (Fault(status=500), Fault(status=503), Fault(die=True), Fault(garbage=True),
                       Fault(hang=True), "refuse"):
             with self.subTest(vars(fault) if fault != "refuse" else fault):
-                proxy, prefillers, (decode,) = self.pair("--first-byte-timeout", "200ms",
-                                                         "--policy", "round-robin", prefill=2)
+                proxy, prefillers, (decode,) = self.pair(*self.patience(fault), "--policy",
+                                                         "round-robin", prefill=2)
                 if fault == "refuse":
                     prefillers[0].stop()
                 else:
@@ -92,8 +97,8 @@ class Failing(ProxyTest):
     def test_decode_goes_on_at_another_engine_with_the_same_params(self):
         for fault in (Fault(status=500), Fault(die=True), Fault(hang=True), Fault(die_after=0)):
             with self.subTest(vars(fault)):
-                proxy, (prefill,), decoders = self.pair("--first-byte-timeout", "200ms",
-                                                        "--policy", "round-robin", decode=2)
+                proxy, (prefill,), decoders = self.pair(*self.patience(fault), "--policy",
+                                                        "round-robin", decode=2)
                 decoders[0].fault = fault
                 answer = proxy.ask(STREAM)
                 self.assertEqual(answer.status, 200, answer.body)
@@ -153,13 +158,15 @@ class Failing(ProxyTest):
     # Time limits.
 
     def test_an_engine_that_does_not_answer_in_time_is_a_504(self):
-        proxy, _, (decode,) = self.pair("--first-byte-timeout", "100ms")
+        proxy, _, (decode,) = self.pair("--first-byte-timeout", "500ms")
         decode.fault = Fault(hang=True)
         self.assertEqual(proxy.complete().status, 504)
-        self.assertTrue(decode.completions()[0].closed.wait(20))
+        # Which it may read later than the client does the answer.
+        asked = self.wait(lambda: decode.completions(), "decode to be asked")
+        self.assertTrue(asked[0].closed.wait(20))
 
     def test_a_stream_that_stops_is_cut(self):
-        proxy, _, (decode,) = self.pair("--idle-timeout", "100ms")
+        proxy, _, (decode,) = self.pair("--idle-timeout", "1s")
         decode.fault = Fault(hang_after=2)
         answer = read_all(proxy.open(STREAM))
         self.assertIn(b'"n": 1', answer)
@@ -188,17 +195,26 @@ class Failing(ProxyTest):
 
     # The breaker.
 
-    def test_an_engine_that_fails_is_left_alone_and_probed_by_one_request(self):
-        proxy, _, (decode,) = self.pair("--breaker-failures", "2", "--breaker-pause", "300ms")
+    def trip(self, proxy, decode):
         decode.fault = Fault(status=503)
         for _ in range(2):
             self.assertEqual(proxy.complete().status, 503)
-        asked = len(decode.completions())
+
+    def test_an_engine_that_fails_is_left_alone(self):
+        proxy, _, (decode,) = self.pair("--breaker-failures", "2", "--breaker-pause", "1m")
+        self.trip(proxy, decode)
         answer = proxy.complete()
-        self.assertEqual((answer.status, answer.headers["Retry-After"]), (503, "1"))
-        self.assertEqual(len(decode.completions()), asked)
+        self.assertEqual(answer.status, 503)
+        self.assertIn(int(answer.headers["Retry-After"]), range(1, 61))
+        self.assertEqual(len(decode.completions()), 2)
+        self.assertEqual(proxy.engine(decode)["breaker"], "open")
+
+    def test_an_engine_that_was_left_alone_is_probed_by_one_request(self):
+        proxy, _, (decode,) = self.pair("--breaker-failures", "2", "--breaker-pause", "100ms")
+        self.trip(proxy, decode)
         # Half open, one request goes there; the others are still refused.
         self.wait(lambda: proxy.engine(decode)["breaker"] == "half_open", "the pause to be over")
+        asked = len(decode.completions())
         held = threading.Event()
         self.addCleanup(held.set)
         decode.fault = Fault(hold=held)
@@ -208,11 +224,12 @@ class Failing(ProxyTest):
         for thread in threads:
             thread.start()
         self.wait(lambda: len(statuses) == 3, "all but the probe to be refused")
-        self.assertEqual(len(decode.completions()), asked + 1)
+        self.wait(lambda: len(decode.completions()) > asked, "the probe to be read")
         held.set()
         for thread in threads:
             thread.join()
         self.assertEqual(statuses, [503, 503, 503, 200])
+        self.assertEqual(len(decode.completions()), asked + 1)
         decode.fault = None
         self.assertEqual(proxy.complete().status, 200)
         self.assertEqual(proxy.engine(decode)["breaker"], "closed")
@@ -237,8 +254,10 @@ class Failing(ProxyTest):
                 self.wait_idle(proxy)
                 if phase == "prefill":
                     self.assertEqual(decode.seen, [])
-                self.assertEqual(
-                    proxy.metrics()['conductor_proxy_clients_left_total{path="/v1/completions"}'], 1)
+                # It is counted a little later than its load is released.
+                left = 'conductor_proxy_clients_left_total{path="/v1/completions"}'
+                self.wait(lambda: proxy.metrics().get(left), "one to have left")
+                self.assertEqual(proxy.metrics()[left], 1)
 
     def test_a_client_that_resets_its_connection_has_left_too(self):
         proxy, _, (decode,) = self.pair()
@@ -344,15 +363,16 @@ class Failing(ProxyTest):
 
     def test_sigterm_drains(self):
         proxy, _, (decode,) = self.pair()
-        decode.fault = Fault(gap=0.05)
+        decode.fault = Fault(gap=0.2)
         idle = http.client.HTTPConnection(proxy.host, proxy.port)
         self.addCleanup(idle.close)
         idle.request("GET", "/healthcheck")
         idle.getresponse().read()
         connection = proxy.open(STREAM)
-        read_until(connection, b'"n": 0')
+        got = read_until(connection, b'"n": 0')
         proxy.process.send_signal(signal.SIGTERM)
-        self.assertTrue(read_all(connection).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"))
+        got += read_all(connection)
+        self.assertTrue(got.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), got)
         self.assertEqual(idle.sock.recv(1), b"")
         self.assertEqual(proxy.process.wait(20), 0)
 
@@ -424,7 +444,8 @@ class Failing(ProxyTest):
         proxy.ask("no", headers={"X-Request-Id": "two"})
         lines = self.wait(lambda: [json.loads(line) for line in proxy.stdout if line.startswith("{")]
                           if len(proxy.stdout) == 3 else None, lambda: f"two lines: {proxy.stdout}")
-        first, second = lines
+        # Lines of two threads come in any order.
+        first, second = sorted(lines, key=lambda line: line["request_id"])
         self.assertEqual((first["request_id"], first["status"], first["prefill"], first["decode"],
                           first["outcome"], first["path"]),
                          ("one", 200, prefill.address, decode.address, "done", "/v1/completions"))

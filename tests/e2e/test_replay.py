@@ -155,8 +155,8 @@ class Sources(ReplayTest):
         publisher = Endless()
         self.addCleanup(publisher.die)
         self.engine(publisher, "engine").run(prompt(1, 3))
-        done = self.replay(publisher.replay_endpoint, "--json", "--timeout", "300ms")
-        self.assertIn("its end marker is missing: nothing came for 300ms", done.stderr)
+        done = self.replay(publisher.replay_endpoint, "--json", "--timeout", "2s")
+        self.assertIn("its end marker is missing: nothing came for 2s", done.stderr)
         self.assertEqual(json.loads(done.stdout)["index"]["ranks"][0]["blocks"]["gpu"], 3)
 
     def test_an_engine_that_does_not_answer_is_an_error(self):
@@ -370,14 +370,25 @@ class Sinks(ReplayTest):
         socket = zmq.Context.instance().socket(zmq.SUB)
         self.addCleanup(socket.close, 0)
         socket.subscribe(b"")
+        # Which tells of the end when all that came before it has been read.
+        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.addCleanup(monitor.close)
+        self.addCleanup(socket.disable_monitor)
+        poller = zmq.Poller()
+        for watched in (socket, monitor):
+            poller.register(watched, zmq.POLLIN)
         socket.connect(endpoint)
         messages = []
-        while played.poll() is None:
-            if socket.poll(20):
+        is_connected = True
+        while is_connected or socket.poll(0):
+            ready = dict(poller.poll(DEADLINE * 1000))
+            self.assertTrue(ready, "nothing comes any more, and no end")
+            if socket in ready:
                 messages.append(socket.recv_multipart())
-        while socket.poll(200):  # what the process left behind
-            messages.append(socket.recv_multipart())
-        self.assertEqual(played.returncode, DONE)
+            if monitor in ready:
+                monitor.recv_multipart()
+                is_connected = False
+        self.assertEqual(played.wait(DEADLINE), DONE)
         return [(int.from_bytes(sequence, "big"), payload) for _, sequence, payload in messages]
 
     def test_payloads_are_published_as_they_are_under_their_own_sequences(self):

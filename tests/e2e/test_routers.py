@@ -191,9 +191,8 @@ class Routers(Endpoint):
                 self.assertEqual(router.pick(prompt(1, 8)), "b")
 
     def test_do_not_choose_who_cannot_be_trusted(self):
-        self.start("--probe-interval", "100ms", "--first-probe", "100ms", "--replay-timeout",
-                   "200ms", "--replay-stall", "200ms", "--replay-backoff-min", "50ms",
-                   "--replay-backoff-max", "100ms")
+        self.start("--probe-interval", "100ms", "--first-probe", "100ms",
+                   "--replay-backoff-min", "50ms", "--replay-backoff-max", "100ms")
         self.fleet(*self.INSTANCES)
         self.run_prompt("b", prompt(1, 6))
         self.run_prompt("c", prompt(1, 4))

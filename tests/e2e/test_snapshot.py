@@ -227,21 +227,20 @@ class ComingBack(SnapshotTest):
         self.assertEqual(entry["reason"], "doubtful")
 
     def test_a_publisher_without_replay_is_never_live_by_its_sequence(self):
-        self.engine("a", replay=None)
+        self.engine("a", replay=None, see_subscribers=True)
         self.start()
         self.register("a")
-        wait_until(lambda: self.conductor.publisher(key("a"))["counters"]["connects"], "connected")
-        time.sleep(0.3)
+        self.engines["a"].publisher.wait_for_subscriber()
         self.work(5)
         self.conductor.wait_for(key("a"), state=None,
                                 cursor=self.engines["a"].publisher.last_sequence)
         self.conductor.stop()
         self.start()
         self.conductor.wait_for(key("a"), state="degraded", reason="doubtful")
-        wait_until(lambda: self.conductor.publisher(key("a"))["counters"]["connects"], "connected")
+        self.engines["a"].publisher.wait_for_subscriber()
         self.work(3, seed=5)
-        time.sleep(0.3)
-        self.assertEqual(self.conductor.publisher(key("a"))["state"], "degraded")
+        self.conductor.wait_for(key("a"), state="degraded",
+                                cursor=self.engines["a"].publisher.last_sequence)
 
     def test_who_stays_away_is_dropped_after_the_grace(self):
         self.begin()

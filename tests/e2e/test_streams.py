@@ -254,7 +254,8 @@ class Lives(StreamTest):
 
     def test_idle_publisher_never_leaves_live(self):
         """Seen by every change of state being a line of the log."""
-        self.begin("--probe-interval", "250ms", "--heartbeat-interval", "1s")
+        # A heartbeat that is not answered for twice the time ends the connection.
+        self.begin("--probe-interval", "250ms", "--heartbeat-interval", "2s")
         self.engine.run(prompt(1, 8))
         self.settle()
         changes, served = self.conductor.log().count(" -> "), self.source.replays_served

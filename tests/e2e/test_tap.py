@@ -377,7 +377,7 @@ class Replays(TapTest):
         publisher = FaultyPublisher()
         self.addCleanup(publisher.die)
         publisher.silent = True
-        tap = self.from_the_start(publisher, "--from", "0", "--duration", "1500ms")
+        tap = self.from_the_start(publisher, "--from", "0", "--duration", "3s")
         wait_until(publisher.has_subscriber, "a subscriber")
         publisher.publish(stored(0))
         self.assertEqual(tap.end(), 0)

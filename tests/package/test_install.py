@@ -46,7 +46,7 @@ class Install(unittest.TestCase):
         for path in expected:
             self.assertTrue(os.path.isfile(self.at("/opt/conductor/" + path)), path)
         version = subprocess.run([self.at("/opt/conductor/bin/conductor"), "--version"],
-                                 capture_output=True, text=True, check=True, timeout=20)
+                                 capture_output=True, text=True, check=True, timeout=60)
         self.assertRegex(version.stdout, r"^conductor \d+\.\d+\.\d+\n$")
 
     def test_bash_completes_what_was_installed(self):
@@ -55,7 +55,7 @@ class Install(unittest.TestCase):
         completed = subprocess.run(
             ["bash", "-c", f"source {script}; COMP_WORDS=(conductor ser); COMP_CWORD=1; "
              "$(complete -p conductor | sed 's/.*-F \\([^ ]*\\).*/\\1/'); "
-             "printf '%s\n' ${COMPREPLY[@]}"], capture_output=True, text=True, timeout=20)
+             "printf '%s\n' ${COMPREPLY[@]}"], capture_output=True, text=True, timeout=60)
         self.assertEqual(completed.stdout.split(), ["serve"], completed.stderr)
 
     def test_the_unit_names_what_was_installed(self):

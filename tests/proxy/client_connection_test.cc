@@ -78,6 +78,7 @@ TEST_F(ClientConnectionTest, WhatIsNoWorkNeedsNoRoomInTheBudget) {
     connection_->ReleaseBody(**call);
     const auto work = co_await connection_->Next();
     if (work && !*work) refused = work->error().status;
+    connection_.reset();  // or its time limit would be waited for
   });
   EXPECT_EQ(body, "abcde");
   EXPECT_EQ(counted, 105u);

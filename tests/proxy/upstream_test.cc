@@ -53,7 +53,8 @@ class UpstreamTest : public testing::Test {
 
   net::io_context io_;
   TimeLimits limits_{io_};
-  Upstreams upstreams_{io_, limits_, {}};
+  // However long an engine takes to close a connection.
+  Upstreams upstreams_{io_, limits_, {.stale = std::chrono::minutes(1)}};
   tcp::acceptor acceptor_{io_, tcp::endpoint(net::ip::address_v4::loopback(), 0)};
   tcp::socket taken_{io_};
   tcp::socket next_{io_};

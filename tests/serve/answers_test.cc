@@ -13,17 +13,16 @@
 #include <span>
 #include <stop_token>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "eventually.h"
 #include "lib/trace/simulated_engine.h"
 #include "lib/trace/simulated_publisher.h"
 
 namespace conductor::serve {
 namespace {
 
-using namespace std::chrono_literals;
 using Names = std::vector<std::string>;
 using Figures = std::vector<uint64_t>;  // gpu, cpu, disk
 using Hits = std::map<std::string, int>;
@@ -110,16 +109,12 @@ class AnswersTest : public testing::Test {
   }
 
   bool BecomesLive(const std::string& key) {
-    const MonoTime until = MonoNow() + 20s;
-    while (MonoNow() < until) {
-      for (const EngineView& engine : registry_.Engines()) {
-        if (engine.registration->Key() == key && engine.trust.state == stream::TrustState::kLive) {
-          return true;
-        }
-      }
-      std::this_thread::yield();
-    }
-    return false;
+    return Eventually([&] {
+      const auto engines = registry_.Engines();
+      return std::ranges::any_of(engines, [&](const EngineView& engine) {
+        return engine.registration->Key() == key && engine.trust.state == stream::TrustState::kLive;
+      });
+    });
   }
 
   static const InstanceAnswer& Of(const Answer& answer, const std::string& instance_id) {

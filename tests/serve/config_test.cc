@@ -5,6 +5,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -631,13 +632,16 @@ TEST(HostileConfig, LongTextsAreCutInMessages) {
 
 class ConfigFile : public testing::Test {
  protected:
+  ConfigFile() {
+    std::string name = testing::TempDir() + "conductor-config-XXXXXX";
+    directory_ = ::mkdtemp(name.data());
+    path_ = directory_ + "/conductor.json";
+  }
   ~ConfigFile() override { std::filesystem::remove_all(directory_); }
   void Write(const std::string& text) const { std::ofstream(path_, std::ios::binary) << text; }
 
-  std::string directory_ = testing::TempDir() + "conductor_config_test";
-  std::string path_ = directory_ + "/conductor.json";
-
-  ConfigFile() { std::filesystem::create_directories(directory_); }
+  std::string directory_;
+  std::string path_;
 };
 
 TEST_F(ConfigFile, IsNamedInErrors) {

@@ -9,7 +9,6 @@
 #include <numeric>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -18,6 +17,7 @@
 
 #include "daemon/serve/explanation.h"
 #include "daemon/serve/explanation_document.h"
+#include "eventually.h"
 #include "lib/base/bytes.h"
 #include "lib/trace/simulated_engine.h"
 #include "lib/trace/simulated_publisher.h"
@@ -136,16 +136,16 @@ class Fleet {
 
   // Waits until the publisher is as it should be.
   void Until(const std::string& key, const std::function<bool(const PublisherStatus&)>& good) {
-    const MonoTime until = MonoNow() + 20s;
     std::optional<PublisherStatus> seen;
-    do {
+    const bool is_good = Eventually([&] {
       for (const PublisherStatus& status : registry.Publishers()) {
         if (status.registration.Key() != key) continue;
-        if (good(status)) return;
+        if (good(status)) return true;
         seen = status;
       }
-      std::this_thread::yield();
-    } while (MonoNow() < until);
+      return false;
+    });
+    if (is_good) return;
     ADD_FAILURE() << key << " stays "
                   << (seen ? stream::TrustStateName(seen->trust.state) : "unregistered") << ": "
                   << (seen ? seen->trust.detail : "");

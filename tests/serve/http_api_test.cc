@@ -13,11 +13,11 @@
 #include <set>
 #include <sstream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "lib/trace/simulated_engine.h"
 #include "lib/trace/simulated_publisher.h"
+#include "tests/serve/eventually.h"
 #include "tests/serve/http_api_page.h"
 #include "tests/serve/http_client.h"
 
@@ -479,12 +479,11 @@ TEST_F(HttpApiTest, AnswersWithWhatAPublisherStored) {
   ASSERT_EQ(status_, 200);
 
   Json answer;
-  const MonoTime until = MonoNow() + 20s;
-  do {
+  Eventually([&] {
     answer = Post("/v1/query", {{"model", "m"}, {"tokens", prompt}});
-    std::this_thread::yield();
-  } while (MonoNow() < until && (answer["instances"][0]["longest_matched"] != 48 ||
-                                 answer["instances"][0]["state"] != "live"));
+    return answer["instances"][0]["longest_matched"] == 48 &&
+           answer["instances"][0]["state"] == "live";
+  });
   const Json& instance = answer["instances"][0];
   EXPECT_EQ(instance["gpu"], 48) << answer;
   EXPECT_EQ(instance["cpu"], 48);
@@ -561,14 +560,13 @@ TEST(HttpApiLegacyMinState, OlderAnswersHaveZerosForWhatIsBelow) {
   registration.instance_id = "a";
   ASSERT_TRUE(registry.Add(registration));
   const auto state = [&] { return registry.Publishers().front().trust.state; };
-  const MonoTime until = MonoNow() + 20s;
   const auto events = engine.Run(prompt);
-  while (state() != stream::TrustState::kDegraded && MonoNow() < until) {
+  ASSERT_TRUE(Eventually([&] {
+    if (state() == stream::TrustState::kDegraded) return true;
     // What comes before the subscription is what it misses.
     (*publisher)->Publish(events);
-    std::this_thread::yield();
-  }
-  ASSERT_EQ(state(), stream::TrustState::kDegraded);
+    return false;
+  }));
   const std::string query = Json{{"model", "m"}, {"token_ids", prompt}}.dump();
   const std::string cache =
       Json{{"model_name", "m"}, {"token_ids", prompt}, {"instances", {"a"}}}.dump();
@@ -597,14 +595,12 @@ TEST_F(HttpApiTest, ResyncAsksForAllOfAPublisherAndClearForNothing) {
   // Waits until it is live with `replays` answered and something heard: what is published may be
   // on its way still when a first replay finds nothing. Its lives.
   const auto live_after = [&](uint64_t replays) {
-    const MonoTime until = MonoNow() + 20s;
     Json status;
-    do {
+    Eventually([&] {
       status = Get(id);
-      std::this_thread::yield();
-    } while (MonoNow() < until &&
-             (status["state"] != "live" || status["counters"]["replays"] < replays ||
-              status["counters"]["lives"] < 1));
+      return status["state"] == "live" && status["counters"]["replays"] >= replays &&
+             status["counters"]["lives"] >= 1;
+    });
     EXPECT_EQ(status["state"], "live") << status;
     return status["counters"]["lives"].get<uint64_t>();
   };

@@ -40,7 +40,7 @@ class BoundTest : public TransportTest {
     return Listen(address, options);
   }
   void LimitMessages(int64_t bytes) {
-    Transport::Options options = QuickTransport();
+    Transport::Options options = PatientTransport();
     options.max_message_bytes = bytes;
     transport = std::make_unique<Transport>(options);
   }

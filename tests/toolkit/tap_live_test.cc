@@ -71,7 +71,7 @@ class TapLiveTest : public testing::Test {
   }
 
   // However slow this machine is.
-  void Drain() { live_->Drain(std::chrono::milliseconds(500), std::chrono::minutes(1)); }
+  void Drain() { live_->Drain(std::chrono::seconds(2), std::chrono::minutes(1)); }
 
   // What is recorded at the end: messages, and the publisher of each.
   std::vector<std::string> Recorded() {

@@ -1,6 +1,6 @@
 // What the engine saw of it is looked at by test_openai_client.py.
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, it, test } from 'node:test';
 import OpenAI from 'openai';
 import { MODEL, client } from './client.mjs';
 
@@ -21,20 +21,25 @@ test('a client leaves within a stream', async () => {
   assert.equal(chunks, 4);
 });
 
-test('a client leaves before the first byte', async () => {
-  const abort = new AbortController();
-  const request = client.completions.create(
-    { model: MODEL, prompt: 'wait', user: 'leaves early', simulate: { hang: true } },
-    { signal: abort.signal },
-  );
-  setTimeout(() => abort.abort(), 200);
-  await assert.rejects(request, OpenAI.APIUserAbortError);
-});
+// Side by side, as each waits until its request has come to an engine on a busy machine too.
+describe('without an answer', { concurrency: true }, () => {
+  const PATIENCE = 1500; // ms
 
-test("a client's patience ends", async () => {
-  const request = client.completions.create(
-    { model: MODEL, prompt: 'wait', user: 'has no patience', simulate: { hang: true } },
-    { timeout: 200 },
-  );
-  await assert.rejects(request, OpenAI.APIConnectionTimeoutError);
+  it('a client leaves before the first byte', async () => {
+    const abort = new AbortController();
+    const request = client.completions.create(
+      { model: MODEL, prompt: 'wait', user: 'leaves early', simulate: { hang: true } },
+      { signal: abort.signal },
+    );
+    setTimeout(() => abort.abort(), PATIENCE);
+    await assert.rejects(request, OpenAI.APIUserAbortError);
+  });
+
+  it("a client's patience ends", async () => {
+    const request = client.completions.create(
+      { model: MODEL, prompt: 'wait', user: 'has no patience', simulate: { hang: true } },
+      { timeout: PATIENCE },
+    );
+    await assert.rejects(request, OpenAI.APIConnectionTimeoutError);
+  });
 });
