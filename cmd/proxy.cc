@@ -216,7 +216,7 @@ void AddOthers(CLI::App& app, const std::shared_ptr<Flags>& flags) {
       [](O & o) -> auto& { return o.embedded; });
   AddText(app, flags, "--access-log", "FILE", "a line of JSON for each request; -: stdout",
           Text([](O & o) -> auto& { return o.access_log; }));
-  AddText(app, flags, "--admin-key-file", "FILE", "the key for /instances/add and /remove",
+  AddText(app, flags, "--admin-key-file", "FILE", "the key for /instances/* and the caches",
           [](const std::string& path, O& options) -> Status {
             std::ifstream file(path);
             if (!file || !std::getline(file, options.admin_key) || options.admin_key.empty()) {

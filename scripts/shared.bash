@@ -75,7 +75,8 @@ build() {
   local settings=("-DCONDUCTOR_WERROR=$(warnings_as_errors)"
     "-DCONDUCTOR_PRECOMPILE=${CONDUCTOR_PRECOMPILE:-ON}") first=()
   # Without the first two of these ccache keeps nothing that is compiled with precompiled headers. With
-  # the rest, what one clone has compiled another finds.
+  # the rest, what one clone has compiled another finds; nothing may
+  # be edited or merged while it builds.
   export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_ctime,include_file_mtime
   export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=true
   if [[ $1 == --program ]]; then

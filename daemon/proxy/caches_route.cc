@@ -31,6 +31,7 @@ Awaitable<void> ResetCaches(Request& request) {
                                             .target = target,
                                             .limit = kTimeLimit,
                                             .client_fields = ClientFields::kKeptHere});
+  if (request.departure.happened()) co_return;
   nlohmann::ordered_json told = nlohmann::ordered_json::array();
   size_t done = 0;
   for (const EngineAnswer& answer : answers) {

@@ -46,11 +46,19 @@ tl::unexpected<Error> NoMemory() { return tl::unexpected<Error>(Error{"no memory
 // Reads a file as the next start will: one value that it would refuse costs this save then, and not
 // all that is in the file.
 Status ReadAgain(const std::string& path) {
-  auto reader = store::SnapshotReader::Open(path);
-  if (!reader) return tl::unexpected(reader.error());
+  const auto fail = [](Error error, store::SnapshotReader::Blame blame) -> Status {
+    return tl::unexpected(std::move(error).Within(blame == store::SnapshotReader::Blame::kReading
+                                                      ? "what was written cannot be read again"
+                                                      : "what was written cannot be loaded again"));
+  };
+  store::SnapshotReader::Blame blame{};
+  auto reader = store::SnapshotReader::Open(path, &blame);
+  if (!reader) return fail(std::move(reader.error()), blame);
   store::ChainVisitor nobody;
-  if (auto done = reader->VisitChains(nobody); !done) return done;
-  return reader->VisitPoolNames(nobody);
+  auto done = reader->VisitChains(nobody);
+  if (done) done = reader->VisitPoolNames(nobody);
+  if (!done) return fail(std::move(done.error()), reader->blame());
+  return {};
 }
 
 void RemoveAll(Registry& registry) {
@@ -312,8 +320,7 @@ Result<SaveReport> Snapshots::Write(std::optional<store::SnapshotInfo>& placed) 
   auto report = options_.write(registry_, file_->temporary(), configured_);
   if (!report) return report;
   if (auto sound = ReadAgain(file_->temporary()); !sound) {
-    return tl::unexpected(
-        std::move(sound.error()).Within("what was written cannot be loaded again"));
+    return tl::unexpected(std::move(sound.error()));
   }
   report->info.path = file_->path();
   store::SnapshotInfo info = report->info;

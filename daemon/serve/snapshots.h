@@ -46,7 +46,7 @@ struct SaveReport {
 // log and in Stats::failed, and ends nothing: saving never throws.
 //
 // What is written is read again, all of it, before it takes the place of the last good file: what
-// the next start would refuse is a failed save.
+// would make the next start refuse the whole of it is a failed save.
 //
 // A file that this has neither loaded nor saved is never written over: whatever it is, and however
 // late it came there (a volume that is mounted after the start), the save that would take its place

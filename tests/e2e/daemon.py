@@ -34,7 +34,7 @@ def wait_until(check, what, seconds=DEADLINE):
     """Calls `check` until it gives something true, and returns that. `what` may be a function that
     tells what was seen last."""
     waited = 0.0
-    before = time.monotonic()
+    began = before = time.monotonic()
     while True:
         result = check()
         if result:
@@ -42,7 +42,7 @@ def wait_until(check, what, seconds=DEADLINE):
         now = time.monotonic()
         waited += min(now - before, LOOK)
         before = now
-        if waited > seconds:
+        if waited > seconds or now - began > 5 * seconds:
             raise AssertionError(
                 f"not within {seconds:g} s: {what() if callable(what) else what}")
         time.sleep(0.01)

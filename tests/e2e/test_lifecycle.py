@@ -28,10 +28,25 @@ LONG = ("--http-request-timeout", "1m", "--http-idle-timeout", "1m", "--handshak
 class Stopping(EndToEndTest):
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+    def setUp(self):
+        super().setUp()
+        self.held_up = []  # what each one said that did not end by itself
+
+    def tearDown(self):
+        # A machine that stands still looks like it once.
+        self.assertLess(len(self.held_up), len(self.SIGNALS), self.held_up)
+        super().tearDown()
+
+    def stop(self, daemon, number):
+        daemon.stop(number, STOP_WITHIN)
+        log = daemon.log()
+        if "abandoned, the process exits" in log:
+            self.held_up.append(log)
+
     def test_idle(self):
         for number in self.SIGNALS:
             with self.subTest(signal=number.name):
-                self.daemon(*LONG).stop(number, STOP_WITHIN)
+                self.stop(self.daemon(*LONG), number)
 
     def test_with_open_connections_and_requests_cut_off_in_the_middle(self):
         for number in self.SIGNALS:
@@ -46,7 +61,7 @@ class Stopping(EndToEndTest):
                     self.addCleanup(connection.close)
                     connection.sendall(beginning)
                 daemon.get("/healthz")
-                daemon.stop(number, STOP_WITHIN)
+                self.stop(daemon, number)
 
     def test_with_publishers_of_every_condition(self):
         for number in self.SIGNALS:
@@ -68,7 +83,7 @@ class Stopping(EndToEndTest):
                 daemon.wait_applied(key("well"), well)
                 daemon.wait_for(key("dead"))
                 dead.die()
-                daemon.stop(number, STOP_WITHIN)
+                self.stop(daemon, number)
 
     def test_while_publishers_publish_and_clients_ask(self):
         for number in self.SIGNALS:
@@ -96,20 +111,22 @@ class Stopping(EndToEndTest):
                     worker.start()
                 try:
                     wait_until(lambda: publisher.last_sequence > 50, "nothing is published")
-                    daemon.stop(number, STOP_WITHIN)
+                    self.stop(daemon, number)
                 finally:
                     ended.set()
                     for worker in workers:
                         worker.join()
 
     def test_during_a_replay_that_never_ends(self):
-        daemon = self.daemon(*LONG)
-        silent = Stranger()
-        self.addCleanup(silent.close)
-        publisher = self.publisher(replay=None)
-        daemon.register(publisher, "a", replay_endpoint=silent.endpoint)
-        wait_until(lambda: silent.accepted, "no replay was asked for")
-        daemon.stop(within=STOP_WITHIN)
+        for number in self.SIGNALS:
+            with self.subTest(signal=number.name):
+                daemon = self.daemon(*LONG)
+                silent = Stranger()
+                self.addCleanup(silent.close)
+                publisher = self.publisher(replay=None)
+                daemon.register(publisher, "a", replay_endpoint=silent.endpoint)
+                wait_until(lambda: silent.accepted, "no replay was asked for")
+                self.stop(daemon, number)
 
 
 class NotStarting(EndToEndTest):

@@ -430,6 +430,11 @@ class Failing(ProxyTest):
         answer = proxy.ask({}, "/flush_cache", key)
         self.assertEqual((answer.status, json.loads(answer.body)["engines"][1]),
                          (502, {"engine": decode.address, "status": 404}))
+        decode.fault = Fault(die=True)
+        answer = proxy.ask({}, "/flush_cache", {"Authorization": "Bearer k"})
+        one = json.loads(answer.body)["engines"][1]
+        self.assertEqual((answer.status, one["status"]), (502, 0))
+        self.assertIn(decode.address, one["error"])
 
     def test_without_an_admin_key_nothing_is_changed(self):
         proxy, _, (decode,) = self.pair()
