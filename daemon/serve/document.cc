@@ -315,6 +315,7 @@ Result<Document> Document::Parse(const BodyBytes& body, BodyForm form, Rest rest
     return document;
   }
   const bool padded = body.padding >= simdjson::SIMDJSON_PADDING;
+  static_assert(simdjson::SIMDJSON_PADDING >= JsonTokens::kReadAhead);
   JsonTokens& tokens = document.parser_->tokens;
   const bool lifted = padded && tokens.Lift(bytes, simdjson::SIMDJSON_PADDING);
   const std::string_view text = lifted ? tokens.rest() : bytes;
