@@ -126,12 +126,20 @@ constexpr Lanes LanesOf(Of of) {
   }
   return lanes;
 }
-// The places in a vector, and so many bytes on from those in the window.
-template <int bytes>
-constexpr Lanes kOn = LanesOf([](int i) { return i < kWindow ? i + bytes : i; });
+constexpr uint64_t kInWindow = (uint64_t{1} << kWindow) - 1;
+// The places in a vector; and one on from those in the window.
+constexpr Lanes kHere = LanesOf([](int i) { return i; });
+constexpr Lanes kOn = LanesOf([](int i) { return i < kWindow ? i + 1 : i; });
+// Of the formats from this one on, their sizes with what follows; 0 where they are none of ours.
+constexpr uint8_t kFirstSize = 0xc0;
+constexpr Lanes kSizes = LanesOf([](int i) {
+  const int format = kFirstSize + i;
+  return format == kUint8 ? 2 : format == kUint16 ? 3 : format == kUint32 ? 5 : 0;
+});
 // Four bytes for each of sixteen integers: which of them it is, and how far before its end.
 constexpr Lanes kNumber = LanesOf([](int i) { return i / 4; });
 constexpr Lanes kBeforeEnd = LanesOf([](int i) { return 1 + i % 4; });
+constexpr uint64_t kLastOfFour = 0x1111111111111111;
 // The places that have this bit.
 template <int bit>
 constexpr uint64_t kWith = [] {
@@ -144,26 +152,22 @@ constexpr uint64_t kWith = [] {
 
 CONDUCTOR_WIDE inline __m512i Load(const Lanes& lanes) { return _mm512_loadu_si512(lanes.data()); }
 
-CONDUCTOR_WIDE inline __mmask64 WhereIs(__m512i bytes, uint8_t format) {
-  return _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(format)));
-}
-
 // Window after window, as long as there is one and all that begins in it is an integer.
 //
 // Where an integer begins depends on all before it. So for each byte of a window is computed where
 // the next one begins if one begins here; from that for the second next, the fourth next and so
 // on. What depends on the window before is only which of these are taken.
 CONDUCTOR_WIDE void TakeWindows(Place& place) {
-  const __m512i here = Load(kOn<0>);
+  const __m512i here = Load(kHere);
   uint64_t entry = 0;  // where the first one begins
   while (place.bytes() >= kVector && place.left >= kMostInWindow) {
     const __m512i bytes = _mm512_loadu_si512(place.at);
     const __mmask64 alone = ~_mm512_movepi8_mask(bytes);
     // Where it is no integer nothing comes next but itself.
-    __m512i next = _mm512_mask_mov_epi8(here, alone, Load(kOn<1>));
-    next = _mm512_mask_mov_epi8(next, WhereIs(bytes, kUint8), Load(kOn<2>));
-    next = _mm512_mask_mov_epi8(next, WhereIs(bytes, kUint16), Load(kOn<3>));
-    next = _mm512_mask_mov_epi8(next, WhereIs(bytes, kUint32), Load(kOn<5>));
+    __m512i next = _mm512_mask_mov_epi8(here, alone, Load(kOn));
+    const __mmask64 others = _mm512_mask_cmpge_epu8_mask(
+        kInWindow, bytes, _mm512_set1_epi8(static_cast<char>(kFirstSize)));
+    next = _mm512_mask_add_epi8(next, others, next, _mm512_permutexvar_epi8(bytes, Load(kSizes)));
     const __m512i second = _mm512_permutexvar_epi8(next, next);
     const __m512i fourth = _mm512_permutexvar_epi8(second, second);
     const __m512i eighth = _mm512_permutexvar_epi8(fourth, fourth);
@@ -185,14 +189,13 @@ CONDUCTOR_WIDE void TakeWindows(Place& place) {
         static_cast<uint32_t>(_mm512_cmplt_epu8_mask(begins, _mm512_set1_epi8(kWindow)));
     const auto count = static_cast<size_t>(std::popcount(in_window));
 
-    const __m512i first_digit = _mm512_mask_mov_epi8(Load(kOn<1>), alone, here);
     for (size_t done = 0; done < count; done += kAtOnce) {
       const __m512i number =
           _mm512_add_epi8(Load(kNumber), _mm512_set1_epi8(static_cast<char>(done)));
       const __m512i begin = _mm512_permutexvar_epi8(number, begins);
       const __m512i from = _mm512_sub_epi8(_mm512_permutexvar_epi8(begin, next), Load(kBeforeEnd));
-      const __mmask64 digits =
-          _mm512_cmpge_epi8_mask(from, _mm512_permutexvar_epi8(begin, first_digit));
+      // Behind the format; or the format, where there is nothing else.
+      const __mmask64 digits = _mm512_cmpgt_epi8_mask(from, begin) | kLastOfFour;
       _mm512_storeu_si512(place.out + done * kNumberBytes,
                           _mm512_maskz_permutexvar_epi8(digits, from, bytes));
     }
