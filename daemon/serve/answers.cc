@@ -212,9 +212,10 @@ void TakeTrust(const EngineTable& table, const EngineTable::Instance& instance,
   }
 }
 
-InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i) {
+// All of a row but its trust. Not given back: hundreds of them would be moved.
+void FillRow(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i,
+             InstanceAnswer& row) {
   const EngineTable::Instance& instance = rows.tenant.instances[i];
-  InstanceAnswer row;
   row.instance_id = instance.instance_id;
   row.best = rows.best[i];
   row.block_size = rows.block_size[i];
@@ -235,7 +236,6 @@ InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& qu
     const EngineView& view = table.engines()[engine];
     row.lag_seconds = std::max(row.lag_seconds, view.lag_now->load(std::memory_order_relaxed));
   }
-  return row;
 }
 
 // Of the pools behind an instance's figures the worst counts as well.
@@ -425,7 +425,8 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   const std::vector<uint32_t> order = Ranked(rows, query, top);
   answer.instances.reserve(order.size());
   for (const uint32_t instance : order) {
-    InstanceAnswer& row = answer.instances.emplace_back(RowOf(rows, *table, query, instance));
+    InstanceAnswer& row = answer.instances.emplace_back();
+    FillRow(rows, *table, query, instance, row);
     const stream::Trust* worst = nullptr;
     TakeTrust(*table, tenant->instances[instance], model, row, worst);
     if (after != table) {

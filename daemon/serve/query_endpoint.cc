@@ -117,7 +117,7 @@ struct QueryEndpoint::Impl {
   // descriptor only of what comes after its queue was found empty.
   void Drain();
   void Take(ZmqMessage& message);
-  void Send(const ReturnAddress& to, const BodyAnswer& answer);
+  void Send(const ReturnAddress& to, BodyAnswer answer);
   [[nodiscard]] std::optional<Request> Next();
   // One idle thread, if there is one, looks again.
   void WakeOne() const;
@@ -216,10 +216,10 @@ void QueryEndpoint::Impl::Run() {
       ++answering;
       if (idle > 0 && (more_to_drain || (!queue.empty() && answering < most_answering))) WakeOne();
       lock.unlock();
-      const BodyAnswer answer = AnswerTo(*request);
+      BodyAnswer answer = AnswerTo(*request);
       lock.lock();
       --answering;
-      Send(request->from, answer);
+      Send(request->from, std::move(answer));
       continue;
     }
     if (more_to_drain) {
@@ -310,16 +310,15 @@ BodyAnswer QueryEndpoint::Impl::AnswerTo(const Request& request) const {
   return Refused(500, {"internal error", "internal_error", "", {}});
 }
 
-void QueryEndpoint::Impl::Send(const ReturnAddress& to, const BodyAnswer& answer) {
+void QueryEndpoint::Impl::Send(const ReturnAddress& to, BodyAnswer answer) {
   const fmt::format_int status(answer.status);
-  std::array<std::string_view, 5> frames;
+  std::array<std::string_view, 4> frames;
   size_t count = 0;
   frames[count++] = to.identity.view();
   if (to.delimited) frames[count++] = {};
   frames[count++] = to.has_id ? to.id.view() : std::string_view();
   frames[count++] = {status.data(), status.size()};
-  frames[count++] = answer.body;
-  if (!router.socket().Send(std::span(frames).first(count))) {
+  if (!router.socket().Send(std::span(frames).first(count), std::move(answer.body))) {
     ++(zmq_errno() == EHOSTUNREACH ? stats.dropped_gone : stats.dropped_unread);
   }
   const std::chrono::duration<double> seconds = MonoNow() - to.came;
