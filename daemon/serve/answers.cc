@@ -212,11 +212,10 @@ void TakeTrust(const EngineTable& table, const EngineTable::Instance& instance,
   }
 }
 
-// All of a row but its trust. Not given back: hundreds of them would be moved.
+// All of a row but its name and its trust. Not given back: hundreds of them would be moved.
 void FillRow(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i,
              InstanceAnswer& row) {
   const EngineTable::Instance& instance = rows.tenant.instances[i];
-  row.instance_id = instance.instance_id;
   row.best = rows.best[i];
   row.block_size = rows.block_size[i];
   row.serves_model = rows.serves[i] != 0;
@@ -425,7 +424,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   const std::vector<uint32_t> order = Ranked(rows, query, top);
   answer.instances.reserve(order.size());
   for (const uint32_t instance : order) {
-    InstanceAnswer& row = answer.instances.emplace_back();
+    InstanceAnswer& row = answer.instances.emplace_back(tenant->instances[instance].instance_id);
     FillRow(rows, *table, query, instance, row);
     const stream::Trust* worst = nullptr;
     TakeTrust(*table, tenant->instances[instance], model, row, worst);

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
 #include <utility>
 
-#include "lib/base/unaligned_numbers.h"
 #include "lib/wire/small_integers.h"
 
 namespace conductor::wire {
@@ -94,7 +94,8 @@ std::string_view MsgpackValue::KindName() const {
 
 bool MsgpackValue::CopyIntegers(std::vector<uint32_t>& out) const {
   if (is_packed()) {
-    AssignNumbers(out, reinterpret_cast<const char*>(first()), size());
+    const uint32_t* const numbers = std::launder(reinterpret_cast<const uint32_t*>(first()));
+    out.assign(numbers, numbers + size());
     return true;
   }
   out.clear();
