@@ -9,7 +9,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr uint64_t Eight(uint8_t byte) { return 0x0101010101010101 * byte; }
+constexpr uint64_t Eight(uint8_t byte) { return uint64_t{0x0101010101010101} * byte; }
 
 // Whether there is a byte in these eight that JSON has in escapes, or that is not ASCII.
 bool HasSpecial(const char* at) {
