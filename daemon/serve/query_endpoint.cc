@@ -113,9 +113,13 @@ struct QueryEndpoint::Impl {
 
   void Run();
   // What needs the lock. Whoever holds it calls Drain() after everything else that it does with the
-  // socket, and leaves it only then or with `more_to_drain` set: libzmq tells through its
-  // descriptor only of what comes after its queue was found empty.
+  // socket, and leaves it only then, with `more_to_drain` set, or to come back soon: libzmq tells
+  // through its descriptor only of what comes after its queue was found empty.
   void Drain();
+  // Whether whoever takes the next request may leave that to who comes back first: another one
+  // waits already, and the socket was looked at a moment ago. To find its queue empty takes two
+  // system calls.
+  [[nodiscard]] bool CanPutOffDraining() const;
   void Take(ZmqMessage& message);
   void Send(const ReturnAddress& to, BodyAnswer answer);
   [[nodiscard]] std::optional<Request> Next();
@@ -154,6 +158,7 @@ struct QueryEndpoint::Impl {
   uint32_t answering = 0;
   uint32_t idle = 0;  // threads in WaitForWork()
   bool more_to_drain = false;
+  MonoTime drained{};       // when Drain() was called last
   std::vector<bool> spoke;  // by file descriptor: connections that messages came through
   QueryStats stats;
 };
@@ -210,11 +215,13 @@ Status QueryEndpoint::Impl::OpenEvents() {
 void QueryEndpoint::Impl::Run() {
   std::unique_lock lock(mutex);
   for (;;) {
-    Drain();
+    const bool put_off = CanPutOffDraining();
+    if (!put_off) Drain();
     if (stopping.stop_requested()) return;
     if (std::optional<Request> request = Next()) {
       ++answering;
-      if (idle > 0 && (more_to_drain || (!queue.empty() && answering < most_answering))) WakeOne();
+      const bool for_another = !queue.empty() && answering < most_answering;
+      if (idle > 0 && (more_to_drain || put_off || for_another)) WakeOne();
       lock.unlock();
       BodyAnswer answer = AnswerTo(*request);
       lock.lock();
@@ -237,7 +244,12 @@ void QueryEndpoint::Impl::Run() {
   }
 }
 
+bool QueryEndpoint::Impl::CanPutOffDraining() const {
+  return queue.size() > 1 && answering < most_answering && MonoNow() - drained < kNapTime;
+}
+
 void QueryEndpoint::Impl::Drain() {
+  drained = MonoNow();
   for (int taken = 0; taken < kMostAtOnce; ++taken) {
     if (!router.socket().Receive(message)) {
       more_to_drain = false;
