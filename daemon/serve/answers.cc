@@ -212,10 +212,10 @@ void TakeTrust(const EngineTable& table, const EngineTable::Instance& instance,
   }
 }
 
-// All of a row but its name and its trust. Not given back: hundreds of them would be moved.
-void FillRow(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i,
-             InstanceAnswer& row) {
+InstanceAnswer RowOf(const Rows& rows, const EngineTable& table, const Query& query, uint32_t i) {
   const EngineTable::Instance& instance = rows.tenant.instances[i];
+  InstanceAnswer row;
+  row.instance_id = instance.instance_id;
   row.best = rows.best[i];
   row.block_size = rows.block_size[i];
   row.serves_model = rows.serves[i] != 0;
@@ -235,6 +235,7 @@ void FillRow(const Rows& rows, const EngineTable& table, const Query& query, uin
     const EngineView& view = table.engines()[engine];
     row.lag_seconds = std::max(row.lag_seconds, view.lag_now->load(std::memory_order_relaxed));
   }
+  return row;
 }
 
 // Of the pools behind an instance's figures the worst counts as well.
@@ -424,8 +425,7 @@ Answer AnswerQuery(const Registry& registry, const Query& query, const QueryBoun
   const std::vector<uint32_t> order = Ranked(rows, query, top);
   answer.instances.reserve(order.size());
   for (const uint32_t instance : order) {
-    InstanceAnswer& row = answer.instances.emplace_back(tenant->instances[instance].instance_id);
-    FillRow(rows, *table, query, instance, row);
+    InstanceAnswer& row = answer.instances.emplace_back(RowOf(rows, *table, query, instance));
     const stream::Trust* worst = nullptr;
     TakeTrust(*table, tenant->instances[instance], model, row, worst);
     if (after != table) {
