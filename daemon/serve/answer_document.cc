@@ -7,6 +7,8 @@
 #include <optional>
 #include <set>
 
+#include "daemon/serve/row_writer.h"
+
 namespace conductor::serve {
 namespace {
 
@@ -33,27 +35,92 @@ void WriteMooncakeInstance(DocumentWriter& out, const InstanceAnswer& instance) 
   out.Pair("DISK", instance.best.disk);
 }
 
-void WriteInstance(DocumentWriter& out, const InstanceAnswer& instance) {
-  const bool detailed = !instance.trust->detail.empty();
-  out.Map(detailed ? 13 : 12);
-  out.Pair("instance_id", instance.instance_id);
-  out.Pair("serves_model", instance.serves_model);
-  out.Pair("longest_matched", instance.longest_matched());
-  WriteTiers(out, instance.best);
-  out.Pair("block_size", instance.block_size);
-  out.Pair("prompt_blocks", instance.prompt_blocks);
-  out.Key("ranks");
-  out.Map(instance.ranks.size());
-  for (const auto& [rank, figures] : instance.ranks) {
-    out.Key(std::to_string(rank));
-    out.Map(3);
-    WriteTiers(out, figures);
+// An answer's rows, one for each instance.
+template <BodyForm kForm>
+class InstanceRows {
+ public:
+  explicit InstanceRows(DocumentWriter& out) : out_(out) {}
+
+  void Write(const InstanceAnswer& instance) {
+    if (!last_trust_ || *instance.trust != *last_trust_) TakeTrust(*instance.trust);
+    using Row = RowWriter<kForm>;
+    // Their keys have less than 16 characters each.
+    constexpr size_t kPair = Row::kAround + 16 + Row::kNumber;
+    constexpr size_t kOfRow = 2 * Row::kMap + 11 * kPair + Row::kSeconds;
+    constexpr size_t kOfRank = Row::kAround + Row::kNumber + Row::kMap + 3 * kPair;
+    Row row(out_.BeginRow(kOfRow + Row::MostOf(instance.instance_id) + written_trust_.size() +
+                          instance.ranks.size() * kOfRank));
+    char* const map = row.BeginMap(last_trust_->detail.empty() ? 12 : 13);
+    row.Key("instance_id");
+    row.Text(instance.instance_id);
+    row.Key("serves_model");
+    row.Bool(instance.serves_model);
+    row.Key("longest_matched");
+    row.Number(instance.longest_matched(), figures_);
+    Tiers(row, instance.best);
+    row.Key("block_size");
+    row.Number(instance.block_size, block_size_);
+    row.Key("prompt_blocks");
+    row.Number(instance.prompt_blocks, prompt_blocks_);
+    row.Key("ranks");
+    char* const ranks = row.BeginMap(instance.ranks.size());
+    for (const auto& [rank, figures] : instance.ranks) {
+      row.Key(rank, rank_);
+      char* const of_rank = row.BeginMap(3);
+      Tiers(row, figures);
+      row.EndMap(of_rank);
+    }
+    row.EndMap(ranks);
+    row.Pairs(written_trust_);
+    row.Key("lag_seconds");
+    row.Seconds(instance.lag_seconds);
+    row.EndMap(map);
+    out_.EndRow(row.end());
   }
-  out.Pair("state", stream::TrustStateName(instance.trust->state));
-  out.Pair("reason", instance.trust->reason);
-  if (detailed) out.Pair("detail", instance.trust->detail);
-  out.Key("lag_seconds");
-  WriteSeconds(out, instance.lag_seconds);
+
+ private:
+  void Tiers(RowWriter<kForm>& row, const TierFigures& figures) {
+    row.Key("gpu");
+    row.Number(figures.gpu, figures_);
+    row.Key("cpu");
+    row.Number(figures.cpu, figures_);
+    row.Key("disk");
+    row.Number(figures.disk, figures_);
+  }
+
+  // Most instances have the same to say.
+  void TakeTrust(const stream::Trust& trust) {
+    last_trust_ = &trust;
+    using Row = RowWriter<kForm>;
+    const std::string_view state = stream::TrustStateName(trust.state);
+    constexpr size_t kKeys = 3 * (Row::kAround + 16);
+    written_trust_.resize(kKeys + Row::MostOf(state) + Row::MostOf(trust.reason) +
+                          Row::MostOf(trust.detail));
+    Row row(written_trust_.data());
+    row.Key("state");
+    row.Text(state);
+    row.Key("reason");
+    row.Text(trust.reason);
+    if (!trust.detail.empty()) {
+      row.Key("detail");
+      row.Text(trust.detail);
+    }
+    written_trust_.resize(static_cast<size_t>(row.end() - written_trust_.data()));
+  }
+
+  DocumentWriter& out_;
+  const stream::Trust* last_trust_ = nullptr;
+  std::string written_trust_;
+  NumberMemo figures_;
+  NumberMemo block_size_;
+  NumberMemo prompt_blocks_;
+  NumberMemo rank_;
+};
+
+template <BodyForm kForm>
+void WriteInstances(DocumentWriter& out, const std::vector<InstanceAnswer>& instances) {
+  InstanceRows<kForm> rows(out);
+  for (const InstanceAnswer& instance : instances) rows.Write(instance);
 }
 
 // What every answer to one prompt begins with; `pairs` follow.
@@ -91,7 +158,11 @@ void WriteAnswer(DocumentWriter& out, const Query& query, const Answer& answer) 
   BeginAnswer(out, query, answer, 1 + EndingPairs(answer));
   out.Key("instances");
   out.Array(answer.instances.size());
-  for (const InstanceAnswer& instance : answer.instances) WriteInstance(out, instance);
+  if (out.form() == BodyForm::kJson) {
+    WriteInstances<BodyForm::kJson>(out, answer.instances);
+  } else {
+    WriteInstances<BodyForm::kMsgpack>(out, answer.instances);
+  }
   EndAnswer(out, answer);
 }
 

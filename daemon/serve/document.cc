@@ -219,22 +219,23 @@ size_t Value::size() const {
   return value != nullptr && (value->is_array() || value->is_map()) ? value->size() : 0;
 }
 
-bool Value::CopyTokens(std::span<TokenId> out) const {
+bool Value::CopyTokens(std::vector<TokenId>& out) const {
   if (const auto* json = std::get_if<Json>(&value_)) {
     simdjson::dom::array array;
     if (json->element.get(array) != simdjson::SUCCESS) return false;
-    TokenId* to = out.data();
+    out.clear();
+    out.reserve(size());
     for (const element item : array) {
       uint64_t id = 0;
       if (item.get(id) != simdjson::SUCCESS || id > std::numeric_limits<TokenId>::max()) {
         return false;
       }
-      *to++ = static_cast<TokenId>(id);
+      out.push_back(static_cast<TokenId>(id));
     }
     return true;
   }
   if (const auto* tokens = std::get_if<TokenArray>(&value_)) {
-    std::ranges::copy(*tokens, out.begin());
+    out.assign(tokens->begin(), tokens->end());
     return true;
   }
   const auto* value = std::get_if<wire::MsgpackValue>(&value_);
@@ -315,6 +316,7 @@ Result<Document> Document::Parse(const BodyBytes& body, BodyForm form, Rest rest
     return document;
   }
   const bool padded = body.padding >= simdjson::SIMDJSON_PADDING;
+  static_assert(simdjson::SIMDJSON_PADDING >= JsonTokens::kReadAhead);
   JsonTokens& tokens = document.parser_->tokens;
   const bool lifted = padded && tokens.Lift(bytes, simdjson::SIMDJSON_PADDING);
   const std::string_view text = lifted ? tokens.rest() : bytes;

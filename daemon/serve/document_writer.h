@@ -3,17 +3,16 @@
 
 #include <absl/container/inlined_vector.h>
 
-#include <bit>
 #include <charconv>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
 #include "daemon/serve/document.h"
+#include "daemon/serve/document_pieces.h"
 
 namespace conductor::serve {
 
@@ -37,6 +36,8 @@ class DocumentWriter {
   DocumentWriter(const DocumentWriter&) = delete;
   DocumentWriter& operator=(const DocumentWriter&) = delete;
 
+  [[nodiscard]] BodyForm form() const { return json_ ? BodyForm::kJson : BodyForm::kMsgpack; }
+
   void Map(size_t pairs) { json_ ? Open('{', '}', pairs) : Header(pairs, 0x80, 0xde); }
   void Array(size_t items) { json_ ? Open('[', ']', items) : Header(items, 0x90, 0xdc); }
 
@@ -54,7 +55,7 @@ class DocumentWriter {
     if (json_) {
       Digits(at, number);
     } else {
-      at_ = PutUint(at, number);
+      at_ = PutMsgpackUint(at, number);
     }
   }
   void Int(int64_t number);
@@ -78,7 +79,7 @@ class DocumentWriter {
       if (json_) {
         Digits(at, number);
       } else {
-        at_ = PutUint(at, number);
+        at_ = PutMsgpackUint(at, number);
       }
     }
   }
@@ -91,6 +92,17 @@ class DocumentWriter {
   requires(!std::same_as<Number, bool>) void Pair(std::string_view key, Number number) {
     Key(key);
     Uint(number);
+  }
+
+  // One item of an array that is written elsewhere (see RowWriter): from here on, in `bytes` at
+  // most, to where it ends.
+  [[nodiscard]] char* BeginRow(size_t bytes) {
+    char* const at = Reserve(bytes + 1);
+    return json_ ? PutComma(at) : at;
+  }
+  void EndRow(char* end) {
+    if (json_) return Done(end);
+    at_ = end;
   }
 
   // What was written; the writer is of no more use.
@@ -115,31 +127,6 @@ class DocumentWriter {
   }
   void Grow(size_t bytes);
 
-  // Each writes from `at` on and gives where it ends.
-  static char* PutBytes(char* at, std::string_view bytes) {
-    std::memcpy(at, bytes.data(), bytes.size());
-    return at + bytes.size();
-  }
-  template <typename T>
-  static char* PutBigEndian(char* at, uint8_t format, T number) {
-    static_assert(std::endian::native == std::endian::little);
-    *at++ = static_cast<char>(format);
-    if constexpr (sizeof(T) == 2) number = __builtin_bswap16(number);
-    if constexpr (sizeof(T) == 4) number = __builtin_bswap32(number);
-    if constexpr (sizeof(T) == 8) number = __builtin_bswap64(number);
-    std::memcpy(at, &number, sizeof number);
-    return at + sizeof number;
-  }
-  static char* PutUint(char* at, uint64_t number) {
-    if (number < 0x80) {
-      *at = static_cast<char>(number);
-      return at + 1;
-    }
-    if (number <= UINT8_MAX) return PutBigEndian(at, 0xcc, static_cast<uint8_t>(number));
-    if (number <= UINT16_MAX) return PutBigEndian(at, 0xcd, static_cast<uint16_t>(number));
-    if (number <= UINT32_MAX) return PutBigEndian(at, 0xce, static_cast<uint32_t>(number));
-    return PutBigEndian(at, 0xcf, number);
-  }
   static char* PutNegative(char* at, int64_t number);
   template <size_t N>
   char* PutKey(char* at, const char (&name)[N]) {

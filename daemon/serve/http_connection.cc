@@ -125,6 +125,8 @@ HttpConnection::Filled HttpConnection::WaitFor(HttpTransport::Io wanted, MonoTim
 HttpTransport::Io HttpConnection::ReadSome() {
   char bytes[kReadBytes];
   const auto [io, got] = transport_->Read(bytes, sizeof bytes);
+  // With room for what parsers want behind a body that is all of it.
+  if (got > 0) Grow(input_, got);
   input_.append(bytes, got);
   return io;
 }
@@ -265,6 +267,11 @@ HttpResult<bool> HttpConnection::ReadBody(const HttpHead& head, std::string_view
       const size_t take =
           std::min<size_t>(input_.size(), static_cast<size_t>(head.content_length) - body.size());
       if (!share.Take(take)) return tl::unexpected(Busy(shared_.bodies));
+      if (take == head.content_length && take == input_.size() && take > kKeptInputBytes) {
+        // The usual prompt: it came at once, and nothing else with it.
+        body = std::exchange(input_, {});
+        return true;
+      }
       Grow(body, take);
       body.append(input_, 0, take);
       input_.erase(0, take);

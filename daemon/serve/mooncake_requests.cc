@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "daemon/serve/registration_json.h"
+#include "lib/base/unaligned_numbers.h"
 
 namespace conductor::serve {
 namespace {
@@ -148,7 +148,6 @@ class QueryReader {
                         : Wrong("invalid_type", "token_ids", "must be a bin or an array"));
     }
     std::vector<TokenId>& tokens = strict_.query.tokens;
-    tokens.resize(value.size());
     const auto fits = [](TokenId token) { return token <= kMaxInt32; };
     if (value.CopyTokens(tokens) && std::ranges::all_of(tokens, fits)) return;
     tokens.clear();
@@ -162,8 +161,7 @@ class QueryReader {
     if (bytes.size() % sizeof(TokenId) != 0) {
       return Fail(Wrong("invalid_value", "token_ids", "bin size must be a multiple of 4"));
     }
-    tokens.resize(bytes.size() / sizeof(TokenId));
-    if (!bytes.empty()) std::memcpy(tokens.data(), bytes.data(), bytes.size());
+    AssignNumbers(tokens, bytes.data(), bytes.size() / sizeof(TokenId));
   }
   // One below zero is taken and matches nothing.
   void ReadToken(Value value) {

@@ -113,11 +113,15 @@ struct QueryEndpoint::Impl {
 
   void Run();
   // What needs the lock. Whoever holds it calls Drain() after everything else that it does with the
-  // socket, and leaves it only then or with `more_to_drain` set: libzmq tells through its
-  // descriptor only of what comes after its queue was found empty.
+  // socket, and leaves it only then, with `more_to_drain` set, or to come back soon: libzmq tells
+  // through its descriptor only of what comes after its queue was found empty.
   void Drain();
+  // Whether whoever takes the next request may leave that to who comes back first: another one
+  // waits already, and the socket was looked at a moment ago. To find its queue empty takes two
+  // system calls.
+  [[nodiscard]] bool CanPutOffDraining() const;
   void Take(ZmqMessage& message);
-  void Send(const ReturnAddress& to, const BodyAnswer& answer);
+  void Send(const ReturnAddress& to, BodyAnswer answer);
   [[nodiscard]] std::optional<Request> Next();
   // One idle thread, if there is one, looks again.
   void WakeOne() const;
@@ -154,6 +158,7 @@ struct QueryEndpoint::Impl {
   uint32_t answering = 0;
   uint32_t idle = 0;  // threads in WaitForWork()
   bool more_to_drain = false;
+  MonoTime drained{};       // when Drain() was called last
   std::vector<bool> spoke;  // by file descriptor: connections that messages came through
   QueryStats stats;
 };
@@ -210,16 +215,18 @@ Status QueryEndpoint::Impl::OpenEvents() {
 void QueryEndpoint::Impl::Run() {
   std::unique_lock lock(mutex);
   for (;;) {
-    Drain();
+    const bool put_off = CanPutOffDraining();
+    if (!put_off) Drain();
     if (stopping.stop_requested()) return;
     if (std::optional<Request> request = Next()) {
       ++answering;
-      if (idle > 0 && (more_to_drain || (!queue.empty() && answering < most_answering))) WakeOne();
+      const bool for_another = !queue.empty() && answering < most_answering;
+      if (idle > 0 && (more_to_drain || put_off || for_another)) WakeOne();
       lock.unlock();
-      const BodyAnswer answer = AnswerTo(*request);
+      BodyAnswer answer = AnswerTo(*request);
       lock.lock();
       --answering;
-      Send(request->from, answer);
+      Send(request->from, std::move(answer));
       continue;
     }
     if (more_to_drain) {
@@ -237,7 +244,12 @@ void QueryEndpoint::Impl::Run() {
   }
 }
 
+bool QueryEndpoint::Impl::CanPutOffDraining() const {
+  return queue.size() > 1 && answering < most_answering && MonoNow() - drained < kNapTime;
+}
+
 void QueryEndpoint::Impl::Drain() {
+  drained = MonoNow();
   for (int taken = 0; taken < kMostAtOnce; ++taken) {
     if (!router.socket().Receive(message)) {
       more_to_drain = false;
@@ -310,16 +322,15 @@ BodyAnswer QueryEndpoint::Impl::AnswerTo(const Request& request) const {
   return Refused(500, {"internal error", "internal_error", "", {}});
 }
 
-void QueryEndpoint::Impl::Send(const ReturnAddress& to, const BodyAnswer& answer) {
+void QueryEndpoint::Impl::Send(const ReturnAddress& to, BodyAnswer answer) {
   const fmt::format_int status(answer.status);
-  std::array<std::string_view, 5> frames;
+  std::array<std::string_view, 4> frames;
   size_t count = 0;
   frames[count++] = to.identity.view();
   if (to.delimited) frames[count++] = {};
   frames[count++] = to.has_id ? to.id.view() : std::string_view();
   frames[count++] = {status.data(), status.size()};
-  frames[count++] = answer.body;
-  if (!router.socket().Send(std::span(frames).first(count))) {
+  if (!router.socket().Send(std::span(frames).first(count), std::move(answer.body))) {
     ++(zmq_errno() == EHOSTUNREACH ? stats.dropped_gone : stats.dropped_unread);
   }
   const std::chrono::duration<double> seconds = MonoNow() - to.came;

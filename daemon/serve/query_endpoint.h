@@ -20,10 +20,11 @@ struct RouteContext;
 // as soon as it is done, by its id. docs/zeromq-api.md has the frames.
 //
 // No thread stands between ZeroMQ's own and the one that answers. All threads share the socket
-// under a lock: whoever holds it sends its answer, takes everything that has come into the queue,
-// and leaves with the next request. One thread more than may answer looks each millisecond while
-// all others answer, so that what goes beyond the bounds is refused at once. (A thread that owns
-// the socket and hands out requests would cost two more wake-ups a request.)
+// under a lock: whoever holds it sends its answer, takes everything that has come into the queue
+// (where others wait in it, once a millisecond), and leaves with the next request. One thread more
+// than may answer looks each millisecond while all others answer, so that what goes beyond the
+// bounds is refused at once. (A thread that owns the socket and hands out requests would cost two
+// more wake-ups a request.)
 //
 // One thread more looks ten times a second at what peers have sent that is no whole message yet
 // (lib/stream/unfinished_messages.h), for which ZeroMQ knows no limit.

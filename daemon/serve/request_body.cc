@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 
 #include "daemon/serve/nearest_name.h"
 #include "daemon/serve/registration_json.h"
+#include "lib/base/unaligned_numbers.h"
 
 namespace conductor::serve {
 namespace {
@@ -261,16 +261,14 @@ std::vector<TokenId> RequestBody::Tokens(std::string_view name, Packed packed, i
   if (const auto value = Get(name); value && packed == Packed::kAllowed) {
     std::string decoded;
     if (const auto bytes = Unpack(name, *value, sizeof(TokenId), decoded)) {
-      tokens.resize(bytes->size() / sizeof(TokenId));
-      // memcpy() must not see the null of an empty vector.
-      if (!tokens.empty()) std::memcpy(tokens.data(), bytes->data(), bytes->size());
+      AssignNumbers(tokens, bytes->data(), bytes->size() / sizeof(TokenId));
       return tokens;
     }
   }
   const auto array = Array(name, "token ids");
   if (!array) return tokens;
-  tokens.resize(array->size());
   if (array->CopyTokens(tokens)) return tokens;
+  tokens.resize(array->size());
   uint64_t index = 0;
   array->ForEachItem([&](Value token) {
     const auto id = token.AsInt64();
@@ -293,8 +291,7 @@ std::vector<uint64_t> RequestBody::Hashes(std::string_view name, Packed packed) 
   if (const auto value = Get(name); value && packed == Packed::kAllowed) {
     std::string decoded;
     if (const auto bytes = Unpack(name, *value, sizeof(uint64_t), decoded)) {
-      hashes.resize(bytes->size() / sizeof(uint64_t));
-      if (!hashes.empty()) std::memcpy(hashes.data(), bytes->data(), bytes->size());
+      AssignNumbers(hashes, bytes->data(), bytes->size() / sizeof(uint64_t));
       return hashes;
     }
   }

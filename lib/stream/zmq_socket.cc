@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <memory>
+
 namespace conductor::stream {
 
 Result<ZmqSocket> ZmqSocket::Create(void* context, int type) {
@@ -33,13 +35,32 @@ Status ZmqSocket::Connect(const std::string& endpoint) {
               fmt::format("endpoint '{}'", endpoint), "tcp://HOST:PORT or ipc://PATH");
 }
 
-bool ZmqSocket::Send(std::span<const std::string_view> frames) {
+bool ZmqSocket::SendFrames(std::span<const std::string_view> frames, bool more) {
   for (size_t i = 0; i < frames.size(); ++i) {
-    const int more = i + 1 < frames.size() ? ZMQ_SNDMORE : 0;
+    const int flag = more || i + 1 < frames.size() ? ZMQ_SNDMORE : 0;
     const auto& frame = frames[i];
-    if (zmq_send(socket_, frame.data(), frame.size(), ZMQ_DONTWAIT | more) < 0) return false;
+    if (zmq_send(socket_, frame.data(), frame.size(), ZMQ_DONTWAIT | flag) < 0) return false;
   }
   return true;
+}
+
+bool ZmqSocket::Send(std::span<const std::string_view> frames) { return SendFrames(frames, false); }
+
+bool ZmqSocket::Send(std::span<const std::string_view> frames, std::string last) {
+  if (!SendFrames(frames, true)) return false;
+  constexpr size_t kCopied = 2048;
+  if (last.size() < kCopied) {
+    return zmq_send(socket_, last.data(), last.size(), ZMQ_DONTWAIT) >= 0;
+  }
+  auto owned = std::make_unique<std::string>(std::move(last));
+  const auto free = [](void*, void* hint) { delete static_cast<std::string*>(hint); };
+  ZmqFrame frame;
+  if (zmq_msg_init_data(frame.raw(), owned->data(), owned->size(), free, owned.get()) != 0) {
+    return false;
+  }
+  owned.release();  // the frame's now
+  // What is not sent ends with it.
+  return zmq_msg_send(frame.raw(), socket_, ZMQ_DONTWAIT) >= 0;
 }
 
 bool ZmqSocket::Receive(ZmqMessage& message) {

@@ -93,6 +93,8 @@ class ZmqSocket {
 
   // Never blocks. False when the message could not be queued.
   [[nodiscard]] bool Send(std::span<const std::string_view> frames);
+  // The same with one frame more, which is handed over as it is where copying it would cost more.
+  [[nodiscard]] bool Send(std::span<const std::string_view> frames, std::string last);
 
   // Never blocks. False when there is no message now.
   [[nodiscard]] bool Receive(ZmqMessage& message);
@@ -105,6 +107,7 @@ class ZmqSocket {
 
  private:
   void Close();
+  [[nodiscard]] bool SendFrames(std::span<const std::string_view> frames, bool more);
 
   void* socket_ = nullptr;
 };

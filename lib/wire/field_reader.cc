@@ -107,8 +107,8 @@ void FieldReader::Tokens(MsgpackValue value, std::string_view field, std::vector
   if (!value.is_array()) {
     return Wrong({fmt::format("is {}", value.KindName()), std::string(field), "nil or an array"});
   }
-  out.resize(value.size());
   if (value.CopyIntegers(out)) return;
+  out.resize(value.size());
   size_t count = 0;
   for (const MsgpackValue item : value.items()) {
     const auto token = TokenOf(item);

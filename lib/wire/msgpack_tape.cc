@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
 #include <utility>
+
+#include "lib/wire/small_integers.h"
 
 namespace conductor::wire {
 namespace {
@@ -15,6 +18,9 @@ using Kind = MsgpackValue::Kind;
 // A tape that was long once gives its memory back instead of holding it for ever.
 constexpr size_t kWordsKept = size_t{1} << 20;
 constexpr size_t kFirstWords = 256;
+// Items from which on it is tried whether an array is one of token ids.
+constexpr uint64_t kLeastPacked = 16;
+constexpr ptrdiff_t kOwnWords = 2;  // of an array or a map
 constexpr uint64_t kInlineLimit = uint64_t{1} << 60;
 
 // The formats of https://github.com/msgpack/msgpack/blob/master/spec.md that are not a range.
@@ -86,6 +92,22 @@ std::string_view MsgpackValue::KindName() const {
   return "nothing";
 }
 
+bool MsgpackValue::CopyIntegers(std::vector<uint32_t>& out) const {
+  if (is_packed()) {
+    const uint32_t* const numbers = std::launder(reinterpret_cast<const uint32_t*>(first()));
+    out.assign(numbers, numbers + size());
+    return true;
+  }
+  out.clear();
+  out.reserve(size());
+  for (const MsgpackValue item : items()) {
+    const auto number = item.AsUint64();
+    if (!number || *number > std::numeric_limits<uint32_t>::max()) return false;
+    out.push_back(static_cast<uint32_t>(*number));
+  }
+  return true;
+}
+
 // One payload on its way onto the tape.
 class MsgpackTape::Parser {
  public:
@@ -103,10 +125,6 @@ class MsgpackTape::Parser {
   // decides how deep it nests.
   Outcome Run() {
     do {
-      if (depth_ > 0) TakeIntegers(open_[depth_ - 1].left);
-      while (depth_ > 0 && open_[depth_ - 1].left == 0) Close();
-      if (depth_ == 0 && begun_) return Outcome::kDone;
-      begun_ = true;
       if (depth_ > 0) --open_[depth_ - 1].left;
       if (const Outcome outcome = TakeValue(); outcome != Outcome::kDone) return outcome;
       while (depth_ > 0 && open_[depth_ - 1].left == 0) Close();
@@ -123,61 +141,34 @@ class MsgpackTape::Parser {
     uint64_t left;  // values; a map's keys count too
   };
 
-  // A token id in one of the forms that packers give it.
-  struct SmallInteger {
-    explicit SmallInteger(uint8_t format)
-        : two(format == kUint16 ? 1 : 0),
-          four(format == kUint32 ? 1 : 0),
-          is_one(format < kFixMap || (two | four) != 0) {}
-
-    [[nodiscard]] uint64_t bytes() const { return 1 + 2 * two + 4 * four; }
-    // Looks at eight bytes from the format on.
-    [[nodiscard]] uint64_t Read(const uint8_t* at) const {
-      const uint64_t mask = 0xff | (0xffff & -two) | (0xffffffff & -four);
-      return BigEndian<uint64_t>(at) >> (56 - 16 * two - 32 * four) & mask;
-    }
-
-    uint64_t two;  // 1: two bytes follow
-    uint64_t four;
-    bool is_one;
-  };
-
   [[nodiscard]] size_t bytes_left() const { return static_cast<size_t>(end_ - at_); }
 
-  // Integers that follow one another and fit into a word each, as long as there are any: token ids.
-  void TakeIntegers(uint64_t& left) {
-    while (left > 0) {
-      const uint64_t room = static_cast<uint64_t>(std::max<ptrdiff_t>(room_ - out_ - 1, 0));
-      // An integer of a token id's size takes five bytes at most, and eight are looked at.
-      const size_t bytes = bytes_left();
-      const uint64_t safe = std::min({left, room, bytes < 16 ? 0 : (bytes - 11) / 5});
-      if (safe == 0) return;
-      const uint8_t* at = at_;
-      uint64_t* out = out_;
-      uint64_t taken = 0;
-      // Sizes of two and four bytes come in no order that a processor could guess. So nothing is
-      // jumped to, and of two integers the second's format is loaded from all places where it may
-      // stand.
-      for (; taken + 2 <= safe; taken += 2) {
-        const SmallInteger first(at[0]);
-        const SmallInteger second(first.two ? at[3] : first.four ? at[5] : at[1]);
-        if (!first.is_one || !second.is_one) break;
-        *out++ = Head(Kind::kUint, first.Read(at));
-        at += first.bytes();
-        *out++ = Head(Kind::kUint, second.Read(at));
-        at += second.bytes();
-      }
-      for (; taken < safe; ++taken) {
-        const SmallInteger integer(*at);
-        if (!integer.is_one) break;
-        *out++ = Head(Kind::kUint, integer.Read(at));
-        at += integer.bytes();
-      }
-      at_ = at;
-      out_ = out;
-      left -= taken;
-      if (taken < safe) return;
+  // The items of an array where all are token ids, two to a word behind its own two words. False,
+  // and nothing taken, where some are not.
+  bool TakePacked(size_t head, uint64_t size) {
+    std::string_view bytes(reinterpret_cast<const char*>(at_ + head), bytes_left() - head);
+    const auto start = static_cast<size_t>(out_ - tape_.words_.get());
+    uint64_t taken = 0;
+    for (;;) {
+      const size_t room = 2 * static_cast<size_t>(room_ - out_ - kOwnWords);
+      const uint64_t wanted = std::min<uint64_t>(size, room) - taken;
+      char* const to = reinterpret_cast<char*>(out_ + kOwnWords) + taken * sizeof(uint32_t);
+      const size_t got = TakeSmallIntegers(bytes, to, wanted);
+      taken += got;
+      if (taken == size) break;
+      if (got < wanted) return false;
+      // What is taken counts as the tape's only while more room is made.
+      out_ += kOwnWords + taken / 2;
+      const bool made = MakeRoom();
+      out_ = tape_.words_.get() + start;
+      if (!made) return false;
     }
+    const uint64_t words = kOwnWords + (size + 1) / 2;
+    out_[0] = Head(Kind::kArray, size);
+    out_[1] = words | MsgpackValue::kPacked;
+    out_ += words;
+    at_ = reinterpret_cast<const uint8_t*>(bytes.data());
+    return true;
   }
 
   Outcome TakeValue() {
@@ -305,6 +296,9 @@ class MsgpackTape::Parser {
   }
   Outcome TakeOpen(size_t head, Kind kind, uint64_t size) {
     if (depth_ == open_.size()) return Outcome::kTooDeep;
+    if (kind == Kind::kArray && size >= kLeastPacked && TakePacked(head, size)) {
+      return Outcome::kDone;
+    }
     open_[depth_++] = {static_cast<size_t>(out_ - tape_.words_.get()),
                        kind == Kind::kMap ? 2 * size : size};
     *out_++ = Head(kind, size);
@@ -318,7 +312,7 @@ class MsgpackTape::Parser {
     word[1] = static_cast<uint64_t>(out_ - word);
   }
 
-  // Room for two words at least; false at the limit.
+  // Room for two words more at least; false at the limit.
   bool MakeRoom() {
     const auto used = static_cast<size_t>(out_ - tape_.words_.get());
     if (used >= kMaxWords) return false;
@@ -336,7 +330,6 @@ class MsgpackTape::Parser {
   uint64_t* room_;
   std::array<Open, kMaxDepth> open_;
   size_t depth_ = 0;
-  bool begun_ = false;
 };
 
 void MsgpackTape::Grow(size_t used) {

@@ -4,12 +4,14 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <iterator>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "lib/base/result.h"
 
@@ -17,14 +19,16 @@ namespace conductor::wire {
 
 // A MessagePack payload as a flat tape of 64-bit words, and cursors over it.
 //
-// Designed for batches of KV events, which are long arrays of small integers with a few names
-// between them: an integer below 2^60 is one word, so that an array of token ids is read as an
-// array. Everything else is two words. The first word of a value is payload << 4 | kind:
+// Designed for batches of KV events and for prompts, which are long arrays of token ids with a few
+// names between them: such an array is kept as numbers of four bytes, and copied as them. Of
+// everything else an integer below 2^60 is one word, and the rest are two. The first word of a
+// value is payload << 4 | kind:
 //
 //   nil, bool, integers from 0 to 2^60 - 1    (value << 4 | kind)
 //   other integers, floats                    (kind), the 64 bits
 //   text, bytes, extension                    (size << 4 | kind), address in the payload
 //   array, map                                (items or pairs << 4 | kind), words to the next value
+//   array of token ids                        the same, with kPacked; its items are no values
 //
 // The tape grows with what is really there and never with what a header claims. A tree of objects
 // (msgpack::unpack) was the alternative: it allocates for claimed sizes, and 16 bytes and a branch
@@ -53,9 +57,9 @@ class MsgpackValue {
   class Entries;
 
   // A nil that belongs to no tape.
-  MsgpackValue() : word_(&kNilWord) {}
+  MsgpackValue() = default;
 
-  [[nodiscard]] Kind kind() const { return static_cast<Kind>(word_[0] & kKindMask); }
+  [[nodiscard]] Kind kind() const { return KindOf(head_); }
   [[nodiscard]] bool is_nil() const { return kind() == Kind::kNil; }
   [[nodiscard]] bool is_text() const { return kind() == Kind::kText; }
   [[nodiscard]] bool is_bytes() const { return kind() == Kind::kBytes; }
@@ -104,43 +108,41 @@ class MsgpackValue {
   [[nodiscard]] size_t size() const { return static_cast<size_t>(payload()); }
   // The items of an array, in order. Requires kArray.
   [[nodiscard]] Items items() const;
-  // Writes the items of an array into `out` when all are integers below 2^32; false when not. What
-  // items() would tell, several times as fast. Requires kArray and out.size() == size().
-  [[nodiscard]] bool CopyIntegers(std::span<uint32_t> out) const {
-    // Items of one word each: nil, booleans and small integers.
-    if (word_[1] != out.size() + 2) return false;
-    const uint64_t* words = word_ + 2;
-    uint64_t wrong = 0;
-    for (size_t i = 0; i < out.size(); ++i) {
-      wrong |= ((words[i] ^ static_cast<uint64_t>(Kind::kUint)) & kKindMask) |
-               words[i] >> (32 + kKindBits);
-      out[i] = static_cast<uint32_t>(words[i] >> kKindBits);
-    }
-    return wrong == 0;
-  }
+  // Makes `out` the items of an array when all are integers below 2^32; false when not, and then
+  // `out` is anything. What items() would tell, many times as fast. Requires kArray.
+  [[nodiscard]] bool CopyIntegers(std::vector<uint32_t>& out) const;
   // The pairs of a map, in order, repeated keys too. Requires kMap.
   [[nodiscard]] Entries entries() const;
 
  private:
   friend class MsgpackTape;
 
-  static constexpr uint64_t kNilWord = 0;
   static constexpr int kKindBits = 4;
   static constexpr uint64_t kKindMask = (1u << kKindBits) - 1;
+  // Of an array's second word: the items are numbers of four bytes behind it.
+  static constexpr uint64_t kPacked = uint64_t{1} << 63;
 
-  explicit MsgpackValue(const uint64_t* word) : word_(word) {}
+  explicit MsgpackValue(const uint64_t* word) : head_(*word), word_(word) {}
+  // An item of a packed array.
+  explicit MsgpackValue(uint32_t number)
+      : head_(uint64_t{number} << kKindBits | static_cast<uint64_t>(Kind::kUint)) {}
 
-  [[nodiscard]] uint64_t payload() const { return word_[0] >> kKindBits; }
+  [[nodiscard]] static Kind KindOf(uint64_t head) { return static_cast<Kind>(head & kKindMask); }
+  [[nodiscard]] uint64_t payload() const { return head_ >> kKindBits; }
+  [[nodiscard]] bool is_packed() const { return (word_[1] & kPacked) != 0; }
 
-  // The value after this one and all that it holds: one step, whatever its size.
-  [[nodiscard]] MsgpackValue Next() const {
-    if (kind() <= Kind::kUint) return MsgpackValue(word_ + 1);
-    if (kind() >= Kind::kArray) return MsgpackValue(word_ + word_[1]);
-    return MsgpackValue(word_ + 2);
+  // Where the value after this one begins, and all that this one holds: one step, whatever its
+  // size.
+  [[nodiscard]] static const uint64_t* After(const uint64_t* word) {
+    const Kind kind = KindOf(*word);
+    if (kind <= Kind::kUint) return word + 1;
+    if (kind >= Kind::kArray) return word + (word[1] & ~kPacked);
+    return word + 2;
   }
-  [[nodiscard]] MsgpackValue First() const { return MsgpackValue(word_ + 2); }
+  [[nodiscard]] const uint64_t* first() const { return word_ + 2; }
 
-  const uint64_t* word_;
+  uint64_t head_ = 0;               // the first word
+  const uint64_t* word_ = nullptr;  // where that is on the tape; none of a packed array's items
 };
 
 // for (const MsgpackValue item : value.items())
@@ -148,22 +150,33 @@ class MsgpackValue::Items {
  public:
   class Iterator {
    public:
-    Iterator(MsgpackValue value, size_t left) : value_(value), left_(left) {}
-    MsgpackValue operator*() const { return value_; }
+    Iterator(const uint64_t* first, bool packed, size_t left)
+        : at_(reinterpret_cast<const char*>(first)), packed_(packed), left_(left) {}
+    MsgpackValue operator*() const {
+      if (!packed_) return MsgpackValue(word());
+      uint32_t number = 0;
+      std::memcpy(&number, at_, sizeof number);
+      return MsgpackValue(number);
+    }
     Iterator& operator++() {
-      value_ = value_.Next();
+      at_ = packed_ ? at_ + sizeof(uint32_t) : reinterpret_cast<const char*>(After(word()));
       --left_;
       return *this;
     }
     bool operator==(std::default_sentinel_t) const { return left_ == 0; }
 
    private:
-    MsgpackValue value_;
+    [[nodiscard]] const uint64_t* word() const { return reinterpret_cast<const uint64_t*>(at_); }
+
+    const char* at_;
+    bool packed_;
     size_t left_;
   };
 
   explicit Items(MsgpackValue array) : array_(array) {}
-  [[nodiscard]] Iterator begin() const { return {array_.First(), array_.size()}; }
+  [[nodiscard]] Iterator begin() const {
+    return {array_.first(), array_.is_packed(), array_.size()};
+  }
   [[nodiscard]] std::default_sentinel_t end() const { return {}; }
 
  private:
@@ -180,22 +193,22 @@ class MsgpackValue::Entries {
 
   class Iterator {
    public:
-    Iterator(MsgpackValue key, size_t left) : key_(key), left_(left) {}
-    Entry operator*() const { return {key_, key_.Next()}; }
+    Iterator(const uint64_t* key, size_t left) : key_(key), left_(left) {}
+    Entry operator*() const { return {MsgpackValue(key_), MsgpackValue(After(key_))}; }
     Iterator& operator++() {
-      key_ = key_.Next().Next();
+      key_ = After(After(key_));
       --left_;
       return *this;
     }
     bool operator==(std::default_sentinel_t) const { return left_ == 0; }
 
    private:
-    MsgpackValue key_;
+    const uint64_t* key_;
     size_t left_;
   };
 
   explicit Entries(MsgpackValue map) : map_(map) {}
-  [[nodiscard]] Iterator begin() const { return {map_.First(), map_.size()}; }
+  [[nodiscard]] Iterator begin() const { return {map_.first(), map_.size()}; }
   [[nodiscard]] std::default_sentinel_t end() const { return {}; }
 
  private:
@@ -210,7 +223,7 @@ class MsgpackTape {
  public:
   // Arrays and maps inside one another. KV events nest five deep.
   static constexpr size_t kMaxDepth = 32;
-  // Words of one tape (256 MiB): a batch of 30 million token ids.
+  // Words of one tape (256 MiB): a batch of 60 million token ids.
   static constexpr size_t kMaxWords = size_t{32} << 20;
 
   // The one value that `payload` is. An error, with the byte at which it shows, when the payload

@@ -1,6 +1,10 @@
 // Any bytes parsed as MessagePack, and everything that the tape then says walked through.
 
 #include "lib/wire/msgpack_tape.h"
+
+#include <cstdint>
+#include <vector>
+
 #include "fuzz_target.h"
 #include "lib/wire/extra_keys.h"
 
@@ -23,9 +27,20 @@ size_t Walk(MsgpackValue value, std::string_view payload, size_t depth) {
                    value.bytes().data() + value.bytes().size() <= payload.data() + payload.size()),
               "text and bytes lie in the payload");
       break;
-    case MsgpackValue::Kind::kArray:
-      for (const MsgpackValue item : value.items()) values += Walk(item, payload, depth + 1);
+    case MsgpackValue::Kind::kArray: {
+      std::vector<uint32_t> ids;
+      bool all = true;
+      for (const MsgpackValue item : value.items()) {
+        values += Walk(item, payload, depth + 1);
+        const auto number = item.AsUint64();
+        all &= number && *number <= UINT32_MAX;
+        ids.push_back(static_cast<uint32_t>(number.value_or(0)));
+      }
+      std::vector<uint32_t> copied;
+      Require(value.CopyIntegers(copied) == all, "token ids are copied, and nothing else");
+      Require(!all || copied == ids, "copied token ids are the items");
       break;
+    }
     case MsgpackValue::Kind::kMap:
       for (const auto& [key, entry] : value.entries()) {
         values += Walk(key, payload, depth + 1) + Walk(entry, payload, depth + 1);

@@ -7,6 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <vector>
+
+#include "daemon/serve/row_writer.h"
 
 namespace conductor::serve {
 namespace {
@@ -138,6 +141,97 @@ TEST(DocumentWriter, BytesThatAreNoUtf8AreReplacedInJson) {
   DocumentWriter out(BodyForm::kJson);
   out.Text("a\xff");
   EXPECT_EQ(out.Take(), "\"a\xef\xbf\xbd\"");
+}
+
+// The same document with its rows by a RowWriter and by the DocumentWriter itself.
+template <BodyForm kForm>
+void ExpectSameRows() {
+  const std::vector<std::string> texts = {"",
+                                          "plain",
+                                          "12345678",
+                                          "1234567 \"",
+                                          "\\",
+                                          "tab\t",
+                                          "\x7f",
+                                          "é",
+                                          "\xff\xfe",
+                                          "a\xc3",
+                                          std::string(7, 'x') + '\x1f',
+                                          std::string(300, 'y'),
+                                          std::string(70000, 'z')};
+  const std::vector<uint64_t> numbers = {
+      0, 0, 7, 127, 128, 255, 256, 512, 65535, 65536, 4294967295, uint64_t{1} << 32, UINT64_MAX};
+  const std::vector<double> seconds = {-1,
+                                       -0.0,
+                                       0,
+                                       0.0004,
+                                       0.0005,
+                                       0.0015,
+                                       1.25,
+                                       59.9996,
+                                       1e11,
+                                       1e12,
+                                       1e17,
+                                       1e300,
+                                       std::numeric_limits<double>::max(),
+                                       std::numeric_limits<double>::infinity(),
+                                       std::numeric_limits<double>::quiet_NaN()};
+  constexpr size_t kRows = 200;
+  DocumentWriter plain(kForm);
+  DocumentWriter with_rows(kForm);
+  for (DocumentWriter* out : {&plain, &with_rows}) {
+    out->Map(2);
+    out->Key("rows");
+    out->Array(kRows);
+  }
+  NumberMemo memo;
+  NumberMemo keys;
+  for (size_t i = 0; i < kRows; ++i) {
+    const std::string& text = texts[i % texts.size()];
+    const uint64_t number = numbers[i / 3 % numbers.size()];
+    const auto key = static_cast<uint32_t>(numbers[i % numbers.size()]);
+    const double time = seconds[i % seconds.size()];
+    const bool truth = i % 2 == 0;
+    plain.Map(5);
+    plain.Pair("text", text);
+    plain.Pair("number", number);
+    plain.Key("nested");
+    plain.Map(truth ? 1 : 0);
+    if (truth) plain.Pair(std::to_string(key), number);
+    plain.Pair("truth", truth);
+    plain.Key("time");
+    time >= 0 ? plain.Real(time, 3) : plain.Nil();
+
+    using Row = RowWriter<kForm>;
+    Row row(with_rows.BeginRow(2 * Row::kMap + 6 * (Row::kAround + 16 + Row::kNumber) +
+                               Row::MostOf(text) + Row::kSeconds));
+    char* const map = row.BeginMap(5);
+    row.Key("text");
+    row.Text(text);
+    row.Key("number");
+    row.Number(number, memo);
+    row.Key("nested");
+    char* const nested = row.BeginMap(truth ? 1 : 0);
+    if (truth) {
+      row.Key(key, keys);
+      row.Number(number, memo);
+    }
+    row.EndMap(nested);
+    row.Key("truth");
+    row.Bool(truth);
+    row.Key("time");
+    row.Seconds(time);
+    row.EndMap(map);
+    with_rows.EndRow(row.end());
+  }
+  plain.Pair("behind", true);
+  with_rows.Pair("behind", true);
+  EXPECT_EQ(with_rows.Take(), plain.Take());
+}
+
+TEST(RowWriter, WritesWhatTheDocumentWriterWould) {
+  ExpectSameRows<BodyForm::kJson>();
+  ExpectSameRows<BodyForm::kMsgpack>();
 }
 
 }  // namespace

@@ -208,6 +208,37 @@ TEST(MsgpackParity, ValuesThatWereCutOrChangedAreRefusedAlike) {
   }
 }
 
+TEST(MsgpackParity, PromptsReadAlike) {
+  MsgpackTape tape;
+  RandomValue random(4);
+  for (int i = 0; i < 300; ++i) {
+    // Token ids alone, but for an odd one in some.
+    msgpack::sbuffer buffer;
+    msgpack::packer<msgpack::sbuffer> packer(buffer);
+    const auto count = static_cast<uint32_t>(random.Below(2000));
+    const uint64_t odd = random.Below(2 * count + 1);
+    packer.pack_map(2);
+    packer.pack(std::string("token_ids"));
+    packer.pack_array(count);
+    for (uint32_t k = 0; k < count; ++k) {
+      if (k == odd) {
+        std::string value;
+        random.Add(value, 3);
+        buffer.write(value.data(), value.size());
+      } else {
+        packer.pack_uint32(static_cast<uint32_t>(random.Below(uint64_t{1} << random.Below(33))));
+      }
+    }
+    packer.pack(std::string("model"));
+    packer.pack(std::string("m"));
+    const std::string payload(buffer.data(), buffer.size());
+    Same(tape, payload);
+    Same(tape, payload.substr(0, random.Below(payload.size())));
+    if (i % 30 > 0 || count > 300) continue;
+    for (size_t size = 0; size < payload.size(); ++size) Same(tape, payload.substr(0, size));
+  }
+}
+
 TEST(MsgpackParity, LongArraysOfTokensReadAlike) {
   MsgpackTape tape;
   RandomValue random(3);

@@ -10,6 +10,7 @@ namespace conductor::wire {
 namespace {
 
 using Kind = MsgpackValue::Kind;
+using Json = nlohmann::json;
 
 struct IntegerCase {
   const char* hex;
@@ -89,6 +90,36 @@ TEST(MsgpackTape, WalksPastNestedValuesInOneStep) {
   for (const MsgpackValue item : value->items()) kinds.push_back(item.kind());
   EXPECT_EQ(kinds, (std::vector<Kind>{Kind::kUint, Kind::kArray, Kind::kMap, Kind::kWideUint,
                                       Kind::kUint}));
+}
+
+TEST(MsgpackTape, CopiesArraysOfTokenIdsAndNoOthers) {
+  MsgpackTape tape;
+  for (const size_t count : {0, 1, 15, 16, 17, 500, 501, 100000}) {
+    Json ids = Json::array();
+    std::vector<uint32_t> expected;
+    for (size_t i = 0; i < count; ++i) {
+      expected.push_back(static_cast<uint32_t>(i * 2654435761u >> i % 32));
+      ids.push_back(expected.back());
+    }
+    for (const char* other : {"", "-1", "4294967296", "null", "[]", "\"1\""}) {
+      Json items = ids;
+      if (*other != '\0')
+        items.insert(items.begin() + static_cast<ptrdiff_t>(count / 2), Json::parse(other));
+      // Values stand behind it.
+      const std::string payload = Msgpack(Json::array({items, 7, "x"}));
+      const auto value = tape.Parse(payload);
+      ASSERT_TRUE(value) << count << " " << other;
+      std::vector<uint32_t> copied = {1, 2, 3};
+      auto item = value->items().begin();
+      EXPECT_EQ((*item).size(), items.size());
+      EXPECT_EQ((*item).CopyIntegers(copied), *other == '\0') << count << " " << other;
+      if (*other == '\0') {
+        EXPECT_EQ(copied, expected);
+      }
+      EXPECT_EQ((*++item).AsUint64(), 7u);
+      EXPECT_EQ((*++item).bytes(), "x");
+    }
+  }
 }
 
 TEST(MsgpackTape, GivesTheEntriesOfAMapInTheirOrder) {
