@@ -34,8 +34,8 @@ constexpr uint16_t kDefaultPort = 13333;
 
 // At the end. Requests and queries are given so long before the snapshot is saved all the same.
 constexpr Duration kAnswersWithin = std::chrono::seconds(1);
-// The snapshot of 100 million blocks takes less than half of it, and another one may be under way. Whoever
-// cannot wait for it sends two more signals, and has the last one.
+// The snapshot of 100 million blocks takes less than half of it, and another one may be under way.
+// Whoever cannot wait for it sends two more signals, and has the last one.
 constexpr Duration kSaveWithin = std::chrono::minutes(3);
 constexpr Duration kPublishersWithin = std::chrono::milliseconds(1500);
 
