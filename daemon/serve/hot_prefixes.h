@@ -59,7 +59,8 @@ class HotPrefixes {
 
     [[nodiscard]] size_t Next(std::span<PrefixHash> out) override {
       const size_t count = source_.Next(out);
-      if (counted_) given_.insert(given_.end(), out.begin(), out.begin() + count);
+      const auto given = out.first(count);
+      if (counted_) given_.insert(given_.end(), given.begin(), given.end());
       return count;
     }
     // What the lookup found.
