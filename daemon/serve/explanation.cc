@@ -29,8 +29,7 @@ constexpr size_t kPiece = 1024;
 class Explainer {
  public:
   Explainer(const Registry& registry, const ExplainRequest& request, const QueryBounds& bounds)
-      : registry_(registry),
-        index_(registry.index()),
+      : index_(registry.index()),
         query_(request.query),
         instance_id_(request.instance_id),
         bounds_(bounds),
@@ -458,7 +457,6 @@ class Explainer {
     }
   }
 
-  const Registry& registry_;
   const index::PrefixIndex& index_;
   const Query& query_;
   const std::string& instance_id_;

@@ -270,7 +270,7 @@ CONDUCTOR_EIGHTS size_t TakeEightsTogether(Stretches& stretches, size_t most) {
 
 // How many numbers of a stretch the processor can take at once.
 size_t MostAtOnce() {
-  static const size_t at_once = [] {
+  static const size_t at_once = []() -> size_t {
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi") &&
         __builtin_cpu_supports("avx512vbmi2")) {
       return 8;
