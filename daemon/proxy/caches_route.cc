@@ -1,9 +1,7 @@
 #include <fmt/format.h>
 
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
 
 #include "daemon/proxy/admin_key.h"
 #include "daemon/proxy/ask_engines.h"
@@ -20,10 +18,8 @@ constexpr std::chrono::seconds kTimeLimit(30);
 
 Awaitable<void> ResetCaches(Request& request) {
   if (!co_await IsAdmin(request)) co_return;
-  std::vector<std::shared_ptr<Engine>> engines;
-  for (const Role role : {Role::kPrefill, Role::kDecode, Role::kUnified}) {
-    for (auto& engine : request.shared.fleet.Engines(role)) engines.push_back(std::move(engine));
-  }
+  const auto engines =
+      request.shared.fleet.Engines({Role::kPrefill, Role::kDecode, Role::kUnified});
   // With its query: what else is to be reset.
   const std::string target = request.asked.head.target;
   const auto answers = co_await AskEngines(request, engines,

@@ -146,8 +146,8 @@ void ConductorLink::Watch() {
 
 void ConductorLink::Round() {
   std::vector<EngineSpec> engines;
-  for (const Role role : {Role::kPrefill, Role::kUnified, Role::kDecode}) {
-    for (const auto& engine : fleet_.Engines(role)) engines.push_back(engine->spec());
+  for (const auto& engine : fleet_.Engines({Role::kPrefill, Role::kUnified, Role::kDecode})) {
+    engines.push_back(engine->spec());
   }
   bool is_matched = false;
   for (auto& [url, client] : conductors_) {

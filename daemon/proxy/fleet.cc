@@ -177,11 +177,15 @@ std::vector<Fleet::Standing> Fleet::Engines(MonoTime now) const {
   return all;
 }
 
-std::vector<std::shared_ptr<Engine>> Fleet::Engines(Role role) const {
+std::vector<std::shared_ptr<Engine>> Fleet::Engines(Role role) const { return Engines({role}); }
+
+std::vector<std::shared_ptr<Engine>> Fleet::Engines(std::initializer_list<Role> roles) const {
   const std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<Engine>> all;
-  for (const Entry& entry : entries_) {
-    if (entry.engine->role() == role && !entry.draining) all.push_back(entry.engine);
+  for (const Role role : roles) {
+    for (const Entry& entry : entries_) {
+      if (entry.engine->role() == role && !entry.draining) all.push_back(entry.engine);
+    }
   }
   return all;
 }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -111,6 +112,9 @@ class Fleet {
   // In the order of their coming.
   [[nodiscard]] std::vector<Standing> Engines(MonoTime now) const;
   [[nodiscard]] std::vector<std::shared_ptr<Engine>> Engines(Role role) const;  // not draining
+  // The same of several roles, one after the other.
+  [[nodiscard]] std::vector<std::shared_ptr<Engine>> Engines(
+      std::initializer_list<Role> roles) const;
   [[nodiscard]] bool Has(Role role) const;
   // Counts up with every engine that comes or goes.
   [[nodiscard]] uint64_t version() const;

@@ -70,14 +70,12 @@ void Keeper::Run() {
 }
 
 void Keeper::Round() {
-  for (const Role role : {Role::kPrefill, Role::kDecode, Role::kUnified}) {
-    for (const auto& engine : fleet_.Engines(role)) {
-      const auto resolved = engine->Resolve();
-      Tell(engine->name(), resolved ? std::string() : resolved.error().Message());
-      const bool has_bootstrap =
-          role == Role::kPrefill && options_.choreography.connector == Connector::kMooncake;
-      if (has_bootstrap) AskBootstrap(engine);
-    }
+  for (const auto& engine : fleet_.Engines({Role::kPrefill, Role::kDecode, Role::kUnified})) {
+    const auto resolved = engine->Resolve();
+    Tell(engine->name(), resolved ? std::string() : resolved.error().Message());
+    const bool has_bootstrap =
+        engine->role() == Role::kPrefill && options_.choreography.connector == Connector::kMooncake;
+    if (has_bootstrap) AskBootstrap(engine);
   }
 }
 

@@ -35,10 +35,8 @@ bool Merge(const EngineAnswer& answer, std::set<std::string>& ids, std::string& 
 }  // namespace
 
 Awaitable<void> AnswerModels(Request& request) {
-  std::vector<std::shared_ptr<Engine>> engines;
-  for (const Role role : {Role::kDecode, Role::kUnified, Role::kPrefill}) {
-    for (auto& engine : request.shared.fleet.Engines(role)) engines.push_back(std::move(engine));
-  }
+  const auto engines =
+      request.shared.fleet.Engines({Role::kDecode, Role::kUnified, Role::kPrefill});
   const auto answers =
       co_await AskEngines(request, engines, {.target = "/v1/models", .limit = kTimeLimit});
   std::set<std::string> ids;
